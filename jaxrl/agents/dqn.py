@@ -1,0 +1,158 @@
+"""Deep Q-learning with experience replay (Mnih et al. 2013, Algorithm 1) and a target network (Mnih et al. 2015, Algorithm 1).
+
+Acting is epsilon-greedy with an epsilon that falls in a straight line; each iteration stores T x B transitions and then takes
+`num_updates` gradient steps on uniform minibatches. Flags make it double (van Hasselt et al. 2016) or dueling (Wang et al.
+2016). Deviations from the papers: Adam instead of RMSProp, and a learning rate that may fall over the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from jaxrl import exploration, losses, networks, replay, schedules
+from jaxrl.config import Config, config, static, traced
+from jaxrl.types import Agent, Array, Discrete, Progress, PyTree, Rollout, Spec, UsageError, spec_zeros
+
+
+@config
+class DQNConfig(Config):
+    """Deep Q-learning; the defaults solve CartPole-v1 in 500,000 env steps."""
+
+    num_envs: int = static(10, "Environments stepped side by side (B).", low=1)
+    learning_starts: int = static(10_000, "Env steps of warm-up: experience is stored, nothing is learned.", low=0)
+    learning_rate: float = traced(2.5e-4, "Step size of Adam at the start.", low=0.0, low_open=True)
+    learning_rate_end: float = traced(1.0, "Share of the step size that is left at the end of the run.", low=0.0, high=1.0)
+    gamma: float = traced(0.99, "Discount of future rewards.", low=0.0, high=1.0)
+    epsilon_start: float = traced(1.0, "Share of random actions at the start.", low=0.0, high=1.0)
+    epsilon_end: float = traced(0.05, "Share of random actions after the annealing.", low=0.0, high=1.0)
+    exploration_fraction: float = traced(0.5, "Share of the run over which epsilon falls.", low=0.0, high=1.0)
+    capacity: int = static(10_000, "Transitions that the replay holds.", low=1)
+    batch_size: int = static(128, "Transitions of a minibatch.", low=1)
+    num_updates: int = static(1, "Gradient steps in one iteration of T x B env steps.", low=1)
+    target_period: int = traced(500, "Env steps between updates of the target network.", low=1)
+    tau: float = traced(1.0, "Weight of the online network in a target update; 1 copies it.", low=0.0, high=1.0, low_open=True)
+    loss: str = static("squared", "Loss of the TD error.", choices=("squared", "huber"))
+    double: bool = static(False, "Choose the target's action with the online network (double Q-learning).")
+    dueling: bool = static(False, "Separate streams for value and advantage.")
+    hidden: tuple[int, ...] = static((120, 84), "Units of each hidden layer.", low=1)
+    activation: str = static("relu", "Activation of the hidden layers.", choices=tuple(networks.ACTIVATIONS))
+    max_grad_norm: float | None = static(None, "Global norm that gradients are clipped to; none for no clipping.", low=1e-8)
+
+    def check(self) -> None:
+        if self.batch_size > self.capacity:
+            raise UsageError(f"batch_size={self.batch_size} exceeds capacity={self.capacity}; raise capacity")
+        per_iteration = self.num_envs * max(self.rollout_length, 1)
+        if per_iteration > self.capacity:
+            raise UsageError(
+                f"capacity={self.capacity} is below num_envs * rollout_length = {per_iteration}; raise capacity"
+            )
+
+
+class DQNState(NamedTuple):
+    """State of the agent.
+
+    Attributes:
+      policy: parameters of the online network, all that acting reads.
+      target: parameters of the target network.
+      opt_state: Adam's moments of all parameters as one vector, which updates faster than many small arrays.
+      replay: the ring of `Experience`.
+    """
+
+    policy: PyTree
+    target: PyTree
+    opt_state: PyTree
+    replay: replay.Replay
+
+
+class Experience(NamedTuple):
+    """Transitions [N, ...]; `terminated` alone decides bootstrapping."""
+
+    obs: Array
+    action: Array
+    reward: Array
+    terminated: Array
+    next_obs: Array
+
+
+def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+    """DQN for discrete actions and observations that are one array.
+
+    Raises:
+      UsageError: continuous or mixed actions, or observations that are a tree.
+    """
+    if not isinstance(spec.action, Discrete):
+        raise UsageError(f"env: dqn needs discrete actions, not {spec.action}; choose an environment with Discrete actions")
+    obs_spec = networks.array_obs(spec.obs, "dqn")
+    network = networks.QNetwork(spec.action.n, config.hidden, config.activation, config.dueling)
+    optimizer = optax.scale_by_adam()
+    loss_of = losses.huber if config.loss == "huber" else losses.squared
+
+    def q_values(params: PyTree, obs: Array) -> Array:
+        return network.apply(params, networks.flatten(obs, obs_spec))  # type: ignore[return-value]
+
+    def init(key: Array) -> DQNState:
+        params = network.init(key, networks.flatten(spec_zeros(obs_spec, (1,)), obs_spec))
+        zero = jnp.float32(0.0)
+        example = Experience(spec_zeros(obs_spec), jnp.int32(0), zero, jnp.bool_(False), spec_zeros(obs_spec))
+        target = jax.tree.map(jnp.copy, params)
+        return DQNState(params, target, optimizer.init(ravel_pytree(params)[0]), replay.init(example, config.capacity))
+
+    def act(
+        key: Array, policy: PyTree, memory: PyTree, obs: Array, progress: Progress, explore: bool
+    ) -> tuple[Array, PyTree, PyTree]:
+        q = q_values(policy, obs)
+        if not explore:
+            return jnp.argmax(q, axis=-1).astype(jnp.int32), memory, ()
+        return exploration.epsilon_greedy(key, q, epsilon(progress)), memory, ()
+
+    def epsilon(progress: Progress) -> Array:
+        return schedules.linear(progress, config.epsilon_start, config.epsilon_end, config.exploration_fraction)
+
+    def observe(state: DQNState, rollout: Rollout) -> DQNState:
+        steps = Experience(rollout.obs, rollout.action, rollout.reward, rollout.terminated, rollout.next_obs)
+        flat = jax.tree.map(lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]), steps)
+        return state._replace(replay=replay.add(state.replay, flat))
+
+    def loss(params: PyTree, target: PyTree, batch: Experience) -> tuple[Array, dict[str, Array]]:
+        discount_t = config.gamma * (1.0 - batch.terminated)
+        selector = q_values(params, batch.next_obs) if config.double else None
+        goal = losses.q_learning_target(batch.reward, discount_t, q_values(target, batch.next_obs), selector)
+        q_tm1 = losses.select(q_values(params, batch.obs), batch.action)
+        value = jnp.mean(loss_of(goal - q_tm1))
+        return value, {"loss": value, "q_mean": jnp.mean(q_tm1), "td_error": jnp.mean(jnp.abs(goal - q_tm1))}
+
+    def learn(
+        state: DQNState, index: Array, learning_rate: Array
+    ) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
+        batch = replay.gather(state.replay, index)
+        grads, metrics = jax.grad(loss, has_aux=True)(state.policy, state.target, batch)
+        flat, unravel = ravel_pytree(grads)
+        norm = jnp.sqrt(jnp.vdot(flat, flat))
+        if config.max_grad_norm is not None:
+            flat = flat * jnp.minimum(1.0, config.max_grad_norm / jnp.maximum(norm, 1e-12))
+        step, opt_state = optimizer.update(flat, state.opt_state)
+        params = jax.tree.map(jnp.subtract, state.policy, unravel(learning_rate * step))
+        return (params, opt_state), metrics | {"grad_norm": norm}
+
+    def update(key: Array, state: DQNState, rollout: Rollout, progress: Progress) -> tuple[DQNState, dict[str, Array]]:
+        state = observe(state, rollout)
+        learning_rate = schedules.linear(progress, config.learning_rate, config.learning_rate * config.learning_rate_end)
+
+        def one(carry: tuple[PyTree, PyTree], index: Array) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
+            return learn(state._replace(policy=carry[0], opt_state=carry[1]), index, learning_rate)
+
+        indices = replay.sample_indices(key, state.replay, (config.num_updates, config.batch_size))
+        (params, opt_state), metrics = jax.lax.scan(one, (state.policy, state.opt_state), indices)
+        every = jnp.maximum(config.target_period // (num_envs * rollout_length), 1)
+        due = schedules.is_due(progress, every)
+        mixed = optax.incremental_update(params, state.target, config.tau)
+        target = jax.tree.map(lambda new, old: jnp.where(due, new, old), mixed, state.target)
+        metrics = jax.tree.map(jnp.mean, metrics) | {"epsilon": epsilon(progress), "learning_rate": learning_rate}
+        return DQNState(params, target, opt_state, state.replay), metrics
+
+    return Agent(init=init, act=act, update=update, observe=observe)

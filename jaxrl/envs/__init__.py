@@ -1,0 +1,140 @@
+"""The registry of environments: `make("CartPole-v1", num_envs=8)`.
+
+An id is bare where only one family of pure environments has it (`CartPole-v1`), else `family/id` (`probe/memory`,
+`gymnasium/CartPole-v1`), or `module:function`: your own function `(num_envs, **options) -> Env | HostEnv`. This module imports
+neither JAX nor any environment package, so that listing them is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxrl.types import Env, HostEnv
+
+ENVS: dict[str, tuple[str, ...]] = {
+    "gymnax": (
+        "CartPole-v1",
+        "Pendulum-v1",
+        "Acrobot-v1",
+        "MountainCar-v0",
+        "MountainCarContinuous-v0",
+        "Asterix-MinAtar",
+        "Breakout-MinAtar",
+        "Freeway-MinAtar",
+        "Seaquest-MinAtar",
+        "SpaceInvaders-MinAtar",
+        "Catch-bsuite",
+        "DeepSea-bsuite",
+        "MemoryChain-bsuite",
+        "UmbrellaChain-bsuite",
+        "DiscountingChain-bsuite",
+        "SimpleBandit-bsuite",
+        "FourRooms-misc",
+        "MetaMaze-misc",
+        "PointRobot-misc",
+        "BernoulliBandit-misc",
+        "GaussianBandit-misc",
+        "Reacher-misc",
+        "Swimmer-misc",
+        "Pong-misc",
+        "FrozenLake-misc",
+    ),
+    "probe": (
+        "constant",
+        "observation",
+        "discount",
+        "action",
+        "target",
+        "truncation",
+        "memory",
+        "mixed",
+        "state",
+    ),
+    "gymnasium": (),
+}
+"""Ids of each family; an empty tuple stands for whatever the family's own registry holds."""
+
+_BARE = ("gymnax",)
+"""Families whose ids may be given without the family's name."""
+
+
+def make(env_id: str, num_envs: int = 1, **options: Any) -> Env | HostEnv:
+    """B = `num_envs` environments by name.
+
+    Args:
+      env_id: `CartPole-v1`, `family/id`, or `module:function` for your own.
+      options: physics and arguments of the environment.
+
+    Raises:
+      UsageError: an unknown id (with the nearest names), an unknown option, or a package that is not installed.
+    """
+    from jaxrl.types import UsageError
+
+    if num_envs < 1:
+        raise UsageError(f"num_envs={num_envs} is out of range; give at least 1")
+    if ":" in env_id:
+        return _make_own(env_id, num_envs, options)
+    family, name = resolve(env_id)
+    module = importlib.import_module(f"jaxrl.envs.{family}")
+    return module.make(name, num_envs, **options)
+
+
+def resolve(env_id: str) -> tuple[str, str]:
+    """(family, name) of an id.
+
+    Raises:
+      UsageError: an unknown family or name, with the nearest ones.
+    """
+    from jaxrl.config import unknown
+    from jaxrl.types import UsageError
+
+    family, slash, name = env_id.partition("/")
+    if slash:
+        if family not in ENVS:
+            raise UsageError(unknown("environment family", family, ENVS))
+        if ENVS[family] and name not in ENVS[family]:
+            raise UsageError(unknown("environment", env_id, known_ids()))
+        return family, name
+    for family in _BARE:
+        if env_id in ENVS[family]:
+            return family, env_id
+    raise UsageError(unknown("environment", env_id, known_ids()))
+
+
+def known_ids() -> list[str]:
+    """Every id that can be named, bare where that is enough."""
+    return [name if family in _BARE else f"{family}/{name}" for family, names in ENVS.items() for name in names]
+
+
+def import_by_name(path: str, what: str) -> Any:
+    """The object that `module:function` names.
+
+    Raises:
+      UsageError: no such module, or nothing of that name in it.
+    """
+    from jaxrl.types import UsageError
+
+    module_name, _, attribute = path.partition(":")
+    try:
+        found = importlib.util.find_spec(module_name) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise UsageError(f"{what}={path!r}: no module {module_name!r} here or on PYTHONPATH; check its name")
+    module = importlib.import_module(module_name)
+    if not hasattr(module, attribute):
+        raise UsageError(f"{what}={path!r}: module {module_name!r} has no {attribute!r}; check its name")
+    return getattr(module, attribute)
+
+
+def _make_own(env_id: str, num_envs: int, options: dict[str, Any]) -> Env | HostEnv:
+    from jaxrl.envs.wrappers import record_episodes
+    from jaxrl.types import Env, HostEnv, UsageError
+
+    env = import_by_name(env_id, "env")(num_envs=num_envs, **options)
+    if not isinstance(env, (Env, HostEnv)):
+        raise UsageError(f"env={env_id!r} returned a {type(env).__name__}; return a jaxrl.Env or HostEnv")
+    return record_episodes(env) if isinstance(env, Env) else env

@@ -1,0 +1,93 @@
+"""gymnax environments behind jaxrl's contract; the only module that imports gymnax.
+
+    env = make("CartPole-v1", num_envs=8, gravity=12.0)
+
+Every numeric field of the environment's parameters can be overridden by name and is traced, so physics can be swept in one
+program. Box actions are in [-1, 1] and rescaled to the environment's bounds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import gymnax
+import jax
+import jax.numpy as jnp
+from gymnax.environments import spaces
+
+from jaxrl.config import unknown
+from jaxrl.envs.batch import Transition, batch_env
+from jaxrl.types import Array, Box, Discrete, Env, PyTree, Spec, UsageError, tree_spec
+
+
+def make(name: str, num_envs: int, **options: Any) -> Env:
+    """B gymnax environments.
+
+    Args:
+      name: gymnax id, such as `CartPole-v1` or `Breakout-MinAtar`.
+      options: fields of the environment's parameters (traced) or arguments of its constructor (static).
+
+    Raises:
+      UsageError: an option that the environment does not have, or that is not a number.
+    """
+    factory = type(gymnax.make(name)[0])
+    constructor = [p for p in inspect.signature(factory).parameters if p in options]
+    env, params = gymnax.make(name, **{p: options[p] for p in constructor})
+    params = _override(name, params, {k: v for k, v in options.items() if k not in constructor}, factory)
+    step, reset = _functions(env)
+    observation, _ = jax.eval_shape(env.reset_env, jax.random.key(0), params)
+    space = env.action_space(params)
+    action = Discrete(int(space.n)) if isinstance(space, spaces.Discrete) else Box(tuple(space.shape))
+    spec = Spec(tree_spec(observation), action, time_limit=int(params.max_steps_in_episode))
+    return batch_env(spec, params, reset, step, num_envs, render=_renderer(name))
+
+
+def _functions(env: Any) -> tuple[Any, Any]:
+    """`step` and `reset` of one environment in the form that `batch_env` takes."""
+
+    def reset(key: Array, params: PyTree) -> tuple[PyTree, PyTree]:
+        obs, state = env.reset_env(key, params)
+        return state, obs
+
+    def step(key: Array, params: PyTree, state: PyTree, action: Array) -> Transition:
+        space = env.action_space(params)
+        if not isinstance(space, spaces.Discrete):
+            share = (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
+            action = space.low + share * (space.high - space.low)
+        obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
+        return Transition(state, obs, reward, terminated, env.is_truncated(state, params))
+
+    return step, reset
+
+
+def _override(name: str, params: Any, options: dict[str, Any], factory: Any) -> Any:
+    """`params` with `options` set, each cast to the type of the default it replaces, and what depends on them."""
+    fields = [f.name for f in dataclasses.fields(params)]
+    values = {}
+    for key, value in options.items():
+        if key not in fields:
+            raise UsageError(unknown(f"option of {name}", key, fields + list(inspect.signature(factory).parameters)))
+        default = jnp.asarray(getattr(params, key))
+        try:
+            values[key] = jnp.asarray(value, default.dtype)
+        except (TypeError, ValueError):
+            raise UsageError(f"{key}={value!r} is not a number; give one such as {default}") from None
+        if not bool(jnp.all(jnp.isfinite(values[key]))):
+            raise UsageError(f"{key}={value!r} is not finite; give a finite number such as {default}")
+    if name == "CartPole-v1":
+        values = _cartpole_masses(params, values)
+    return params.replace(**values)
+
+
+def _cartpole_masses(params: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """gymnax stores two sums of masses beside the masses; they follow the masses unless they are given too."""
+    cart, pole, length = (values.get(k, getattr(params, k)) for k in ("masscart", "masspole", "length"))
+    return {"total_mass": cart + pole, "polemass_length": pole * length} | values
+
+
+def _renderer(name: str) -> Any:
+    from jaxrl.envs import render
+
+    return render.RENDERERS.get(name)

@@ -1,0 +1,387 @@
+"""The loop: act T steps in B environments, then update once. It serves every agent.
+
+`train` is a whole run as one pure function, to jit, vmap or differentiate through. `device_driver` runs the same iterations in
+chunks with a donated state, for the command line: a chunk is a `fori_loop` with a traced trip count, so a chunk of another
+length, another learning rate or another physics compiles nothing.
+
+Randomness is a function of (key, iteration) and never carried, so a run can stop and go on anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import evaluate
+from jaxrl.config import Config, as_arrays
+from jaxrl.envs.batch import where_ended
+from jaxrl.types import (
+    Agent,
+    Array,
+    Env,
+    Progress,
+    PyTree,
+    RecentEpisodes,
+    Rollout,
+    RunState,
+    Spec,
+    TimeStep,
+    UsageError,
+    episode_end,
+    first_episode_mask,
+)
+
+MakeAgent = Callable[..., Agent]
+Sums = dict[str, Array]
+NUM_RECENT = 100
+
+
+class RunKeys(NamedTuple):
+    """The three independent streams of a run, so that evaluating more often cannot change training."""
+
+    init: Array
+    train: Array
+    evaluate: Array
+
+
+class IterationKeys(NamedTuple):
+    """Keys of one iteration.
+
+    Attributes:
+      reset: for environments that start afresh.
+      act, env: [T] keys, one a step.
+      update: for the agent's update.
+    """
+
+    reset: Array
+    act: Array
+    env: Array
+    update: Array
+
+
+def run_keys(key: Array) -> RunKeys:
+    """Splits a run's key into its streams."""
+    return RunKeys(*jax.random.split(key, 3))
+
+
+def iteration_keys(key: Array, iteration: Array | int, rollout_length: int) -> IterationKeys:
+    """The keys of one iteration, from the training stream. Both drivers draw them here."""
+    keys = jax.random.split(jax.random.fold_in(key, iteration), 2 + 2 * rollout_length)
+    return IterationKeys(keys[0], keys[2::2], keys[3::2], keys[1])
+
+
+class Plan(NamedTuple):
+    """How many iterations a run has, and of what kind.
+
+    Attributes:
+      rollout_length: T.
+      steps_per_iteration: T * B env steps.
+      num_warmup: iterations that only store.
+      num_iterations: all iterations, warm-up included.
+    """
+
+    rollout_length: int
+    steps_per_iteration: int
+    num_warmup: int
+    num_iterations: int
+
+
+def plan(config: Config, spec: Spec, total_steps: int) -> Plan:
+    """Turns env steps into iterations; both are rounded up.
+
+    Raises:
+      UsageError: no positive number of steps, a warm-up that leaves nothing to learn, or a rollout as long as a time limit
+        that the environment does not have.
+    """
+    length = rollout_length(config, spec)
+    per_iteration = length * config.num_envs
+    if total_steps < 1:
+        raise UsageError(f"total_steps={total_steps} is out of range; give at least 1")
+    if config.learning_starts >= total_steps:
+        raise UsageError(
+            f"learning_starts={config.learning_starts} leaves nothing of total_steps={total_steps}; lower learning_starts"
+        )
+    return Plan(length, per_iteration, -(-config.learning_starts // per_iteration), -(-total_steps // per_iteration))
+
+
+def rollout_length(config: Config, spec: Spec) -> int:
+    """T: `config.rollout_length`, where 0 stands for the environment's time limit."""
+    if config.rollout_length:
+        return config.rollout_length
+    if spec.time_limit is None:
+        raise UsageError("rollout_length=0 stands for the time limit, but the environment has none; give a length")
+    return spec.time_limit
+
+
+def build(make_agent: MakeAgent, config: Config, spec: Spec, num_envs: int, model: Any = None) -> Agent:
+    """The agent for an environment; inside a traced function its numbers may be tracers.
+
+    Raises:
+      UsageError: the agent needs whole episodes and T does not cover the time limit.
+    """
+    length = rollout_length(config, spec)
+    agent = make_agent(config, spec, num_envs, length, model)
+    if agent.fresh_episodes and (spec.time_limit is None or length < spec.time_limit):
+        raise UsageError(
+            f"rollout_length={length} does not cover the time limit {spec.time_limit}; "
+            "this agent needs whole episodes, so give rollout_length 0"
+        )
+    return agent
+
+
+# --- one iteration --------------------------------------------------------------------------------------------------
+
+
+def init_state(key: Array, agent: Agent, env: Env) -> RunState:
+    """The state before the first iteration; `key` is the stream `RunKeys.init`."""
+    key_agent, key_env = jax.random.split(key)
+    env_state, obs = env.reset(key_env, env.params)
+    return RunState(
+        agent.init(key_agent), env_state, obs, agent.initial_memory(env.num_envs), no_episodes(), jnp.int32(0)
+    )
+
+
+def no_episodes() -> RecentEpisodes:
+    """The records of a run in which no episode has ended yet."""
+    return RecentEpisodes(jnp.zeros(NUM_RECENT), jnp.int32(0))
+
+
+def iterate(
+    key: Array, agent: Agent, env: Env, state: RunState, num_iterations: Array, length: int, learn: bool
+) -> tuple[RunState, Sums]:
+    """Acts `length` steps in every environment, then updates once (or only stores, where `learn` is False).
+
+    Args:
+      key: the stream `RunKeys.train`.
+      num_iterations: [] int32, iterations of the whole run, for schedules.
+
+    Returns:
+      The next state and the sums of what is reported: episodes, their returns and lengths, updates and the update's metrics.
+    """
+    keys = iteration_keys(key, state.iteration, length)
+    progress = Progress(state.iteration, num_iterations)
+    if agent.fresh_episodes:
+        env_state, obs = env.reset(keys.reset, env.params)
+        state = state._replace(env=env_state, obs=obs, memory=agent.initial_memory(env.num_envs))
+    state, rollout = collect(keys, agent, env, state, progress)
+    state, sums = record(state, rollout, agent.fresh_episodes)
+    agent_state, update_sums = finish(keys.update, agent, state.agent, rollout, progress, learn)
+    return state._replace(agent=agent_state, iteration=state.iteration + 1), sums | update_sums
+
+
+def collect(keys: IterationKeys, agent: Agent, env: Env, state: RunState, progress: Progress) -> tuple[RunState, Rollout]:
+    """Acts T steps in B environments with exploration."""
+
+    def step(carry: tuple[PyTree, PyTree, PyTree], key: tuple[Array, Array]) -> tuple[Any, Rollout]:
+        env_state, obs, memory = carry
+        action, memory, extras = agent.act(key[0], state.agent.policy, memory, obs, progress, True)
+        env_state, timestep = env.step(key[1], env.params, env_state, action)
+        memory = next_memory(agent, timestep, memory, env.num_envs)
+        return (env_state, timestep.obs, memory), to_rollout(obs, action, timestep, extras)
+
+    carry, rollout = jax.lax.scan(step, (state.env, state.obs, state.memory), (keys.act, keys.env))
+    return state._replace(env=carry[0], obs=carry[1], memory=carry[2]), rollout
+
+
+def next_memory(agent: Agent, timestep: TimeStep, memory: PyTree, num_envs: int) -> PyTree:
+    """The memory to act with next: the initial one where an episode ended."""
+    return where_ended(episode_end(timestep), agent.initial_memory(num_envs), memory)
+
+
+def to_rollout(obs: PyTree, action: PyTree, timestep: TimeStep, extras: PyTree) -> Rollout:
+    """One row of a rollout."""
+    return Rollout(
+        obs,
+        action,
+        timestep.reward,
+        timestep.terminated,
+        timestep.truncated & ~timestep.terminated,
+        timestep.next_obs,
+        extras,
+        timestep.info,
+    )
+
+
+def record(state: RunState, rollout: Rollout, fresh_episodes: bool) -> tuple[RunState, Sums]:
+    """Counts the episodes that ended and keeps the last returns."""
+    ended = episode_end(rollout)
+    if fresh_episodes:
+        ended = ended & first_episode_mask(ended)
+    ended = ended.reshape(-1)
+    returns = rollout.info["episode_return"].reshape(-1)
+    lengths = rollout.info["episode_length"].reshape(-1)
+    num = jnp.sum(ended, dtype=jnp.int32)
+    rank = jnp.cumsum(ended, dtype=jnp.int32) - 1
+    # Only the last NUM_RECENT of this rollout are written, each to its own place; index NUM_RECENT is dropped.
+    kept = ended & (rank >= num - NUM_RECENT)
+    place = jnp.where(kept, (state.recent.total + rank) % NUM_RECENT, NUM_RECENT)
+    recent = RecentEpisodes(state.recent.returns.at[place].set(returns, mode="drop"), state.recent.total + num)
+    sums = {
+        "episodes": num,
+        "return_sum": jnp.sum(jnp.where(ended, returns, 0.0)),
+        "length_sum": jnp.sum(jnp.where(ended, lengths, 0).astype(jnp.float32)),
+    }
+    return state._replace(recent=recent), sums
+
+
+def finish(
+    key: Array, agent: Agent, agent_state: PyTree, rollout: Rollout, progress: Progress, learn: bool
+) -> tuple[PyTree, Sums]:
+    """The end of an iteration: an update with its metrics, or only storing."""
+    if not learn:
+        return agent.observe(agent_state, rollout), {}
+    agent_state, metrics = agent.update(key, agent_state, rollout, progress)
+    return agent_state, {f"metric/{name}": value.astype(jnp.float32) for name, value in metrics.items()} | {
+        "updates": jnp.int32(1)
+    }
+
+
+def repeat(
+    key: Array, agent: Agent, env: Env, state: RunState, count: Array | int, num_iterations: Array, length: int, learn: bool
+) -> tuple[RunState, Sums]:
+    """`count` iterations of one kind, and the sums of their reports."""
+
+    def body(_: Array, carry: tuple[RunState, Sums]) -> tuple[RunState, Sums]:
+        state, sums = carry
+        state, new = iterate(key, agent, env, state, num_iterations, length, learn)
+        return state, jax.tree.map(jnp.add, sums, new)
+
+    shapes = jax.eval_shape(lambda s: iterate(key, agent, env, s, num_iterations, length, learn)[1], state)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.fori_loop(0, count, body, (state, zeros))
+
+
+# --- a whole run as one pure function -------------------------------------------------------------------------------
+
+
+class TrainResult(NamedTuple):
+    """What `train` returns.
+
+    Attributes:
+      state: the final `RunState`; `state.agent.policy` acts.
+      rows: dict of [R] arrays, one row per stretch of learning, with the mean of each metric, `return_mean` (NaN where no
+        episode ended), `episodes` and `env_steps`.
+    """
+
+    state: RunState
+    rows: dict[str, Array]
+
+
+def train(
+    key: Array, config: Config, make_agent: MakeAgent, env: Env, total_steps: int, num_rows: int = 20
+) -> TrainResult:
+    """A whole run: initialise, warm up, learn. Pure in `key`, `config`'s traced fields and `env.params`.
+
+        runs = jax.vmap(lambda key: train(key, DQNConfig(), make_dqn, env, 500_000))(jax.random.split(key, 8))
+
+    Args:
+      key: a typed key; the whole run is a function of it.
+      config: its traced fields may be tracers; static fields are structure.
+      make_agent: such as `jaxrl.agents.dqn.make_dqn`.
+      env: from `make`, with `config.num_envs` environments.
+      total_steps: env steps, rounded up to whole iterations.
+      num_rows: rows of metrics.
+
+    Raises:
+      UsageError: settings that contradict each other.
+    """
+    if env.num_envs != config.num_envs:
+        raise UsageError(f"num_envs={config.num_envs} but the environment has {env.num_envs}; make both the same")
+    schedule = plan(config, env.spec, total_steps)
+    config = as_arrays(config)
+    agent = build(make_agent, config, env.spec, env.num_envs, env.model)
+    keys, total = run_keys(key), jnp.int32(schedule.num_iterations)
+    state = init_state(keys.init, agent, env)
+    state, _ = repeat(keys.train, agent, env, state, schedule.num_warmup, total, schedule.rollout_length, learn=False)
+    num_learn = schedule.num_iterations - schedule.num_warmup
+    num_rows = min(num_rows, num_learn)
+
+    def stretch(state: RunState, count: int) -> tuple[RunState, dict[str, Array]]:
+        state, sums = repeat(keys.train, agent, env, state, count, total, schedule.rollout_length, learn=True)
+        return state, averages(sums) | {"env_steps": state.iteration * schedule.steps_per_iteration}
+
+    count, rest = divmod(num_learn, num_rows)
+    state, first = stretch(state, count + rest)
+    state, others = jax.lax.scan(lambda state, _: stretch(state, count), state, None, length=num_rows - 1)
+    return TrainResult(state, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, others))
+
+
+def averages(sums: Sums) -> dict[str, Array]:
+    """Means from sums and counts; NaN where nothing was counted."""
+    updates, episodes = sums.get("updates", jnp.int32(0)), sums["episodes"]
+    means = {name.removeprefix("metric/"): value / updates for name, value in sums.items() if name.startswith("metric/")}
+    return {
+        "updates": updates,
+        "episodes": episodes,
+        "return_mean": sums["return_sum"] / episodes,
+        "length_mean": sums["length_sum"] / episodes,
+        **means,
+    }
+
+
+# --- the chunked driver ---------------------------------------------------------------------------------------------
+
+
+class Driver(NamedTuple):
+    """What the command line runs: the same three calls for environments on the device and on the host.
+
+    Attributes:
+      init: (key, config, env_params) -> RunState.
+      advance: (key, config, env_params, state, num_warmup, num_learn, num_iterations) -> (state, sums); does the warm-up
+        iterations, then the learning ones. The state is donated. Counts are numbers, not shapes.
+      evaluate: (key, config, env_params, policy, progress, num_episodes) -> [episodes] float32 greedy returns.
+      resume: (state) -> state to go on from, after `init` and a restored checkpoint.
+      close: () frees what the environments hold.
+    """
+
+    init: Callable[..., RunState]
+    advance: Callable[..., tuple[RunState, Sums]]
+    evaluate: Callable[..., Array]
+    resume: Callable[[RunState], RunState]
+    close: Callable[[], None]
+
+
+def make_chunk(make_agent: MakeAgent, env: Env, length: int) -> Callable[..., tuple[RunState, Sums]]:
+    """(key, config, env_params, state, num_warmup, num_learn, num_iterations) -> (state, sums), not yet jitted."""
+
+    def chunk(
+        key: Array,
+        config: Config,
+        env_params: PyTree,
+        state: RunState,
+        num_warmup: Array,
+        num_learn: Array,
+        num_iterations: Array,
+    ) -> tuple[RunState, Sums]:
+        bound = env._replace(params=env_params)
+        agent = build(make_agent, config, env.spec, env.num_envs, env.model)
+        state, warm = repeat(key, agent, bound, state, num_warmup, num_iterations, length, learn=False)
+        state, sums = repeat(key, agent, bound, state, num_learn, num_iterations, length, learn=True)
+        return state, sums | {name: sums[name] + warm[name] for name in warm}
+
+    return chunk
+
+
+def device_driver(make_agent: MakeAgent, env: Env, length: int, make_eval_env: Callable[[int], Env]) -> Driver:
+    """The driver for pure environments: one compiled program a chunk, with a donated state."""
+
+    @jax.jit
+    def init(key: Array, config: Config, env_params: PyTree) -> RunState:
+        bound = env._replace(params=env_params)
+        return init_state(key, build(make_agent, config, env.spec, env.num_envs, env.model), bound)
+
+    def evaluate_policy(
+        key: Array, config: Config, env_params: PyTree, policy: PyTree, progress: Progress, num_episodes: int
+    ) -> Array:
+        num_envs, each = evaluate.split_episodes(num_episodes)
+        eval_env = make_eval_env(num_envs)._replace(params=env_params)
+        agent = build(make_agent, config, eval_env.spec, num_envs, eval_env.model)
+        return evaluate.episode_returns(key, agent, eval_env, policy, progress, each)
+
+    chunk = jax.jit(make_chunk(make_agent, env, length), donate_argnums=3)
+    return Driver(
+        init, chunk, jax.jit(evaluate_policy, static_argnames="num_episodes"), lambda state: state, lambda: None
+    )

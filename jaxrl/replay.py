@@ -1,0 +1,104 @@
+"""Uniform experience replay: a ring of any pytree as JAX arrays, with pure `add` and `sample`.
+
+    replay = init(example, capacity=10_000)           # example: one transition, no batch axis
+    replay = add(replay, transitions)                 # [N, ...]
+    batch = sample(key, replay, batch_size=128)       # [128, ...]
+
+Lin 1992, "Self-improving reactive agents based on reinforcement learning, planning and teaching"; Mnih et al. 2013, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array, PyTree
+
+
+class Replay(NamedTuple):
+    """A ring of transitions.
+
+    Attributes:
+      data: pytree of [capacity, ...].
+      insert: [] int32, where the next transition goes.
+      size: [] int32, transitions held, at most the capacity.
+    """
+
+    data: PyTree
+    insert: Array
+    size: Array
+
+
+def capacity_of(replay: Replay) -> int:
+    """Number of transitions the ring can hold."""
+    return jax.tree.leaves(replay.data)[0].shape[0]
+
+
+def init(example: PyTree, capacity: int) -> Replay:
+    """An empty ring for transitions like `example` (arrays or shapes, without batch axis)."""
+    data = jax.tree.map(lambda leaf: jnp.zeros((capacity,) + tuple(leaf.shape), leaf.dtype), example)
+    return Replay(data, jnp.int32(0), jnp.int32(0))
+
+
+def add(replay: Replay, transitions: PyTree) -> Replay:
+    """Stores N transitions over the oldest ones.
+
+    Args:
+      transitions: pytree of [N, ...], N at most the capacity.
+
+    Every call brings the same N. Where the capacity is a multiple of it, the rows never cross the ring's seam and the write
+    is one contiguous copy; else each row finds its own place. Neither copies the ring inside a loop or a donated call.
+    """
+    capacity = capacity_of(replay)
+    num = jax.tree.leaves(transitions)[0].shape[0]
+    if num > capacity:
+        raise ValueError(f"{num} transitions exceed capacity={capacity}; raise capacity")
+    if capacity % num == 0:
+
+        def write(ring: Array, rows: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(ring, rows.astype(ring.dtype), replay.insert, axis=0)
+
+    else:
+        index = (replay.insert + jnp.arange(num)) % capacity
+
+        def write(ring: Array, rows: Array) -> Array:
+            return ring.at[index].set(rows.astype(ring.dtype), unique_indices=True)
+
+    data = jax.tree.map(write, replay.data, transitions)
+    return Replay(data, (replay.insert + num) % capacity, jnp.minimum(replay.size + num, capacity))
+
+
+def sample(key: Array, replay: Replay, batch_size: int) -> PyTree:
+    """A minibatch [batch_size, ...], uniform with replacement over what the ring holds; see `sample_indices`."""
+    return gather(replay, sample_indices(key, replay, (batch_size,)))
+
+
+def sample_indices(key: Array, replay: Replay, shape: tuple[int, ...]) -> Array:
+    """Places in the ring, uniform with replacement, int32 of `shape`; one draw serves all minibatches of an update.
+
+    The ring must not be empty; of an empty one the answer is place 0, which holds zeros.
+    """
+    return uniform_index(key, shape, replay.size)
+
+
+def gather(replay: Replay, index: Array) -> PyTree:
+    """The transitions at these places, [*index.shape, ...]."""
+    return jax.tree.map(lambda ring: ring[index], replay.data)
+
+
+def uniform_index(key: Array, shape: tuple[int, ...], size: Array) -> Array:
+    """Uniform int32 in [0, size): the high word of 32 random bits times `size`.
+
+    One draw of bits, where `jax.random.randint` takes three; no index is more than 1 + size / 2^32 times as likely as another,
+    which a product of float32 (23 bits) would not give for a million places.
+    """
+    bits = jax.random.bits(key, shape, jnp.uint32)
+    size = size.astype(jnp.uint32)
+    high, low = bits >> 16, bits & 0xFFFF
+    size_high, size_low = size >> 16, size & 0xFFFF
+    # Schoolbook product of 16-bit halves; no partial sum exceeds 32 bits.
+    middle = high * size_low + ((low * size_low) >> 16)
+    cross = low * size_high + (middle & 0xFFFF)
+    return (high * size_high + (middle >> 16) + (cross >> 16)).astype(jnp.int32)
