@@ -106,24 +106,26 @@ def _check_field(field: dataclasses.Field, declared: Any, value: Any) -> None:
         raise UsageError(f"{field.name}={value!r} must be a tuple of {base.__name__}s, such as {field.default!r}")
     meta = field.metadata
     for item in values:
-        if not _has_type(item, base):
+        if not _has_type(item, base) or (meta.get("static", True) and _is_scalar_array(item)):
             raise UsageError(f"{field.name}={value!r} must be of type {_type_name(declared)}, such as {field.default!r}")
         if base in (int, float):
-            _check_range(field.name, float(item), meta)
+            _check_range(field.name, item, meta)
+        if base is int and not meta.get("static", True) and not -(2**31) <= item < 2**31:
+            raise UsageError(f"{field.name}={item} does not fit 32 bits; give a value below {2**31}")
         if meta.get("choices") and item not in meta["choices"]:
             raise UsageError(f"{field.name}={value!r} is unknown; choose one of {', '.join(map(str, meta['choices']))}")
 
 
-def _check_range(name: str, value: float, meta: Mapping[str, Any]) -> None:
+def _check_range(name: str, value: Any, meta: Mapping[str, Any]) -> None:
     low, high, low_open = meta.get("low", -math.inf), meta.get("high", math.inf), meta.get("low_open", False)
-    if math.isnan(value) or math.isinf(value):
+    if value != value or value in (math.inf, -math.inf):
         raise UsageError(f"{name}={value} is not a finite number; give a finite one")
     if value < low or value > high or (low_open and value == low):
         if high == math.inf:
             wanted = f"{'above' if low_open else 'at least'} {low:g}"
         else:
             wanted = f"in {'(' if low_open else '['}{low:g}, {high:g}]"
-        raise UsageError(f"{name}={value:g} is out of range; give a value {wanted}")
+        raise UsageError(f"{name}={value} is out of range; give a value {wanted}")
 
 
 def _has_type(value: Any, base: type) -> bool:

@@ -167,9 +167,8 @@ def iterate(
         env_state, obs = env.reset(keys.reset, env.params)
         state = state._replace(env=env_state, obs=obs, memory=agent.initial_memory(env.num_envs))
     state, rollout = collect(keys, agent, env, state, progress)
-    state, sums = record(state, rollout, agent.fresh_episodes)
-    agent_state, update_sums = finish(keys.update, agent, state.agent, rollout, progress, learn)
-    return state._replace(agent=agent_state, iteration=state.iteration + 1), sums | update_sums
+    agent_state, recent, sums = finish(keys.update, agent, state.agent, state.recent, rollout, progress, learn)
+    return state._replace(agent=agent_state, recent=recent, iteration=state.iteration + 1), sums
 
 
 def collect(keys: IterationKeys, agent: Agent, env: Env, state: RunState, progress: Progress) -> tuple[RunState, Rollout]:
@@ -205,7 +204,19 @@ def to_rollout(obs: PyTree, action: PyTree, timestep: TimeStep, extras: PyTree) 
     )
 
 
-def record(state: RunState, rollout: Rollout, fresh_episodes: bool) -> tuple[RunState, Sums]:
+def finish(
+    key: Array, agent: Agent, agent_state: PyTree, recent: RecentEpisodes, rollout: Rollout, progress: Progress, learn: bool
+) -> tuple[PyTree, RecentEpisodes, Sums]:
+    """The end of an iteration: records of the episodes that ended, and an update with its metrics or only storing."""
+    recent, sums = record(recent, rollout, agent.fresh_episodes)
+    if not learn:
+        return agent.observe(agent_state, rollout), recent, sums
+    agent_state, metrics = agent.update(key, agent_state, rollout, progress)
+    reported = {f"metric/{name}": value.astype(jnp.float32) for name, value in metrics.items()}
+    return agent_state, recent, sums | reported | {"updates": jnp.int32(1)}
+
+
+def record(recent: RecentEpisodes, rollout: Rollout, fresh_episodes: bool) -> tuple[RecentEpisodes, Sums]:
     """Counts the episodes that ended and keeps the last returns."""
     ended = episode_end(rollout)
     if fresh_episodes:
@@ -217,26 +228,14 @@ def record(state: RunState, rollout: Rollout, fresh_episodes: bool) -> tuple[Run
     rank = jnp.cumsum(ended, dtype=jnp.int32) - 1
     # Only the last NUM_RECENT of this rollout are written, each to its own place; index NUM_RECENT is dropped.
     kept = ended & (rank >= num - NUM_RECENT)
-    place = jnp.where(kept, (state.recent.total + rank) % NUM_RECENT, NUM_RECENT)
-    recent = RecentEpisodes(state.recent.returns.at[place].set(returns, mode="drop"), state.recent.total + num)
+    place = jnp.where(kept, (recent.total + rank) % NUM_RECENT, NUM_RECENT)
+    recent = RecentEpisodes(recent.returns.at[place].set(returns, mode="drop"), recent.total + num)
     sums = {
         "episodes": num,
         "return_sum": jnp.sum(jnp.where(ended, returns, 0.0)),
         "length_sum": jnp.sum(jnp.where(ended, lengths, 0).astype(jnp.float32)),
     }
-    return state._replace(recent=recent), sums
-
-
-def finish(
-    key: Array, agent: Agent, agent_state: PyTree, rollout: Rollout, progress: Progress, learn: bool
-) -> tuple[PyTree, Sums]:
-    """The end of an iteration: an update with its metrics, or only storing."""
-    if not learn:
-        return agent.observe(agent_state, rollout), {}
-    agent_state, metrics = agent.update(key, agent_state, rollout, progress)
-    return agent_state, {f"metric/{name}": value.astype(jnp.float32) for name, value in metrics.items()} | {
-        "updates": jnp.int32(1)
-    }
+    return recent, sums
 
 
 def repeat(
@@ -326,22 +325,27 @@ def averages(sums: Sums) -> dict[str, Array]:
 
 
 class Driver(NamedTuple):
-    """What the command line runs: the same three calls for environments on the device and on the host.
+    """What the command line runs: the same calls for environments on the device and on the host.
 
     Attributes:
-      init: (key, config, env_params) -> RunState.
+      init: (key, config, env_params) -> RunState, from the stream `RunKeys.init`.
       advance: (key, config, env_params, state, num_warmup, num_learn, num_iterations) -> (state, sums); does the warm-up
-        iterations, then the learning ones. The state is donated. Counts are numbers, not shapes.
+        iterations, then the learning ones, from the stream `RunKeys.train`. The state is donated. Counts are numbers, not
+        shapes.
       evaluate: (key, config, env_params, policy, progress, num_episodes) -> [episodes] float32 greedy returns.
-      resume: (state) -> state to go on from, after `init` and a restored checkpoint.
+      saved: (state) -> the part of the state that a checkpoint can hold.
+      restart: (key, config, state) -> the state to go on from after a checkpoint was restored.
       close: () frees what the environments hold.
+      keeps_episodes: False where a restored run begins new episodes.
     """
 
     init: Callable[..., RunState]
     advance: Callable[..., tuple[RunState, Sums]]
     evaluate: Callable[..., Array]
-    resume: Callable[[RunState], RunState]
+    saved: Callable[[RunState], RunState]
+    restart: Callable[[Array, Config, RunState], RunState]
     close: Callable[[], None]
+    keeps_episodes: bool
 
 
 def make_chunk(make_agent: MakeAgent, env: Env, length: int) -> Callable[..., tuple[RunState, Sums]]:
@@ -365,8 +369,34 @@ def make_chunk(make_agent: MakeAgent, env: Env, length: int) -> Callable[..., tu
     return chunk
 
 
-def device_driver(make_agent: MakeAgent, env: Env, length: int, make_eval_env: Callable[[int], Env]) -> Driver:
-    """The driver for pure environments: one compiled program a chunk, with a donated state."""
+def find_nan(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` compiled with a check after every operation; it raises where the first NaN arose.
+
+    Raises:
+      jax.experimental.checkify.JaxRuntimeError: names the operation and its line of source.
+    """
+    from jax.experimental import checkify
+
+    checked = jax.jit(checkify.checkify(function, errors=checkify.nan_checks))
+
+    def run(*arguments: Any) -> Any:
+        error, result = checked(*arguments)
+        error.throw()
+        return result
+
+    return run
+
+
+def device_driver(
+    make_agent: MakeAgent, env: Env, length: int, make_eval_env: Callable[[int], Env], debug: bool = False
+) -> Driver:
+    """The driver for pure environments: one compiled program a chunk, with a donated state.
+
+    Args:
+      length: T, steps of a rollout.
+      make_eval_env: (num_envs) -> environments for an evaluation.
+      debug: check every operation for NaN; slower.
+    """
 
     @jax.jit
     def init(key: Array, config: Config, env_params: PyTree) -> RunState:
@@ -381,7 +411,13 @@ def device_driver(make_agent: MakeAgent, env: Env, length: int, make_eval_env: C
         agent = build(make_agent, config, eval_env.spec, num_envs, eval_env.model)
         return evaluate.episode_returns(key, agent, eval_env, policy, progress, each)
 
-    chunk = jax.jit(make_chunk(make_agent, env, length), donate_argnums=3)
+    chunk = make_chunk(make_agent, env, length)
     return Driver(
-        init, chunk, jax.jit(evaluate_policy, static_argnames="num_episodes"), lambda state: state, lambda: None
+        init=init,
+        advance=find_nan(chunk) if debug else jax.jit(chunk, donate_argnums=3),
+        evaluate=jax.jit(evaluate_policy, static_argnames="num_episodes"),
+        saved=lambda state: state,
+        restart=lambda key, config, state: state,
+        close=lambda: None,
+        keeps_episodes=True,
     )

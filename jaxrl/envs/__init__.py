@@ -104,9 +104,14 @@ def resolve(env_id: str) -> tuple[str, str]:
     raise UsageError(unknown("environment", env_id, known_ids()))
 
 
+def is_bare(family: str) -> bool:
+    """True if ids of this family need not name it."""
+    return family in _BARE
+
+
 def known_ids() -> list[str]:
     """Every id that can be named, bare where that is enough."""
-    return [name if family in _BARE else f"{family}/{name}" for family, names in ENVS.items() for name in names]
+    return [name if is_bare(family) else f"{family}/{name}" for family, names in ENVS.items() for name in names]
 
 
 def import_by_name(path: str, what: str) -> Any:

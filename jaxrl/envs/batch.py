@@ -60,10 +60,13 @@ def strong(tree: PyTree) -> PyTree:
 
 
 def where_ended(ended: Array, if_ended: PyTree, otherwise: PyTree) -> PyTree:
-    """Selects along the leading axis B of every leaf by `ended`: [B] bool."""
+    """Selects along the leading axis B of every leaf by `ended`: [B] bool.
+
+    A scalar leaf belongs to all B environments (running statistics of rewards), so no episode's end touches it.
+    """
 
     def select(a: Array, b: Array) -> Array:
-        return jnp.where(ended.reshape(ended.shape + (1,) * (b.ndim - 1)), a, b)
+        return b if b.ndim == 0 else jnp.where(ended.reshape(ended.shape + (1,) * (b.ndim - 1)), a, b)
 
     return jax.tree.map(select, if_ended, otherwise)
 
@@ -103,7 +106,7 @@ def batch_env(
     def step_batch(key: Array, params: PyTree, state: BatchState, action: PyTree) -> tuple[BatchState, TimeStep]:
         keys = jax.random.split(key, 2 * num_envs)[:num_envs]
         moved = Transition(*strong(tuple(jax.vmap(step, in_axes=(0, None, 0, 0))(keys, params, state.inner, action))))
-        reward = moved.reward.astype(jnp.float32)
+        reward = jnp.asarray(moved.reward, jnp.float32)
         episode_return = state.episode_return + reward
         episode_length = state.episode_length + 1
         terminated = jnp.broadcast_to(moved.terminated, (num_envs,))

@@ -72,13 +72,24 @@ def _override(name: str, params: Any, options: dict[str, Any], factory: Any) -> 
         default = jnp.asarray(getattr(params, key))
         try:
             values[key] = jnp.asarray(value, default.dtype)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UsageError(f"{key}={value!r} is not a number; give one such as {default}") from None
-        if not bool(jnp.all(jnp.isfinite(values[key]))):
-            raise UsageError(f"{key}={value!r} is not finite; give a finite number such as {default}")
+        _check_option(key, value, values[key], default)
     if name == "CartPole-v1":
         values = _cartpole_masses(params, values)
     return params.replace(**values)
+
+
+def _check_option(key: str, value: Any, cast: Array, default: Array) -> None:
+    """`value` as the user gave it, `cast` to the type of the `default`."""
+    if cast.shape != default.shape:
+        raise UsageError(f"{key}={value!r} has shape {cast.shape}; give one of shape {default.shape} such as {default}")
+    if not bool(jnp.all(jnp.isfinite(jnp.asarray(value)))):
+        raise UsageError(f"{key}={value!r} is not finite; give a finite number such as {default}")
+    if bool(jnp.any(cast != jnp.asarray(value))) and jnp.issubdtype(cast.dtype, jnp.integer):
+        raise UsageError(f"{key}={value!r} is no whole number; give one such as {default}")
+    if key == "max_steps_in_episode" and int(cast) < 1:
+        raise UsageError(f"{key}={value!r} is out of range; give at least 1")
 
 
 def _cartpole_masses(params: Any, values: dict[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def action(num_envs: int) -> Env:
 
 
 def target(num_envs: int) -> Env:
-    """One step, observation x = -1 or +1 at random; reward -(a - x / 2)^2 for a continuous action a. Best: a = x / 2, reward 0."""
+    """One step, observation x = -1 or +1 at random; reward -(a - x / 2)^2 for a continuous action a. Best: a = x / 2 with 0."""
 
     def reset(key: Array, params: PyTree) -> tuple[Array, Array]:
         cue = _random_sign(key)

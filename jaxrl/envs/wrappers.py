@@ -95,7 +95,7 @@ def frame_stack(env: Env, num_frames: int) -> Env:
     def stacked(frames: Array) -> Array:
         """[B, F, ...] -> [B, ..., F] or, with channels, [B, H, W, F * C]."""
         moved = jnp.moveaxis(frames, 1, -2 if merged else -1)
-        return moved.reshape(moved.shape[:-2] + (-1,)) if merged else moved
+        return moved.reshape((*moved.shape[:-2], -1)) if merged else moved
 
     def first(obs: Array) -> Array:
         return jnp.repeat(obs[:, None], num_frames, axis=1)
@@ -114,7 +114,7 @@ def frame_stack(env: Env, num_frames: int) -> Env:
         timestep = timestep._replace(obs=stacked(frames), next_obs=stacked(true_frames))
         return Wrapped(inner, frames), timestep
 
-    shape = spec.shape[:-1] + (spec.shape[-1] * num_frames,) if merged else spec.shape + (num_frames,)
+    shape = (*spec.shape[:-1], spec.shape[-1] * num_frames) if merged else (*spec.shape, num_frames)
     new_spec = env.spec._replace(obs=ArraySpec(shape, spec.dtype))
     return env._replace(spec=new_spec, reset=reset, step=step, model=None, render=_inner_render(env))
 
@@ -167,7 +167,7 @@ def map_observation(env: Env, function: Any, spec: Any) -> Env:
 
 
 def flatten_observation(env: Env) -> Env:
-    """Observations as one float32 vector, whatever their shape; an integer scalar (a state's number) stays one."""
+    """Observations as one float32 vector, whatever their shape; a scalar (a state's number) becomes a vector of one."""
     spec = _array_obs(env, "flatten_observation")
     size = 1
     for length in spec.shape:

@@ -1,0 +1,313 @@
+"""Gymnasium environments behind jaxrl's contract, through Gymnasium's vector API; the only module that imports gymnasium.
+
+    env = make("CartPole-v1", num_envs=8)                      # or jaxrl.envs.make("gymnasium/CartPole-v1", 8)
+    obs = env.reset(seed=0)
+    timestep = env.step(action)                                # a TimeStep with NumPy leaves
+    env = from_vector_env(my_vector_env)                       # a vector environment that you made yourself
+
+Whatever the autoreset mode, the contract holds exactly: where an episode ended, `obs` is the reset observation, `next_obs` the
+true successor, and no step is a reset in disguise. By default Gymnasium's autoreset is off and the ended environments are reset
+through a mask; that is right even for an environment that reuses one observation buffer, whose `final_obs` Gymnasium's
+same-step mode would overwrite with the reset. The modes differ in nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrl.config import unknown
+from jaxrl.types import ArraySpec, Box, Discrete, PyTree, Spec, TimeStep, TreeSpec, UsageError, tree_spec
+
+_MODES = ("disabled", "same_step", "next_step")
+_VECTORIZATION = ("sync", "async")
+_NARROW = {"float64": "float32", "int64": "int32", "uint64": "uint32"}
+
+
+def make(
+    name: str, num_envs: int, *, vectorization_mode: str = "sync", autoreset_mode: str = "disabled", **options: Any
+) -> GymnasiumEnv:
+    """B = `num_envs` copies of a registered Gymnasium environment.
+
+    Args:
+      name: Gymnasium id, such as `CartPole-v1`.
+      vectorization_mode: `sync` steps one environment after another, `async` each in a process of its own. Processes are
+        spawned, since a fork of a process in which JAX runs may hang: a script needs `if __name__ == "__main__":`.
+      autoreset_mode: `disabled`, `same_step` or `next_step`, as this module's first paragraph explains.
+      options: arguments of `gymnasium.make` and of the environment's constructor, such as `render_mode="rgb_array"`.
+
+    Raises:
+      UsageError: no such environment (with the nearest names), an option that it does not take, a package that is not
+        installed, or a space without a counterpart in `Spec`.
+    """
+    gymnasium = _import_gymnasium(name)
+    _choice("vectorization_mode", vectorization_mode, _VECTORIZATION)
+    _choice("autoreset_mode", autoreset_mode, _MODES)
+    if name not in gymnasium.registry:
+        raise UsageError(unknown("Gymnasium environment", name, gymnasium.registry))
+    vector_kwargs = {"autoreset_mode": _gymnasium_mode(autoreset_mode)}
+    if vectorization_mode == "async":
+        vector_kwargs["context"] = "spawn"
+    try:
+        vector_env = gymnasium.make_vec(
+            name, num_envs=num_envs, vectorization_mode=vectorization_mode, vector_kwargs=vector_kwargs, **options
+        )
+    except (TypeError, gymnasium.error.Error) as error:
+        given = ", ".join(f"{k}={v!r}" for k, v in options.items()) or "none"
+        message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(f"env='gymnasium/{name}' cannot be made (options: {given}): {message}") from error
+    return GymnasiumEnv(vector_env, name, autoreset_mode, _time_limit(vector_env))
+
+
+def from_vector_env(vector_env: Any, time_limit: int | None = None) -> GymnasiumEnv:
+    """A ready-made `gymnasium.vector.VectorEnv`, for instance with wrappers of your own.
+
+    Args:
+      time_limit: `Spec.time_limit`, if the vector environment's spec does not tell it; the environment enforces it.
+
+    A vector environment in next-step mode spends one step call on each reset and steps all the others in it, so it can be
+    told to reset in time only if a reset by mask cancels that call. `SyncVectorEnv` and `AsyncVectorEnv` with shared memory
+    do so; others are refused.
+
+    Raises:
+      UsageError: a next-step vector environment of another kind, or a space without a counterpart in `Spec`.
+    """
+    inner = vector_env.unwrapped
+    name = inner.spec.id if inner.spec is not None else type(inner).__name__
+    _import_gymnasium(name)
+    mode = _mode_of(vector_env, name)
+    if mode == "next_step" and not _mask_cancels_autoreset(inner):
+        raise UsageError(
+            f"autoreset_mode='next_step' of {name} returns rows that are no transitions; "
+            "make it with gymnasium.vector.AutoresetMode.SAME_STEP or DISABLED"
+        )
+    return GymnasiumEnv(vector_env, name, mode, time_limit if time_limit is not None else _time_limit(vector_env))
+
+
+class GymnasiumEnv:
+    """A `HostEnv` over a Gymnasium vector environment; made by `make` or `from_vector_env`.
+
+    It keeps, as every host environment does, its state to itself: the vector environment and the running episodes.
+
+    Attributes:
+      spec: 64-bit observations become 32-bit, discrete ones and actions count from 0, boxes of actions are [-1, 1].
+      num_envs: B.
+    """
+
+    def __init__(self, vector_env: Any, name: str, mode: str, time_limit: int | None) -> None:
+        self.num_envs: int = vector_env.num_envs
+        self.spec = Spec(
+            _observation_spec(vector_env.single_observation_space, name),
+            _action_spec(vector_env.single_action_space, name),
+            time_limit,
+        )
+        self._vector_env, self._name, self._mode = vector_env, name, mode
+        self._episode_return = np.zeros(self.num_envs, np.float32)
+        self._episode_length = np.zeros(self.num_envs, np.int32)
+
+    def reset(self, seed: int) -> PyTree:
+        """Starts B new episodes; environment i is seeded with `seed + i`. Returns obs [B, ...]."""
+        obs, _ = self._vector_env.reset(seed=int(seed))
+        self._episode_return = np.zeros(self.num_envs, np.float32)
+        self._episode_length = np.zeros(self.num_envs, np.int32)
+        return self._cast(obs)
+
+    def step(self, action: PyTree) -> TimeStep:
+        """Steps all B environments and resets those whose episode ended.
+
+        Args:
+          action: [B] int for `Discrete`, [B, ...] float in [-1, 1] for `Box` (clipped).
+
+        Returns:
+          TimeStep with NumPy leaves. `info` holds `episode_return` [B] float32 and `episode_length` [B] int32 of the
+          running episode, this step included.
+
+        Raises:
+          RuntimeError: the environment raised; the message names it.
+        """
+        reward: Any
+        terminated: Any
+        truncated: Any
+        native = _native_action(self._vector_env.single_action_space, action)
+        try:
+            raw_obs, reward, terminated, truncated, raw_info = self._vector_env.step(native)
+        except Exception as error:
+            raise RuntimeError(f"env='gymnasium/{self._name}' failed in step: {error!r}") from error
+        reward, terminated = np.array(reward, np.float32), np.array(terminated, np.bool_)
+        truncated = np.array(truncated, np.bool_) & ~terminated
+        ended = terminated | truncated
+        obs, next_obs = self._observations(raw_obs, ended, raw_info)
+        return TimeStep(obs, reward, terminated, truncated, next_obs, self._record(reward, ended))
+
+    def close(self) -> None:
+        """Closes the environments and their processes."""
+        self._vector_env.close()
+
+    def render_frame(self) -> np.ndarray | None:
+        """A picture [height, width, 3] uint8 of environment 0, None unless made with `render_mode="rgb_array"`."""
+        inner = self._vector_env.unwrapped
+        if inner.render_mode != "rgb_array":
+            return None
+        if hasattr(inner, "envs"):
+            return np.asarray(inner.envs[0].render(), np.uint8)
+        return np.asarray(self._vector_env.render()[0], np.uint8)
+
+    def _observations(self, raw_obs: PyTree, ended: np.ndarray, raw_info: dict[str, Any]) -> tuple[PyTree, PyTree]:
+        """(obs after any reset, true successor), both [B, ...]; `ended`: [B] bool."""
+        obs = self._cast(raw_obs)
+        if not ended.any():
+            return obs, obs
+        if self._mode == "same_step":
+            return obs, self._with_final(obs, ended, raw_info)
+        try:
+            raw_reset, _ = self._vector_env.reset(options={"reset_mask": ended.copy()})
+        except Exception as error:
+            raise RuntimeError(f"env='gymnasium/{self._name}' failed in reset: {error!r}") from error
+        return self._cast(raw_reset), obs
+
+    def _with_final(self, obs: PyTree, ended: np.ndarray, raw_info: dict[str, Any]) -> PyTree:
+        """A copy of `obs` [B, ...] in which the rows that `ended` are the observations before the reset."""
+        if "final_obs" not in raw_info:
+            raise RuntimeError(f"env='gymnasium/{self._name}' ended an episode without infos['final_obs']")
+
+        def assign(batch: np.ndarray, value: np.ndarray, row: int) -> None:
+            batch[row] = value
+
+        next_obs = jax.tree.map(np.copy, obs)
+        for row in np.flatnonzero(ended).tolist():
+            final = self._cast(_row(raw_info["final_obs"], row))
+            jax.tree.map(lambda batch, value, row=row: assign(batch, value, row), next_obs, final)
+        return next_obs
+
+    def _cast(self, obs: PyTree) -> PyTree:
+        return _cast_observation(self._vector_env.single_observation_space, obs)
+
+    def _record(self, reward: np.ndarray, ended: np.ndarray) -> dict[str, np.ndarray]:
+        """Counts this step; `reward` and `ended`: [B]."""
+        total, length = self._episode_return + reward, self._episode_length + 1
+        self._episode_return = np.where(ended, np.float32(0), total)
+        self._episode_length = np.where(ended, np.int32(0), length)
+        return {"episode_return": total, "episode_length": length}
+
+
+def _import_gymnasium(name: str) -> Any:
+    try:
+        import gymnasium
+    except ImportError:
+        raise UsageError(
+            f"env='gymnasium/{name}' needs the package gymnasium; pip install 'jaxrl[gymnasium]'"
+        ) from None
+    return gymnasium
+
+
+def _choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{option}={value!r} is unknown; choose one of {', '.join(choices)}")
+
+
+def _gymnasium_mode(mode: str) -> Any:
+    from gymnasium.vector import AutoresetMode
+
+    modes = {"disabled": AutoresetMode.DISABLED, "same_step": AutoresetMode.SAME_STEP, "next_step": AutoresetMode.NEXT_STEP}
+    return modes[mode]
+
+
+def _mode_of(vector_env: Any, name: str) -> str:
+    """The autoreset mode. Gymnasium keeps `metadata` on the environment's class, where the next vector environment of that
+    class overwrites the mode, so the attribute of the vector environment is asked first."""
+    found = getattr(vector_env.unwrapped, "autoreset_mode", vector_env.metadata.get("autoreset_mode"))
+    for mode in _MODES:
+        if found in (_gymnasium_mode(mode), _gymnasium_mode(mode).value):
+            return mode
+    raise UsageError(f"autoreset_mode={found!r} of {name} is unknown; set metadata['autoreset_mode'] of the vector env")
+
+
+def _mask_cancels_autoreset(inner: Any) -> bool:
+    """Whether a reset by mask, right after the step that ended an episode, takes the place of next-step mode's own reset."""
+    from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+    return isinstance(inner, SyncVectorEnv) or (isinstance(inner, AsyncVectorEnv) and bool(inner.shared_memory))
+
+
+def _time_limit(vector_env: Any) -> int | None:
+    """Steps after which the environment truncates, as far as its spec tells."""
+    inner = vector_env.unwrapped
+    spec = inner.spec
+    if spec is None and hasattr(inner, "envs"):
+        spec = inner.envs[0].spec
+    if spec is None:
+        return None
+    limit = spec.kwargs.get("max_episode_steps") or spec.max_episode_steps
+    return int(limit) if limit is not None and limit > 0 else None
+
+
+def _observation_spec(space: Any, name: str) -> ArraySpec | TreeSpec:
+    return tree_spec(_observation_zeros(space, name))
+
+
+def _observation_zeros(space: Any, name: str) -> PyTree:
+    """Zeros of one observation, cast as `_cast_observation` does."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        return {key: _observation_zeros(part, name) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_observation_zeros(part, name) for part in space.spaces)
+    if isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
+        return np.zeros(space.shape, _narrow(space))
+    raise UsageError(
+        f"env='gymnasium/{name}' has observations of {type(space).__name__}, which are no arrays of one shape; "
+        "wrap it so that it observes a Box"
+    )
+
+
+def _narrow(space: Any) -> str:
+    """Name of the dtype of observations of `space`: at most 32 bits, which is what JAX computes in."""
+    name = np.dtype(space.dtype).name
+    return _NARROW.get(name, name)
+
+
+def _cast_observation(space: Any, obs: PyTree) -> PyTree:
+    """A fresh copy of an observation, or of a batch of them, in the types of `Spec`; discrete ones count from 0."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        return {key: _cast_observation(part, obs[key]) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_cast_observation(part, obs[i]) for i, part in enumerate(space.spaces))
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+        obs = np.asarray(obs) - space.start
+    return np.array(obs, _narrow(space))
+
+
+def _action_spec(space: Any, name: str) -> Discrete | Box:
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Discrete):
+        return Discrete(int(space.n))
+    if not isinstance(space, spaces.Box) or np.dtype(space.dtype).kind != "f":
+        raise UsageError(f"env='gymnasium/{name}' has actions {space}; wrap it so that it takes a Discrete or a float Box")
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise UsageError(f"env='gymnasium/{name}' has unbounded actions {space}; wrap it in gymnasium.wrappers.RescaleAction")
+    return Box(tuple(space.shape))
+
+
+def _native_action(space: Any, action: PyTree) -> np.ndarray:
+    """Actions [B, ...] of `Spec` as the environment takes them."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Discrete):
+        return np.asarray(action, space.dtype) + space.start
+    share = (np.clip(np.asarray(action, space.dtype), -1.0, 1.0) + 1.0) / 2.0
+    return (space.low + share * (space.high - space.low)).astype(space.dtype)
+
+
+def _row(tree: PyTree, row: int) -> PyTree:
+    """Row `row` of a batch: an object array of observations (Gymnasium's own vector environments) or a batched tree."""
+    if isinstance(tree, dict):
+        return {key: _row(value, row) for key, value in tree.items()}
+    if isinstance(tree, tuple):
+        return tuple(_row(value, row) for value in tree)
+    return tree[row]

@@ -1,0 +1,474 @@
+"""A run and its folder: prepare, train in chunks, log, evaluate, checkpoint, resume.
+
+Everything is checked before anything is written. What a run leaves behind: `config.json` (everything that rebuilds it),
+`metrics.jsonl`, `summary.json`, `checkpoints/` and `curve.png`. After SIGKILL at any moment `resume` reaches the same parameters
+bit for bit and the same rows but for wall-clock fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl import checkpoint, plot, record
+from jaxrl.agents import load_agent
+from jaxrl.config import Config, as_arrays, check_config, from_json, to_json, unknown
+from jaxrl.envs import make
+from jaxrl.evaluate import summarize
+from jaxrl.host_loop import host_driver
+from jaxrl.loop import NUM_RECENT, Driver, Plan, RunKeys, averages, build, device_driver, plan, run_keys
+from jaxrl.types import Env, Progress, PyTree, RunState, UsageError
+
+REPLAY_LIMIT = 1_000_000_000
+"""Bytes of replay above which it is left out of checkpoints unless asked for."""
+
+_PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that defines a run.
+
+    Attributes:
+      agent: a registered name or `module:function`.
+      env: an environment id or `module:function`.
+      config: the agent's config.
+      env_options: physics and arguments of the environment.
+      seed: of everything random.
+      total_steps: env steps.
+      eval_every: env steps between evaluations while training; 0 evaluates only at the end.
+      eval_episodes: episodes of each evaluation.
+      num_rows: rows of training metrics over the run.
+      track: names of further sinks.
+      init_from: folder of a run whose learned state this one starts from.
+      checkpoint_seconds: wall-clock seconds between checkpoints; the last state is always kept.
+      checkpoint_replay: keep even a replay above `REPLAY_LIMIT` bytes in checkpoints.
+      debug: stop at the first NaN and say where it arose.
+    """
+
+    agent: str
+    env: str
+    config: Config
+    env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    total_steps: int = 500_000
+    eval_every: int = 0
+    eval_episodes: int = 100
+    num_rows: int = 100
+    track: tuple[str, ...] = ()
+    init_from: str | None = None
+    checkpoint_seconds: float = 30.0
+    checkpoint_replay: bool = False
+    debug: bool = False
+
+
+class Prepared(NamedTuple):
+    """A run that passed every check, with its driver; `agent_shapes` is the agent's state as `jax.ShapeDtypeStruct`s."""
+
+    run: Run
+    driver: Driver
+    plan: Plan
+    config: Config
+    env_params: PyTree
+    keys: RunKeys
+    agent_shapes: PyTree
+
+
+# --- before anything is written -------------------------------------------------------------------------------------
+
+
+def prepare(run: Run) -> Prepared:
+    """Checks a run and builds what it needs.
+
+    Raises:
+      UsageError: one line for whatever does not fit.
+    """
+    _check_run(run)
+    check_config(run.config)
+    make_agent, _ = load_agent(run.agent)
+    env = make(run.env, run.config.num_envs, **run.env_options)
+    schedule = plan(run.config, env.spec, run.total_steps)
+    config = as_arrays(run.config)
+
+    def make_eval_env(num_envs: int) -> Any:
+        return make(run.env, num_envs, **run.env_options)
+
+    model = env.model if isinstance(env, Env) else None
+    keys = run_keys(jax.random.key(run.seed))
+    agent_shapes = jax.eval_shape(build(make_agent, config, env.spec, env.num_envs, model).init, keys.init)
+    make_driver: Callable[..., Driver] = device_driver if isinstance(env, Env) else host_driver
+    driver = make_driver(make_agent, env, schedule.rollout_length, make_eval_env, debug=run.debug)
+    params = env.params if isinstance(env, Env) else ()
+    return Prepared(run, driver, schedule, config, params, keys, agent_shapes)
+
+
+def _check_run(run: Run) -> None:
+    for name, low in (("seed", 0), ("eval_every", 0), ("eval_episodes", 1), ("num_rows", 1), ("total_steps", 1)):
+        value = getattr(run, name)
+        if value < low:
+            raise UsageError(f"{name}={value} is out of range; give at least {low}")
+    if run.seed >= 2**32:
+        raise UsageError(f"seed={run.seed} is out of range; give a value below 2^32")
+    if not run.checkpoint_seconds >= 0:
+        raise UsageError(f"checkpoint_seconds={run.checkpoint_seconds} is out of range; give at least 0")
+    record.check_sinks(run.track)
+
+
+def claim_folder(folder: Path) -> None:
+    """Makes an empty folder for a run.
+
+    Raises:
+      UsageError: it already holds a run or other files, or cannot be written.
+    """
+    if (folder / "config.json").exists():
+        raise UsageError(f"out={folder} already holds a run; give another folder, or go on with: jaxrl resume {folder}")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"out={folder} is not empty; give another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"out={folder} cannot be written ({error.strerror}); give another folder") from None
+
+
+def config_values(run: Run) -> dict[str, Any]:
+    """What `config.json` holds."""
+    values = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name != "config"}
+    values["track"] = list(run.track)
+    versions = {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+    return values | {"config": to_json(run.config), "versions": versions, "device": jax.devices()[0].device_kind}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def read_run(folder: Path) -> Run:
+    """The run that a folder's `config.json` describes.
+
+    Raises:
+      UsageError: no run there, or one of another version of jaxrl.
+    """
+    try:
+        values = json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{folder} holds no run (no config.json); give a folder that `jaxrl train` wrote") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder / 'config.json'} cannot be read ({error}); give the folder of another run") from None
+    known = {f.name for f in dataclasses.fields(Run)}
+    given = {name: value for name, value in values.items() if name not in ("versions", "device")}
+    for name in given:
+        if name not in known:
+            raise UsageError(unknown("field of config.json", name, known))
+    _, config_class = load_agent(values["agent"])
+    given["config"] = from_json(config_class, values["config"])
+    return Run(**(given | {"track": tuple(values["track"])}))
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+def start(run: Run, folder: Path) -> dict[str, Any]:
+    """Trains a new run in `folder` and returns its summary.
+
+    Raises:
+      UsageError: bad input; nothing was written.
+    """
+    prepared = prepare(run)
+    initial = load_state(Path(run.init_from), prepared) if run.init_from else None
+    claim_folder(folder)
+    record.write_json(folder / "config.json", config_values(run))
+    return _begin(prepared, folder, initial)
+
+
+def _begin(prepared: Prepared, folder: Path, learned: PyTree | None) -> dict[str, Any]:
+    state = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
+    if learned is not None:
+        state = state._replace(agent=_with_replay(learned, state.agent))
+    return _train(prepared, folder, state, _Clock(0.0, 0.0))
+
+
+def resume(folder: Path) -> dict[str, Any]:
+    """Goes on with a run that was interrupted, from its last whole checkpoint, or from the start if it has none.
+
+    Raises:
+      UsageError: no run there.
+    """
+    out = record.console()
+    run = read_run(folder)
+    if (folder / "summary.json").exists():
+        out.print(f"{folder} is complete; nothing to do")
+        return json.loads((folder / "summary.json").read_text())
+    prepared = prepare(run)
+    restored = _restore(prepared, folder, out.print)
+    if restored is None:
+        out.print("no whole checkpoint yet: starting again from config.json")
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
+        return _begin(prepared, folder, load_state(Path(run.init_from), prepared) if run.init_from else None)
+    state, meta = restored
+    out.print(f"resuming at {_env_steps(prepared, state):,} env steps")
+    with (folder / "metrics.jsonl").open("r+b") as file:
+        file.truncate(meta["metrics_bytes"])
+    if not prepared.driver.keeps_episodes:
+        out.print("host environments cannot be saved: the agent is restored exactly, its episodes begin anew")
+        key = jax.random.fold_in(prepared.keys.init, state.iteration)
+        state = prepared.driver.restart(key, prepared.config, state)
+    if not meta["has_replay"]:
+        state = _refill(prepared, state, out.print)
+    return _train(prepared, folder, state, _Clock(meta["wall_seconds"], meta["compile_seconds"]))
+
+
+class _Clock(NamedTuple):
+    """Seconds that earlier processes of this run took, up to the checkpoint."""
+
+    wall: float
+    compile: float
+
+
+def _train(prepared: Prepared, folder: Path, state: RunState, before: _Clock) -> dict[str, Any]:
+    run, driver, schedule = prepared.run, prepared.driver, prepared.plan
+    out, metrics = record.console(), folder / "metrics.jsonl"
+    sinks = [record.open_sink(name, folder, config_values(run)) for name in run.track]
+    begun = time.perf_counter()
+    state, _ = jax.block_until_ready(_advance(prepared, state, int(state.iteration)))
+    compiled = time.perf_counter()
+    clock = _Clock(before.wall, before.compile + compiled - begun)
+
+    def elapsed() -> float:
+        return before.wall + time.perf_counter() - begun
+
+    def write(row: record.Row) -> None:
+        record.append_row(metrics, row)
+        for sink in sinks:
+            sink.write(row)
+
+    first = int(state.iteration)
+    bar = record.open_bar(schedule.num_iterations * schedule.steps_per_iteration, _env_steps(prepared, state), out)
+    last_checkpoint = time.perf_counter()
+    warned = False
+    try:
+        for end in _boundaries(run, schedule):
+            if end <= first:
+                continue
+            state, row = _advance_row(prepared, state, end)
+            write(row | {"wall_seconds": round(elapsed(), 3)})
+            if not warned and _has_nan(row):
+                out.print(f"metrics became NaN before {row['env_steps']:,} env steps; --debug finds where")
+                warned = True
+            if _is_eval(run, schedule, end):
+                write(_eval_row(prepared, state) | {"wall_seconds": round(elapsed(), 3)})
+            bar.advance(row["env_steps"], row["return_mean"])
+            is_last = end == schedule.num_iterations
+            if is_last or time.perf_counter() - last_checkpoint >= run.checkpoint_seconds:
+                _save(prepared, folder, state, clock._replace(wall=elapsed()))
+                last_checkpoint = time.perf_counter()
+    finally:
+        bar.close()
+    trained = time.perf_counter()
+    final = _eval_row(prepared, state)
+    write(final | {"wall_seconds": round(elapsed(), 3)})
+    done = (int(state.iteration) - first) * schedule.steps_per_iteration
+    summary = {
+        "agent": run.agent,
+        "env": run.env,
+        "seed": run.seed,
+        "status": "nan" if _has_nan_leaf(state.agent.policy) else "ok",
+        "env_steps": _env_steps(prepared, state),
+        "wall_seconds": round(elapsed(), 3),
+        "compile_seconds": round(clock.compile, 3),
+        "steps_per_second": round(done / (trained - compiled), 1) if done else None,
+        "evaluation": {"episodes": final["eval_episodes"], "mean": final["eval_return"], "std": final["eval_return_std"]},
+        "training_return": _recent_score(state),
+    }
+    record.write_json(folder / "summary.json", record.plain(summary))
+    for sink in sinks:
+        sink.close()
+    driver.close()
+    plot.plot_runs([folder], folder / "curve.png")
+    return summary
+
+
+def _boundaries(run: Run, schedule: Plan) -> list[int]:
+    """Iterations after which a row is written: `num_rows` even stretches and every evaluation."""
+    total = schedule.num_iterations
+    rows = {-(-total * i // run.num_rows) for i in range(1, run.num_rows + 1)}
+    return sorted((rows | set(_eval_iterations(run, schedule))) - {0})
+
+
+def _eval_iterations(run: Run, schedule: Plan) -> range:
+    if not run.eval_every:
+        return range(0)
+    every = max(-(-run.eval_every // schedule.steps_per_iteration), 1)
+    return range(every, schedule.num_iterations, every)
+
+
+def _is_eval(run: Run, schedule: Plan, iteration: int) -> bool:
+    return iteration in _eval_iterations(run, schedule)
+
+
+def _advance(prepared: Prepared, state: RunState, end: int) -> tuple[RunState, dict[str, Any]]:
+    """Runs up to iteration `end`; warm-up and learning are counted here, so that no step has to ask."""
+    begin, schedule = int(state.iteration), prepared.plan
+    num_warmup = max(min(end, schedule.num_warmup) - begin, 0)
+    return prepared.driver.advance(
+        prepared.keys.train,
+        prepared.config,
+        prepared.env_params,
+        state,
+        np.int32(num_warmup),
+        np.int32(end - begin - num_warmup),
+        np.int32(schedule.num_iterations),
+    )
+
+
+def _advance_row(prepared: Prepared, state: RunState, end: int) -> tuple[RunState, record.Row]:
+    begin, started = int(state.iteration), time.perf_counter()
+    state, sums = jax.block_until_ready(_advance(prepared, state, end))
+    seconds = time.perf_counter() - started
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = averages(jax.device_get(sums))
+    if not means["updates"]:
+        means = {name: means[name] for name in ("updates", "episodes", "return_mean", "length_mean")}
+    rate = (end - begin) * prepared.plan.steps_per_iteration / seconds
+    row = {"kind": "train", "env_steps": _env_steps(prepared, state)} | record.plain(means)
+    return state, row | {"steps_per_second": round(rate, 1)}
+
+
+def _eval_row(prepared: Prepared, state: RunState) -> record.Row:
+    score = evaluate_state(prepared, state.agent.policy, int(state.iteration), prepared.run.eval_episodes)
+    return {
+        "kind": "eval",
+        "env_steps": _env_steps(prepared, state),
+        "eval_return": score["mean"],
+        "eval_return_std": score["std"],
+        "eval_episodes": score["episodes"],
+        "eval_unfinished": score["unfinished"],
+    }
+
+
+def evaluate_state(
+    prepared: Prepared, policy: PyTree, iteration: int, num_episodes: int, seed: int | None = None
+) -> dict[str, Any]:
+    """Greedy score of a policy: episodes, mean, std. The key is a function of the run's seed and the iteration, or of `seed`."""
+    key = jax.random.fold_in(prepared.keys.evaluate, iteration) if seed is None else jax.random.key(seed)
+    progress = Progress(jnp.int32(iteration), jnp.int32(prepared.plan.num_iterations))
+    returns = prepared.driver.evaluate(key, prepared.config, prepared.env_params, policy, progress, num_episodes)
+    return record.plain(summarize(np.asarray(returns)))
+
+
+def _env_steps(prepared: Prepared, state: RunState) -> int:
+    return int(state.iteration) * prepared.plan.steps_per_iteration
+
+
+def _has_nan(row: record.Row) -> bool:
+    """True if a metric of an update is missing; means over no episode may be."""
+    return bool(row["updates"]) and any(v is None for k, v in row.items() if k not in ("return_mean", "length_mean"))
+
+
+def _has_nan_leaf(tree: PyTree) -> bool:
+    leaves = jax.device_get(jax.tree.leaves(tree))
+    return any(np.isnan(leaf).any() for leaf in leaves if np.issubdtype(leaf.dtype, np.floating))
+
+
+def _recent_score(state: RunState) -> dict[str, Any]:
+    """Mean return of the last 100 training episodes."""
+    episodes = min(int(state.recent.total), NUM_RECENT)
+    returns = np.asarray(state.recent.returns)[:episodes]
+    return {"episodes": episodes, "mean": float(returns.mean()) if episodes else None}
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+def _save(prepared: Prepared, folder: Path, state: RunState, clock: _Clock) -> None:
+    saved = prepared.driver.saved(state)
+    has_replay = prepared.run.checkpoint_replay or _replay_bytes(state.agent) <= REPLAY_LIMIT
+    if not has_replay:
+        saved = saved._replace(agent=saved.agent._replace(replay=()))
+    metrics_file = folder / "metrics.jsonl"
+    meta = {
+        "metrics_bytes": os.path.getsize(metrics_file),
+        "has_replay": has_replay,
+        "wall_seconds": clock.wall,
+        "compile_seconds": clock.compile,
+    }
+    checkpoint.save(folder / "checkpoints", int(state.iteration), saved, meta)
+
+
+def _replay_bytes(agent_state: PyTree) -> int:
+    leaves = jax.tree.leaves(getattr(agent_state, "replay", ()))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _with_replay(agent_state: PyTree, fresh: PyTree) -> PyTree:
+    """`agent_state` with the replay of `fresh` in place of one that was left out."""
+    return agent_state._replace(replay=fresh.replay) if hasattr(fresh, "replay") else agent_state
+
+
+def _restore(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tuple[RunState, dict[str, Any]] | None:
+    """The last whole checkpoint as a full state: what it does not hold is as in a new run."""
+    fresh = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
+
+    def target(meta: dict[str, Any]) -> RunState:
+        saved = prepared.driver.saved(fresh)
+        return saved if meta["has_replay"] else saved._replace(agent=saved.agent._replace(replay=()))
+
+    restored = checkpoint.restore(folder / "checkpoints", target, warn)
+    if restored is None:
+        return None
+    state = restored.state
+    if not restored.meta["has_replay"]:
+        state = state._replace(agent=_with_replay(state.agent, fresh.agent))
+    if not prepared.driver.keeps_episodes:
+        state = state._replace(obs=fresh.obs, memory=fresh.memory)
+    return state, restored.meta
+
+
+def _refill(prepared: Prepared, state: RunState, say: Callable[[str], None]) -> RunState:
+    """Acts without learning until a replay that was left out holds a warm-up's worth again."""
+    count = max(prepared.plan.num_warmup, 1)
+    say(f"the replay was left out of the checkpoint: refilling it with {count * prepared.plan.steps_per_iteration:,} env steps")
+    iteration, recent = jnp.copy(state.iteration), jax.tree.map(jnp.copy, state.recent)
+    key = jax.random.fold_in(prepared.keys.init, iteration)
+    total = np.int32(prepared.plan.num_iterations)
+    state, _ = prepared.driver.advance(
+        key, prepared.config, prepared.env_params, state, np.int32(count), np.int32(0), total
+    )
+    return state._replace(iteration=iteration, recent=recent)
+
+
+def load_state(folder: Path, prepared: Prepared) -> PyTree:
+    """The learned state (all but the replay) of a finished or interrupted run, for `init_from`.
+
+    Raises:
+      UsageError: no run or no checkpoint there, or one whose arrays do not fit.
+    """
+    other = prepare(read_run(folder))
+    restored = _restore(other, folder, record.console().print)
+    other.driver.close()
+    if restored is None:
+        raise UsageError(f"init_from={folder} has no whole checkpoint yet; give another run")
+    learned = _without_replay(restored[0].agent)
+    if jax.tree.map(jnp.shape, learned) != jax.tree.map(jnp.shape, _without_replay(prepared.agent_shapes)):
+        raise UsageError(f"init_from={folder}: its networks do not fit this agent and environment; give the same sizes")
+    return learned
+
+
+def _without_replay(agent_state: PyTree) -> PyTree:
+    return agent_state._replace(replay=()) if hasattr(agent_state, "replay") else agent_state

@@ -1,0 +1,62 @@
+"""Exploration: its two ends and the shares in between."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from jaxrl import exploration
+
+NUM = 100_000
+PREFERENCES = jnp.tile(jnp.array([0.0, 3.0, -1.0, 2.0]), (NUM, 1))
+BEST = 1
+
+
+def actions(epsilon, seed=0):
+    return np.asarray(exploration.epsilon_greedy(jax.random.key(seed), PREFERENCES, epsilon))
+
+
+def test_epsilon_zero_is_greedy():
+    values = jax.random.normal(jax.random.key(1), (1000, 6))
+    chosen = exploration.epsilon_greedy(jax.random.key(2), values, 0.0)
+    np.testing.assert_array_equal(chosen, np.argmax(np.asarray(values), axis=-1))
+
+
+def test_epsilon_one_is_uniform():
+    assert stats.chisquare(np.bincount(actions(1.0), minlength=4)).pvalue > 1e-3
+
+
+def test_epsilon_is_the_share_of_random_actions():
+    counts = np.bincount(actions(0.2), minlength=4)
+    shares = np.full(4, 0.2 / 4)
+    shares[BEST] += 0.8
+    assert stats.chisquare(counts, shares * NUM).pvalue > 1e-3
+
+
+def test_epsilon_may_differ_from_row_to_row():
+    epsilon = jnp.where(jnp.arange(NUM) < NUM // 2, 0.0, 1.0)
+    chosen = actions(epsilon)
+    assert (chosen[: NUM // 2] == BEST).all()
+    assert stats.chisquare(np.bincount(chosen[NUM // 2 :], minlength=4)).pvalue > 1e-3
+
+
+def test_neighbouring_rows_explore_independently():
+    explored = actions(0.5) != BEST
+    pairs = np.bincount(2 * explored[:-1:2] + explored[1::2], minlength=4)
+    share = 0.5 * 3 / 4
+    expected = np.outer([1 - share, share], [1 - share, share]).reshape(-1) * (NUM // 2)
+    assert stats.chisquare(pairs, expected).pvalue > 1e-3
+
+
+def test_ties_go_to_the_lowest_index():
+    chosen = exploration.epsilon_greedy(jax.random.key(0), jnp.array([[1.0, 5.0, 5.0], [2.0, 2.0, 2.0]]), 0.0)
+    assert chosen.tolist() == [1, 0]
+
+
+def test_actions_are_int32_with_the_leading_axes_of_the_values():
+    chosen = exploration.epsilon_greedy(jax.random.key(0), jnp.zeros((2, 3, 4)), 0.5)
+    assert chosen.shape == (2, 3) and chosen.dtype == jnp.int32
+
+
+def test_another_key_explores_otherwise():
+    assert (actions(0.5, seed=0) != actions(0.5, seed=1)).any()
