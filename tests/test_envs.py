@@ -28,7 +28,9 @@ def run(env, key, actions, params=None):
         times = jnp.arange(len(jax.tree.leaves(actions)[0]))
         return obs, jax.lax.scan(step, state, (times, actions))[1]
 
-    obs, (timesteps, states) = jax.jit(steps)(env.params if params is None else params)
+    # A few steps only: less time for LLVM's optimisations than they take.
+    compiled = jax.jit(steps, compiler_options={"xla_backend_optimization_level": 0})
+    obs, (timesteps, states) = compiled(env.params if params is None else params)
     return obs, timesteps, states
 
 

@@ -1,0 +1,264 @@
+"""The contract suite: every registered agent keeps these promises, and a new one inherits the suite by being registered.
+
+A tiny configuration of each agent is compiled once (`setup`) and shared by its checks. `VALUE_OF` says how to read a state's
+value out of an agent's policy; an agent without an entry fails.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import JaxHostEnv, assert_close, assert_same_bits, copy
+
+from jaxrl import checkpoint
+from jaxrl.agents import AGENTS, load_agent
+from jaxrl.config import Config, as_arrays, check_config
+from jaxrl.envs import make
+from jaxrl.host_loop import host_driver
+from jaxrl.loop import Driver, Plan, RunKeys, build, device_driver, make_chunk, plan, run_keys, train
+from jaxrl.networks import QNetwork
+from jaxrl.types import Progress, RunState
+
+TINY = {
+    "num_envs": 4,
+    "hidden": (16,),
+    "capacity": 256,
+    "batch_size": 16,
+    "learning_starts": 32,
+    "target_period": 40,
+}
+"""Fields made small in every agent that has them."""
+
+PROBE = {"num_envs": 16, "hidden": (32,), "capacity": 1024, "batch_size": 64, "learning_starts": 256, "gamma": 0.5} | {
+    "learning_rate": 5e-3,
+    "target_period": 64,
+    "epsilon_end": 0.5,
+    "loss": "squared",
+}
+"""Fields for learning the probe environments in a few seconds."""
+
+
+
+def _dqn_value(config: Any, env: Any, policy: Any, obs: jax.Array) -> jax.Array:
+    network = QNetwork(env.spec.action.n, config.hidden, config.activation, config.dueling)
+    return network.apply(policy, obs).max(-1)  # type: ignore[union-attr]
+
+
+VALUE_OF = {"dqn": _dqn_value}
+"""(config, env, policy, obs [N, F]) -> [N] state values."""
+
+
+def fitted(name: str, fields: dict[str, Any]) -> Config:
+    """The agent's config with those of `fields` that it has."""
+    _, config_class = load_agent(name)
+    known = {f.name for f in dataclasses.fields(config_class)}
+    config = config_class(**{k: v for k, v in fields.items() if k in known})
+    check_config(config)
+    return config
+
+
+class Setup(NamedTuple):
+    name: str
+    make_agent: Any
+    config: Config
+    env: Any
+    driver: Driver
+    plan: Plan
+    keys: RunKeys
+
+    def init(self) -> RunState:
+        return self.driver.init(self.keys.init, self.config, self.env.params)
+
+    def advance(self, state: RunState, warmup: int, learn: int, config: Config | None = None) -> tuple[RunState, Any]:
+        total = np.int32(self.plan.num_iterations)
+        config = self.config if config is None else config
+        return self.driver.advance(
+            self.keys.train, config, self.env.params, state, np.int32(warmup), np.int32(learn), total
+        )
+
+
+@pytest.fixture(scope="module", params=sorted(AGENTS))
+def setup(request: pytest.FixtureRequest) -> Setup:
+    name = request.param
+    make_agent, _ = load_agent(name)
+    config = fitted(name, TINY)
+    env = make("CartPole-v1", config.num_envs)
+    schedule = plan(config, env.spec, 4000)
+    driver = device_driver(make_agent, env, schedule.rollout_length, lambda n: make("CartPole-v1", n))
+    return Setup(name, make_agent, as_arrays(config), env, driver, schedule, run_keys(jax.random.key(3)))
+
+
+@pytest.fixture(scope="module")
+def trained(setup: Setup) -> RunState:
+    """The state after the warm-up and 20 iterations."""
+    return setup.advance(setup.init(), setup.plan.num_warmup, 20)[0]
+
+
+def test_same_key_gives_same_bits(setup: Setup, trained: RunState) -> None:
+    again, _ = setup.advance(setup.init(), setup.plan.num_warmup, 20)
+    assert_same_bits(trained, again)
+
+
+def test_another_key_gives_another_policy(setup: Setup, trained: RunState) -> None:
+    other = setup._replace(keys=run_keys(jax.random.key(4)))
+    state, _ = other.advance(other.init(), setup.plan.num_warmup, 20)
+    leaves = zip(jax.tree.leaves(state.agent.policy), jax.tree.leaves(trained.agent.policy), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in leaves)
+
+
+def test_state_structure_is_stable(setup: Setup, trained: RunState) -> None:
+    before, after = setup.init(), trained
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
+
+
+def test_an_update_changes_the_policy_and_a_warm_up_does_not(setup: Setup, trained: RunState) -> None:
+    state = setup.init()
+    start = copy(state.agent.policy)
+    warm, _ = setup.advance(state, 5, 0)
+    assert_same_bits(warm.agent.policy, start)
+    assert any(
+        not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(trained.agent.policy), jax.tree.leaves(start), strict=True)
+    )
+
+
+def test_another_number_of_iterations_or_value_of_a_traced_field_compiles_nothing(setup: Setup, trained: RunState) -> None:
+    advance = setup.driver.advance
+    before = advance._cache_size()  # type: ignore[attr-defined]
+    assert before == 1
+    for field in dataclasses.fields(setup.config):
+        value = getattr(setup.config, field.name)
+        if not field.metadata["static"]:
+            other = dataclasses.replace(setup.config, **{field.name: value * 0 + value})
+            setup.advance(copy(trained), 0, 3, as_arrays(other))
+    plain = dataclasses.replace(setup.config, **{f.name: np.asarray(getattr(setup.config, f.name)).item() for f in _traced(setup.config)})
+    setup.advance(copy(trained), 2, 1, as_arrays(plain))
+    assert advance._cache_size() == before  # type: ignore[attr-defined]
+
+
+def _traced(config: Config) -> list[dataclasses.Field]:
+    return [f for f in dataclasses.fields(config) if not f.metadata["static"]]
+
+
+def test_halves_with_a_checkpoint_between_equal_the_whole_bit_for_bit(setup: Setup, trained: RunState, tmp_path: Any) -> None:
+    half, _ = setup.advance(setup.init(), setup.plan.num_warmup, 10)
+    checkpoint.save(tmp_path, int(half.iteration), half, {"note": 1})
+    shapes = jax.eval_shape(setup.init)
+    restored = checkpoint.restore(tmp_path, lambda meta: shapes, pytest.fail)
+    assert restored is not None
+    whole, _ = setup.advance(restored.state, 0, 10)
+    assert_same_bits(whole, trained)
+
+
+def test_a_vmapped_member_equals_its_solo_run(setup: Setup, trained: RunState) -> None:
+    """Over 20 iterations within tolerance; the second member has another learning rate."""
+    batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf * 1]), setup.config)
+    chunk = make_chunk(setup.make_agent, setup.env, setup.plan.rollout_length)
+    axes = RunState(agent=0, env=0, obs=0, memory=0, recent=0, iteration=None)
+    keys = jax.vmap(run_keys)(jnp.stack([jax.random.key(3), jax.random.key(7)]))
+    init = jax.vmap(setup.driver.init, in_axes=(0, 0, None), out_axes=axes)
+    run = jax.vmap(chunk, in_axes=(0, 0, None, axes, None, None, None), out_axes=(axes, 0))
+    state = init(keys.init, batch, setup.env.params)
+    warmup, total = np.int32(setup.plan.num_warmup), np.int32(setup.plan.num_iterations)
+    state, _ = jax.jit(run)(keys.train, batch, setup.env.params, state, warmup, np.int32(20), total)
+    member = jax.tree.map(lambda leaf: leaf[0], state._replace(iteration=trained.iteration[None]))
+    assert_close(member, trained)
+
+
+def test_every_traced_field_can_be_a_batch_axis(setup: Setup) -> None:
+    """Each alone, traced without compiling: a field that shaped anything would fail here."""
+    chunk = make_chunk(setup.make_agent, setup.env, setup.plan.rollout_length)
+    axes = RunState(agent=0, env=0, obs=0, memory=0, recent=0, iteration=None)
+    for field in _traced(setup.config):
+        value = getattr(setup.config, field.name)
+        config = dataclasses.replace(setup.config, **{field.name: jnp.stack([value, value])})
+        config_axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, config)
+
+        def run(config: Config, config_axes: Any = config_axes) -> Any:
+            init = jax.vmap(setup.driver.init, in_axes=(None, config_axes, None), out_axes=axes, axis_size=2)
+            state = init(setup.keys.init, config, setup.env.params)
+            advance = jax.vmap(
+                chunk, in_axes=(None, config_axes, None, axes, None, None, None), out_axes=(axes, 0), axis_size=2
+            )
+            return advance(setup.keys.train, config, setup.env.params, state, 3, 3, np.int32(9))[0]
+
+        shapes = jax.eval_shape(run, config)
+        assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(shapes.agent)), field.name
+
+
+def test_the_host_driver_equals_the_device_driver(setup: Setup, trained: RunState) -> None:
+    env = JaxHostEnv(setup.env, setup.keys.init, setup.keys.train, setup.plan.rollout_length)
+    driver = host_driver(setup.make_agent, env, setup.plan.rollout_length, lambda n: env)
+    state = driver.init(setup.keys.init, setup.config, ())
+    state, sums = driver.advance(
+        setup.keys.train, setup.config, (), state, setup.plan.num_warmup, 20, setup.plan.num_iterations
+    )
+    assert_close(state.agent, trained.agent)
+    assert_close((state.recent, state.iteration), (trained.recent, trained.iteration))
+    _, device_sums = setup.advance(setup.init(), setup.plan.num_warmup, 20)
+    assert sums.keys() == device_sums.keys()
+    assert_close(dict(sums), dict(device_sums))
+
+
+def test_a_greedy_action_ignores_exploration(setup: Setup, trained: RunState) -> None:
+    agent = build(setup.make_agent, setup.config, setup.env.spec, 4)
+    memory = agent.initial_memory(4)
+    start, end = (Progress(jnp.int32(i), jnp.int32(100)) for i in (0, 100))
+    first = agent.act(jax.random.key(0), trained.agent.policy, memory, trained.obs, start, False)
+    second = agent.act(jax.random.key(1), trained.agent.policy, memory, trained.obs, end, False)
+    assert_same_bits(first[:2], second[:2])
+
+
+def test_metrics_are_finite_scalars(setup: Setup) -> None:
+    _, sums = setup.advance(setup.init(), setup.plan.num_warmup, 20)
+    names = [name for name in sums if name.startswith("metric/")]
+    assert {"metric/loss", "metric/grad_norm"} <= set(names)
+    for name in names:
+        assert sums[name].shape == () and np.isfinite(sums[name]), name
+
+
+# --- what must be learned -------------------------------------------------------------------------------------------
+
+
+class Learned(NamedTuple):
+    config: Config
+    env: Any
+    policy: Any
+
+
+def learn_probe(setup: Setup, probe: str, steps: int = 16_000) -> Learned:
+    """What the agent learns of a probe environment with gamma 0.5."""
+    config = fitted(setup.name, PROBE)
+    env = make(f"probe/{probe}", config.num_envs)
+    run = jax.jit(lambda key: train(key, config, setup.make_agent, env, steps).state.agent.policy)
+    return Learned(config, env, run(jax.random.key(0)))
+
+
+@pytest.mark.parametrize(
+    ("probe", "cues", "values"),
+    [
+        ("constant", [0.0], [1.0]),
+        ("observation", [-1.0, 1.0], [-1.0, 1.0]),
+        ("discount", [0.0, 1.0], [0.5, 1.0]),
+        ("action", [0.0], [1.0]),
+        ("truncation", [1.0, -1.0], [1.0, 2.0]),
+    ],
+)
+def test_the_value_of_a_probe_is_learned(setup: Setup, probe: str, cues: list[float], values: list[float]) -> None:
+    """On `truncation` only an agent that bootstraps a truncated step from its true successor, and no terminated one, is right."""
+    learned = VALUE_OF[setup.name](*learn_probe(setup, probe), jnp.array(cues)[:, None])
+    np.testing.assert_allclose(learned, values, atol=0.1)
+
+
+def test_the_better_action_is_chosen(setup: Setup) -> None:
+    config, env, policy = learn_probe(setup, "action")
+    agent = build(setup.make_agent, as_arrays(config), env.spec, 2)
+    progress = Progress(jnp.int32(1), jnp.int32(1))
+    action, _, _ = agent.act(jax.random.key(0), policy, agent.initial_memory(2), jnp.zeros((2, 1)), progress, False)
+    assert action.tolist() == [1, 1]
