@@ -196,9 +196,7 @@ def _import_gymnasium(name: str) -> Any:
     try:
         import gymnasium
     except ImportError:
-        raise UsageError(
-            f"env='gymnasium/{name}' needs the package gymnasium; pip install 'jaxrl[gymnasium]'"
-        ) from None
+        raise UsageError(f"env='gymnasium/{name}' needs the package gymnasium; pip install 'jaxrl[gymnasium]'") from None
     return gymnasium
 
 
