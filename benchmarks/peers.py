@@ -89,7 +89,7 @@ PEERS = {
             "Huber loss instead of squared",
             "uniform actions until learning starts; all environments explore at once",
             "compile_seconds is the wall time of a first call of 2,000 env steps",
-            "compare its speed only: at these settings it does not learn, nor does Stable-Baselines3's own DQN (return near 10)",
+            "compare its speed only: here it does not learn, and neither does Stable-Baselines3's own DQN (return 10)",
         ),
     ),
 }

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import math
 import types
 import typing
@@ -40,9 +39,7 @@ def traced(default: Any, help: str, *, low: float = -math.inf, high: float = mat
     return _field(default, help, low, high, low_open, (), static=False)
 
 
-def static(
-    default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, choices: tuple[Any, ...] = ()
-) -> Any:
+def static(default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, choices: tuple[Any, ...] = ()) -> Any:
     """A field that sets a shape, a count or a branch: another value is another program. Bounds hold for each element."""
     return _field(default, help, low, high, False, choices, static=True)
 
@@ -58,9 +55,7 @@ def config(cls: type[C]) -> type[C]:
     cls = dataclasses.dataclass(frozen=True)(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     static_names = [f.name for f in dataclasses.fields(cls) if f.metadata.get("static", True)]
-    jax.tree_util.register_dataclass(
-        cls, data_fields=[n for n in names if n not in static_names], meta_fields=static_names
-    )
+    jax.tree_util.register_dataclass(cls, data_fields=[n for n in names if n not in static_names], meta_fields=static_names)
     return cls
 
 
@@ -78,7 +73,6 @@ class Config:
         """Rules between fields; raises `UsageError`. Ranges of single fields are declared with the field."""
 
 
-@functools.cache
 def field_types(cls: type) -> dict[str, Any]:
     """Declared type of each field of a config class."""
     hints = typing.get_type_hints(cls)
@@ -171,7 +165,7 @@ def as_arrays(config: C) -> C:
         for f in dataclasses.fields(config)
         if not f.metadata.get("static", True)
     }
-    return dataclasses.replace(config, **leaves)
+    return dataclasses.replace(config, **leaves)  # type: ignore[arg-type]
 
 
 def override(config: C, values: Mapping[str, str]) -> C:
@@ -238,4 +232,5 @@ def from_json(cls: type[C], values: Mapping[str, Any]) -> C:
     for name in values:
         if name not in declared:
             raise UsageError(unknown(f"field of {cls.__name__}", name, declared))
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return cls(**fields)

@@ -43,9 +43,7 @@ class _Tally(NamedTuple):
     time: Array
 
 
-def episode_returns(
-    key: Array, agent: Agent, env: Env, policy: PyTree, progress: Progress, each: int
-) -> Array:
+def episode_returns(key: Array, agent: Agent, env: Env, policy: PyTree, progress: Progress, each: int) -> Array:
     """Greedy returns of `each` episodes in every environment, [B * each] float32.
 
     The return is the raw score where the environment records one (`info["episode_return"]`), so clipped rewards do not count.

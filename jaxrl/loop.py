@@ -139,9 +139,7 @@ def init_state(key: Array, agent: Agent, env: Env) -> RunState:
     """The state before the first iteration; `key` is the stream `RunKeys.init`."""
     key_agent, key_env = jax.random.split(key)
     env_state, obs = env.reset(key_env, env.params)
-    return RunState(
-        agent.init(key_agent), env_state, obs, agent.initial_memory(env.num_envs), no_episodes(), jnp.int32(0)
-    )
+    return RunState(agent.init(key_agent), env_state, obs, agent.initial_memory(env.num_envs), no_episodes(), jnp.int32(0))
 
 
 def no_episodes() -> RecentEpisodes:
@@ -269,9 +267,7 @@ class TrainResult(NamedTuple):
     rows: dict[str, Array]
 
 
-def train(
-    key: Array, config: Config, make_agent: MakeAgent, env: Env, total_steps: int, num_rows: int = 20
-) -> TrainResult:
+def train(key: Array, config: Config, make_agent: MakeAgent, env: Env, total_steps: int, num_rows: int = 20) -> TrainResult:
     """A whole run: initialise, warm up, learn. Pure in `key`, `config`'s traced fields and `env.params`.
 
         runs = jax.vmap(lambda key: train(key, DQNConfig(), make_dqn, env, 500_000))(jax.random.split(key, 8))

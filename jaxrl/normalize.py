@@ -19,12 +19,12 @@ class Moments(NamedTuple):
     Attributes:
       mean: [...] float32.
       variance: [...] float32; 1 before anything was seen.
-      count: [] float32, samples seen.
+      num_samples: [] float32, samples seen.
     """
 
     mean: Array
     variance: Array
-    count: Array
+    num_samples: Array
 
 
 def init_moments(shape: tuple[int, ...]) -> Moments:
@@ -44,10 +44,10 @@ def update_moments(moments: Moments, batch: Array) -> Moments:
     batch = batch.astype(jnp.float32)
     size = jnp.float32(batch.size // max(moments.mean.size, 1))
     mean, variance = jnp.mean(batch, axes), jnp.var(batch, axes)
-    total = moments.count + size
+    total = moments.num_samples + size
     delta = mean - moments.mean
-    seen = jnp.where(moments.count > 0, moments.variance, 0.0) * moments.count
-    merged = seen + variance * size + jnp.square(delta) * moments.count * size / total
+    seen = jnp.where(moments.num_samples > 0, moments.variance, 0.0) * moments.num_samples
+    merged = seen + variance * size + jnp.square(delta) * moments.num_samples * size / total
     return Moments(moments.mean + delta * size / total, merged / total, total)
 
 

@@ -4,7 +4,8 @@
     replay = add(replay, transitions)                 # [N, ...]
     batch = sample(key, replay, batch_size=128)       # [128, ...]
 
-Lin 1992, "Self-improving reactive agents based on reinforcement learning, planning and teaching"; Mnih et al. 2013, Algorithm 1.
+Lin 1992, "Self-improving reactive agents based on reinforcement learning, planning and teaching"; Mnih et al. 2013,
+Algorithm 1.
 """
 
 from __future__ import annotations

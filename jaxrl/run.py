@@ -1,8 +1,8 @@
 """A run and its folder: prepare, train in chunks, log, evaluate, checkpoint, resume.
 
 Everything is checked before anything is written. What a run leaves behind: `config.json` (everything that rebuilds it),
-`metrics.jsonl`, `summary.json`, `checkpoints/` and `curve.png`. After SIGKILL at any moment `resume` reaches the same parameters
-bit for bit and the same rows but for wall-clock fields.
+`metrics.jsonl`, `summary.json`, `checkpoints/` and `curve.png`. After SIGKILL at any moment `resume` reaches the same
+parameters bit for bit and the same rows but for wall-clock fields.
 """
 
 from __future__ import annotations
@@ -365,7 +365,7 @@ def _eval_row(prepared: Prepared, state: RunState) -> record.Row:
 def evaluate_state(
     prepared: Prepared, policy: PyTree, iteration: int, num_episodes: int, seed: int | None = None
 ) -> dict[str, Any]:
-    """Greedy score of a policy: episodes, mean, std. The key is a function of the run's seed and the iteration, or of `seed`."""
+    """Greedy score of a policy: episodes, mean, std. The key comes from the run's seed and the iteration, or from `seed`."""
     key = jax.random.fold_in(prepared.keys.evaluate, iteration) if seed is None else jax.random.key(seed)
     progress = Progress(jnp.int32(iteration), jnp.int32(prepared.plan.num_iterations))
     returns = prepared.driver.evaluate(key, prepared.config, prepared.env_params, policy, progress, num_episodes)
@@ -447,9 +447,7 @@ def _refill(prepared: Prepared, state: RunState, say: Callable[[str], None]) -> 
     iteration, recent = jnp.copy(state.iteration), jax.tree.map(jnp.copy, state.recent)
     key = jax.random.fold_in(prepared.keys.init, iteration)
     total = np.int32(prepared.plan.num_iterations)
-    state, _ = prepared.driver.advance(
-        key, prepared.config, prepared.env_params, state, np.int32(count), np.int32(0), total
-    )
+    state, _ = prepared.driver.advance(key, prepared.config, prepared.env_params, state, np.int32(count), np.int32(0), total)
     return state._replace(iteration=iteration, recent=recent)
 
 

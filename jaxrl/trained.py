@@ -1,7 +1,7 @@
 """What remains of a run: the trained policy as a function, its score, its picture.
 
-    policy = jaxrl.load("runs/dqn-CartPole-v1")
-    action = policy(obs)                     # obs [B, ...] -> action [B, ...], greedy
+policy = jaxrl.load("runs/dqn-CartPole-v1")
+action = policy(obs)                     # obs [B, ...] -> action [B, ...], greedy
 """
 
 from __future__ import annotations

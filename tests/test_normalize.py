@@ -29,7 +29,7 @@ def test_moments_equal_numpy_over_the_whole_data(shape):
     moments = merged(batches, shape)
     np.testing.assert_allclose(moments.mean, data.mean(0), rtol=1e-5)
     np.testing.assert_allclose(moments.variance, data.var(0), rtol=1e-5)
-    assert float(moments.count) == 141
+    assert float(moments.num_samples) == 141
 
 
 def test_all_leading_axes_are_samples():
@@ -37,7 +37,7 @@ def test_all_leading_axes_are_samples():
     moments = merged([batch], (3,))
     np.testing.assert_allclose(moments.mean, batch.reshape(30, 3).mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(moments.variance, batch.reshape(30, 3).var(0), rtol=1e-5)
-    assert float(moments.count) == 30
+    assert float(moments.num_samples) == 30
 
 
 def test_order_of_batches_does_not_matter():

@@ -131,7 +131,7 @@ def test_a_limit_keeps_the_statistics_of_rewards_beneath_it():
     # Rewards 1, 2, 1, 2 and 2, 4, 2, 4, all of them remembered.
     seen = np.array([1, 2, 1, 2, 2, 4, 2, 4.0])
     np.testing.assert_allclose(steps.reward[3], np.array([2, 4]) / seen.std(), rtol=1e-4)
-    assert float(state.inner.extra[1].count) == 8
+    assert float(state.inner.extra[1].num_samples) == 8
 
 
 # --- frame_stack ----------------------------------------------------------------------------------------------------

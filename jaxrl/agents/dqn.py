@@ -25,18 +25,22 @@ class DQNConfig(Config):
 
     num_envs: int = static(10, "Environments stepped side by side (B).", low=1)
     learning_starts: int = static(10_000, "Env steps of warm-up: experience is stored, nothing is learned.", low=0)
-    learning_rate: float = traced(2.5e-4, "Step size of Adam at the start.", low=0.0, low_open=True)
+    learning_rate: float = traced(5e-4, "Step size of Adam at the start.", low=0.0, low_open=True)
     learning_rate_end: float = traced(0.0, "Share of the step size that is left at the end of the run.", low=0.0, high=1.0)
     gamma: float = traced(0.99, "Discount of future rewards.", low=0.0, high=1.0)
     epsilon_start: float = traced(1.0, "Share of random actions at the start.", low=0.0, high=1.0)
     epsilon_end: float = traced(0.05, "Share of random actions after the annealing.", low=0.0, high=1.0)
-    exploration_fraction: float = traced(0.5, "Share of the run over which epsilon falls.", low=0.0, high=1.0)
-    capacity: int = static(10_000, "Transitions that the replay holds.", low=1)
+    exploration_fraction: float = traced(0.2, "Share of the run over which epsilon falls.", low=0.0, high=1.0)
+    capacity: int = static(50_000, "Transitions that the replay holds.", low=1)
     batch_size: int = static(128, "Transitions of a minibatch.", low=1)
     num_updates: int = static(1, "Gradient steps in one iteration of T x B env steps.", low=1)
     target_period: int = traced(500, "Env steps between updates of the target network.", low=1)
     tau: float = traced(1.0, "Weight of the online network in a target update; 1 copies it.", low=0.0, high=1.0, low_open=True)
-    loss: str = static("squared", "Loss of the TD error.", choices=("squared", "huber"))
+    loss: str = static(
+        "squared",
+        "Loss of the TD error; huber bounds what one error can pull, and wants a ten times longer target_period.",
+        choices=("squared", "huber"),
+    )
     double: bool = static(False, "Choose the target's action with the online network (double Q-learning).")
     dueling: bool = static(False, "Separate streams for value and advantage.")
     hidden: tuple[int, ...] = static((120, 84), "Units of each hidden layer.", low=1)
@@ -48,9 +52,7 @@ class DQNConfig(Config):
             raise UsageError(f"batch_size={self.batch_size} exceeds capacity={self.capacity}; raise capacity")
         per_iteration = self.num_envs * max(self.rollout_length, 1)
         if per_iteration > self.capacity:
-            raise UsageError(
-                f"capacity={self.capacity} is below num_envs * rollout_length = {per_iteration}; raise capacity"
-            )
+            raise UsageError(f"capacity={self.capacity} is below num_envs * rollout_length = {per_iteration}; raise capacity")
 
 
 class DQNState(NamedTuple):
@@ -126,9 +128,7 @@ def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, 
         value = jnp.mean(loss_of(goal - q_tm1))
         return value, {"loss": value, "q_mean": jnp.mean(q_tm1), "td_error": jnp.mean(jnp.abs(goal - q_tm1))}
 
-    def learn(
-        state: DQNState, index: Array, learning_rate: Array
-    ) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
+    def learn(state: DQNState, index: Array, learning_rate: Array) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
         batch = replay.gather(state.replay, index)
         grads, metrics = jax.grad(loss, has_aux=True)(state.policy, state.target, batch)
         flat, unravel = ravel_pytree(grads)

@@ -172,9 +172,7 @@ def flatten_observation(env: Env) -> Env:
     size = 1
     for length in spec.shape:
         size *= length
-    return map_observation(
-        env, lambda obs: obs.reshape(obs.shape[0], size).astype(jnp.float32), ArraySpec((size,), "float32")
-    )
+    return map_observation(env, lambda obs: obs.reshape(obs.shape[0], size).astype(jnp.float32), ArraySpec((size,), "float32"))
 
 
 def clip_reward(env: Env, low: float = -1.0, high: float = 1.0) -> Env:
@@ -210,9 +208,7 @@ def normalize_observation(env: Env, moments: Moments) -> Env:
 
     new_spec = env.spec._replace(obs=ArraySpec(spec.shape, "float32"))
     params = {"inner": env.params, "moments": moments}
-    return env._replace(
-        spec=new_spec, params=params, reset=reset, step=step, model=None, render=_inner_render(env, "params")
-    )
+    return env._replace(spec=new_spec, params=params, reset=reset, step=step, model=None, render=_inner_render(env, "params"))
 
 
 def normalize_reward(env: Env, gamma: float = 0.99) -> Env:
