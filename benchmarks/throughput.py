@@ -101,7 +101,7 @@ def measure_dqn(fields: dict[str, Any], steps: int, repeats: int = 3) -> dict[st
     assert isinstance(env, Env)
     schedule, arrays = plan(config, env.spec, steps), as_arrays(config)
     init = jax.jit(lambda key: init_state(key, make_dqn(arrays, env.spec, env.num_envs, schedule.rollout_length), env))
-    chunk = jax.jit(make_chunk(make_dqn, env, schedule.rollout_length), donate_argnums=3)
+    chunk = jax.jit(make_chunk(make_dqn, env), donate_argnums=3)
     keys = [run_keys(jax.random.key(seed)) for seed in range(repeats)]
     counts = [np.int32(n) for n in (schedule.num_warmup, schedule.num_iterations - schedule.num_warmup)]
     total = np.int32(schedule.num_iterations)

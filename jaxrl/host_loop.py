@@ -17,6 +17,7 @@ from jaxrl import evaluate
 from jaxrl.config import Config
 from jaxrl.loop import (
     Driver,
+    IterationKeys,
     MakeAgent,
     Sums,
     build,
@@ -25,22 +26,25 @@ from jaxrl.loop import (
     iteration_keys,
     next_memory,
     no_episodes,
+    rollout_length,
     to_rollout,
 )
 from jaxrl.types import Agent, Array, HostEnv, Progress, PyTree, RecentEpisodes, Rollout, RunState, TimeStep, episode_end
 
 
 def host_driver(
-    make_agent: MakeAgent, env: HostEnv, length: int, make_eval_env: Callable[[int], HostEnv], debug: bool = False
+    make_agent: MakeAgent, env: HostEnv, make_eval_env: Callable[[int], HostEnv], debug: bool = False
 ) -> Driver:
     """The driver for host environments.
 
     Args:
-      length: T, steps of a rollout.
       make_eval_env: (num_envs) -> environments for an evaluation, closed after it.
       debug: check every operation of an update for NaN; slower.
     """
     num_envs = env.num_envs
+
+    def keys_of(key: Array, config: Config, iteration: Array) -> IterationKeys:
+        return iteration_keys(key, iteration, rollout_length(config, env.spec))
 
     def agent_of(config: Config) -> Agent:
         return build(make_agent, config, env.spec, num_envs)
@@ -54,7 +58,7 @@ def host_driver(
     def act(
         key: Array, time: Array, config: Config, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress
     ) -> tuple[PyTree, PyTree, PyTree]:
-        key_act = iteration_keys(key, progress.iteration, length).act[time]
+        key_act = keys_of(key, config, progress.iteration).act[time]
         return agent_of(config).act(key_act, policy, memory, obs, progress, True)
 
     @jax.jit
@@ -70,7 +74,7 @@ def host_driver(
         rollout: Rollout,
         progress: Progress,
     ) -> tuple[PyTree, RecentEpisodes, Sums]:
-        key_update = iteration_keys(key, progress.iteration, length).update
+        key_update = keys_of(key, config, progress.iteration).update
         return finish(key_update, agent_of(config), agent_state, recent, rollout, progress, learn)
 
     def compiled(learn: bool) -> Callable[..., tuple[PyTree, RecentEpisodes, Sums]]:
@@ -107,10 +111,10 @@ def host_driver(
         progress = Progress(jnp.asarray(state.iteration), jnp.int32(num_iterations))
         obs, memory = state.obs, state.memory
         if agent_of(config).fresh_episodes:
-            key_reset = iteration_keys(key, progress.iteration, length).reset
+            key_reset = keys_of(key, config, progress.iteration).reset
             obs, memory = env.reset(_seed(key_reset)), init_agent(key_reset, config)[1]
         rows = []
-        for time in range(length):
+        for time in range(rollout_length(config, env.spec)):
             action, memory, extras = act(key, jnp.int32(time), config, state.agent.policy, memory, obs, progress)
             action = jax.tree.map(np.asarray, action)
             timestep = env.step(action)

@@ -344,7 +344,7 @@ class Driver(NamedTuple):
     keeps_episodes: bool
 
 
-def make_chunk(make_agent: MakeAgent, env: Env, length: int) -> Callable[..., tuple[RunState, Sums]]:
+def make_chunk(make_agent: MakeAgent, env: Env) -> Callable[..., tuple[RunState, Sums]]:
     """(key, config, env_params, state, num_warmup, num_learn, num_iterations) -> (state, sums), not yet jitted."""
 
     def chunk(
@@ -357,6 +357,7 @@ def make_chunk(make_agent: MakeAgent, env: Env, length: int) -> Callable[..., tu
         num_iterations: Array,
     ) -> tuple[RunState, Sums]:
         bound = env._replace(params=env_params)
+        length = rollout_length(config, env.spec)
         agent = build(make_agent, config, env.spec, env.num_envs, env.model)
         state, warm = repeat(key, agent, bound, state, num_warmup, num_iterations, length, learn=False)
         state, sums = repeat(key, agent, bound, state, num_learn, num_iterations, length, learn=True)
@@ -384,12 +385,11 @@ def find_nan(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def device_driver(
-    make_agent: MakeAgent, env: Env, length: int, make_eval_env: Callable[[int], Env], debug: bool = False
+    make_agent: MakeAgent, env: Env, make_eval_env: Callable[[int], Env], debug: bool = False
 ) -> Driver:
     """The driver for pure environments: one compiled program a chunk, with a donated state.
 
     Args:
-      length: T, steps of a rollout.
       make_eval_env: (num_envs) -> environments for an evaluation.
       debug: check every operation for NaN; slower.
     """
@@ -407,7 +407,7 @@ def device_driver(
         agent = build(make_agent, config, eval_env.spec, num_envs, eval_env.model)
         return evaluate.episode_returns(key, agent, eval_env, policy, progress, each)
 
-    chunk = make_chunk(make_agent, env, length)
+    chunk = make_chunk(make_agent, env)
     return Driver(
         init=init,
         advance=find_nan(chunk) if debug else jax.jit(chunk, donate_argnums=3),

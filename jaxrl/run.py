@@ -108,7 +108,7 @@ def prepare(run: Run) -> Prepared:
     keys = run_keys(jax.random.key(run.seed))
     agent_shapes = jax.eval_shape(build(make_agent, config, env.spec, env.num_envs, model).init, keys.init)
     make_driver: Callable[..., Driver] = device_driver if isinstance(env, Env) else host_driver
-    driver = make_driver(make_agent, env, schedule.rollout_length, make_eval_env, debug=run.debug)
+    driver = make_driver(make_agent, env, make_eval_env, debug=run.debug)
     params = env.params if isinstance(env, Env) else ()
     return Prepared(run, driver, schedule, config, params, keys, agent_shapes)
 

@@ -86,7 +86,7 @@ def setup(request: pytest.FixtureRequest) -> Setup:
     config = fitted(name, TINY)
     env = make("CartPole-v1", config.num_envs)
     schedule = plan(config, env.spec, 4000)
-    driver = device_driver(make_agent, env, schedule.rollout_length, lambda n: make("CartPole-v1", n))
+    driver = device_driver(make_agent, env, lambda n: make("CartPole-v1", n))
     return Setup(name, make_agent, as_arrays(config), env, driver, schedule, run_keys(jax.random.key(3)))
 
 
@@ -158,7 +158,7 @@ def test_halves_with_a_checkpoint_between_equal_the_whole_bit_for_bit(setup: Set
 def test_a_vmapped_member_equals_its_solo_run(setup: Setup, trained: RunState) -> None:
     """Over 20 iterations within tolerance; the second member has another learning rate."""
     batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf * 1]), setup.config)
-    chunk = make_chunk(setup.make_agent, setup.env, setup.plan.rollout_length)
+    chunk = make_chunk(setup.make_agent, setup.env)
     axes = RunState(agent=0, env=0, obs=0, memory=0, recent=0, iteration=None)
     keys = jax.vmap(run_keys)(jnp.stack([jax.random.key(3), jax.random.key(7)]))
     init = jax.vmap(setup.driver.init, in_axes=(0, 0, None), out_axes=axes)
@@ -172,7 +172,7 @@ def test_a_vmapped_member_equals_its_solo_run(setup: Setup, trained: RunState) -
 
 def test_every_traced_field_can_be_a_batch_axis(setup: Setup) -> None:
     """Each alone, traced without compiling: a field that shaped anything would fail here."""
-    chunk = make_chunk(setup.make_agent, setup.env, setup.plan.rollout_length)
+    chunk = make_chunk(setup.make_agent, setup.env)
     axes = RunState(agent=0, env=0, obs=0, memory=0, recent=0, iteration=None)
     for field in _traced(setup.config):
         value = getattr(setup.config, field.name)
@@ -193,7 +193,7 @@ def test_every_traced_field_can_be_a_batch_axis(setup: Setup) -> None:
 
 def test_the_host_driver_equals_the_device_driver(setup: Setup, trained: RunState) -> None:
     env = JaxHostEnv(setup.env, setup.keys.init, setup.keys.train, setup.plan.rollout_length)
-    driver = host_driver(setup.make_agent, env, setup.plan.rollout_length, lambda n: env)
+    driver = host_driver(setup.make_agent, env, lambda n: env)
     state = driver.init(setup.keys.init, setup.config, ())
     state, sums = driver.advance(
         setup.keys.train, setup.config, (), state, setup.plan.num_warmup, 20, setup.plan.num_iterations

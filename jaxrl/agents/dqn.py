@@ -91,7 +91,8 @@ def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, 
         raise UsageError(f"env: dqn needs discrete actions, not {spec.action}; choose an environment with Discrete actions")
     obs_spec = networks.array_obs(spec.obs, "dqn")
     network = networks.QNetwork(spec.action.n, config.hidden, config.activation, config.dueling)
-    optimizer = optax.scale_by_adam()
+    # eps_root keeps the derivative of the root finite where a gradient is exactly zero, for gradients through a whole run.
+    optimizer = optax.scale_by_adam(eps_root=1e-20)
     loss_of = losses.huber if config.loss == "huber" else losses.squared
 
     def q_values(params: PyTree, obs: Array) -> Array:
