@@ -134,11 +134,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=500_000, help="env steps of a run (default 500000)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each peer (default 3)")
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(DEFAULT_PEERS), help="who takes part")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of every JAX peer alike; 0 leaves it to JAX")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--sbx-pip", default="", help="more pip arguments for SBX's environment, such as a build of torch")
     args = parser.parse_args()
     if args.steps <= SETTINGS["learning_starts"] or args.steps % SETTINGS["num_envs"]:
         parser.error(f"--steps={args.steps} must be a multiple of 10 above {SETTINGS['learning_starts']}; give such a number")
+    if args.threads < 0:
+        parser.error(f"--threads={args.threads} is out of range; give at least 0")
+    if args.threads:
+        os.environ["NPROC"] = str(args.threads)
     if args.repeats < 1:
         parser.error(f"--repeats={args.repeats} is out of range; give at least 1")
     return args
@@ -236,7 +241,12 @@ def summarise(settings: dict[str, Any], runs: dict[str, list[dict[str, Any]]], s
         peer["jaxrl_is_faster_by"] = own["steps_per_second"] / peer["steps_per_second"] if own else None
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            "threads": os.environ.get("NPROC", "default"),
+            "python": platform.python_version(),
+        },
         "settings": settings,
         "peers": peers,
         "skipped": skipped,

@@ -32,9 +32,7 @@ from jaxrl.loop import (
 from jaxrl.types import Agent, Array, HostEnv, Progress, PyTree, RecentEpisodes, Rollout, RunState, TimeStep, episode_end
 
 
-def host_driver(
-    make_agent: MakeAgent, env: HostEnv, make_eval_env: Callable[[int], HostEnv], debug: bool = False
-) -> Driver:
+def host_driver(make_agent: MakeAgent, env: HostEnv, make_eval_env: Callable[[int], HostEnv], debug: bool = False) -> Driver:
     """The driver for host environments.
 
     Args:

@@ -384,9 +384,7 @@ def find_nan(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def device_driver(
-    make_agent: MakeAgent, env: Env, make_eval_env: Callable[[int], Env], debug: bool = False
-) -> Driver:
+def device_driver(make_agent: MakeAgent, env: Env, make_eval_env: Callable[[int], Env], debug: bool = False) -> Driver:
     """The driver for pure environments: one compiled program a chunk, with a donated state.
 
     Args:

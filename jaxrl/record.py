@@ -32,6 +32,11 @@ def console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def say(message: str) -> None:
+    """One line of a message to the user, whatever the width of the terminal."""
+    console().print(message, soft_wrap=True, markup=False)
+
+
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 

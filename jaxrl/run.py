@@ -210,27 +210,26 @@ def resume(folder: Path) -> dict[str, Any]:
     Raises:
       UsageError: no run there.
     """
-    out = record.console()
     run = read_run(folder)
     if (folder / "summary.json").exists():
-        out.print(f"{folder} is complete; nothing to do")
+        record.say(f"{folder} is complete; nothing to do")
         return json.loads((folder / "summary.json").read_text())
     prepared = prepare(run)
-    restored = _restore(prepared, folder, out.print)
+    restored = restore(prepared, folder, record.say)
     if restored is None:
-        out.print("no whole checkpoint yet: starting again from config.json")
+        record.say("no whole checkpoint yet: starting again from config.json")
         (folder / "metrics.jsonl").unlink(missing_ok=True)
         return _begin(prepared, folder, load_state(Path(run.init_from), prepared) if run.init_from else None)
     state, meta = restored
-    out.print(f"resuming at {_env_steps(prepared, state):,} env steps")
+    record.say(f"resuming at {_env_steps(prepared, state):,} env steps")
     with (folder / "metrics.jsonl").open("r+b") as file:
         file.truncate(meta["metrics_bytes"])
     if not prepared.driver.keeps_episodes:
-        out.print("host environments cannot be saved: the agent is restored exactly, its episodes begin anew")
+        record.say("host environments cannot be saved: the agent is restored exactly, its episodes begin anew")
         key = jax.random.fold_in(prepared.keys.init, state.iteration)
         state = prepared.driver.restart(key, prepared.config, state)
     if not meta["has_replay"]:
-        state = _refill(prepared, state, out.print)
+        state = _refill(prepared, state, record.say)
     return _train(prepared, folder, state, _Clock(meta["wall_seconds"], meta["compile_seconds"]))
 
 
@@ -269,7 +268,7 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: _Clock) ->
             state, row = _advance_row(prepared, state, end)
             write(row | {"wall_seconds": round(elapsed(), 3)})
             if not warned and _has_nan(row):
-                out.print(f"metrics became NaN before {row['env_steps']:,} env steps; --debug finds where")
+                record.say(f"metrics became NaN before {row['env_steps']:,} env steps; --debug finds where")
                 warned = True
             if _is_eval(run, schedule, end):
                 write(_eval_row(prepared, state) | {"wall_seconds": round(elapsed(), 3)})
@@ -421,7 +420,7 @@ def _with_replay(agent_state: PyTree, fresh: PyTree) -> PyTree:
     return agent_state._replace(replay=fresh.replay) if hasattr(fresh, "replay") else agent_state
 
 
-def _restore(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tuple[RunState, dict[str, Any]] | None:
+def restore(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tuple[RunState, dict[str, Any]] | None:
     """The last whole checkpoint as a full state: what it does not hold is as in a new run."""
     fresh = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
 
@@ -458,7 +457,7 @@ def load_state(folder: Path, prepared: Prepared) -> PyTree:
       UsageError: no run or no checkpoint there, or one whose arrays do not fit.
     """
     other = prepare(read_run(folder))
-    restored = _restore(other, folder, record.console().print)
+    restored = restore(other, folder, record.say)
     other.driver.close()
     if restored is None:
         raise UsageError(f"init_from={folder} has no whole checkpoint yet; give another run")

@@ -19,7 +19,7 @@ from jaxrl import record
 from jaxrl.agents import load_agent
 from jaxrl.envs import make
 from jaxrl.loop import build
-from jaxrl.run import Prepared, _restore, evaluate_state, prepare, read_run
+from jaxrl.run import Prepared, evaluate_state, prepare, read_run, restore
 from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, UsageError, episode_end
 
 
@@ -62,7 +62,7 @@ class _Loaded(NamedTuple):
 
 def _load(folder: Path) -> _Loaded:
     prepared = prepare(read_run(folder))
-    restored = _restore(prepared, folder, record.console().print)
+    restored = restore(prepared, folder, record.say)
     if restored is None:
         raise UsageError(f"{folder} has no whole checkpoint yet; go on with: jaxrl resume {folder}")
     return _Loaded(prepared, restored[0].agent.policy, int(restored[0].iteration))
