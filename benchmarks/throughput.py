@@ -35,6 +35,7 @@ PUREJAXRL: dict[str, Any] = {
     "learning_starts": 10_000,
     "gamma": 0.99,
     "loss": "squared",
+    "double": False,
 }
 
 CASES: dict[str, dict[str, Any]] = {

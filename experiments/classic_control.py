@@ -37,7 +37,22 @@ class Study(NamedTuple):
 STUDIES = {
     "CartPole-v1": Study(DQNConfig(), 500_000, 10, 480.0),
     "Acrobot-v1": Study(DQNConfig(), 500_000, 5, -95.0),
-    "MountainCar-v0": Study(DQNConfig(), 500_000, 5, -150.0),
+    "MountainCar-v0": Study(
+        DQNConfig(
+            num_envs=8,
+            rollout_length=2,
+            num_updates=4,
+            learning_starts=1_000,
+            learning_rate=4e-3,
+            gamma=0.98,
+            epsilon_end=0.07,
+            target_period=600,
+            hidden=(128, 128),
+        ),
+        300_000,
+        5,
+        -150.0,
+    ),
 }
 
 
