@@ -37,7 +37,9 @@ class Restored(NamedTuple):
 
 
 def save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any]) -> None:
-    """Writes the checkpoint of `iteration` and removes all but the last `KEEP`.
+    """Writes the checkpoint of `iteration` and removes all but the last `KEEP` of those up to it.
+
+    Later ones were damaged and passed over when the run was resumed; they would outlive every whole one.
 
     Args:
       state: pytree of arrays; typed keys are stored as their data.
@@ -54,8 +56,10 @@ def save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any]) -> N
     if final.exists():
         shutil.rmtree(final)
     partial.rename(final)
-    for old in _iterations(folder)[KEEP:]:
-        shutil.rmtree(folder / str(old))
+    found = _iterations(folder)
+    kept = [other for other in found if other <= iteration][:KEEP]
+    for other in set(found).difference(kept):
+        shutil.rmtree(folder / str(other))
 
 
 def restore(folder: Path, target: Callable[[dict[str, Any]], PyTree], warn: Callable[[str], None]) -> Restored | None:

@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"jaxrl: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("jaxrl: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def _run(arguments: list[str]) -> None:
@@ -89,32 +92,52 @@ def _parse(options: type, arguments: list[str], program: str) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        _fail(f"{_one_line(captured.getvalue())}; see {program} --help")
+        _fail(f"{_one_line(options, arguments, captured.getvalue())}; see {program} --help")
 
 
-def _one_line(box: str) -> str:
-    """The message in a box of tyro's, up to its first rule."""
-    lines = [line.strip("│ ").strip() for line in box.splitlines()]
-    message: list[str] = []
-    for line in lines:
-        if line.startswith(("╭", "╰")) or not line:
-            continue
-        if line.startswith("─"):
-            break
-        message.append(line)
-    text = " ".join(message)
-    return re.sub(r"^Error parsing ", "", text) or "the arguments cannot be read"
+def _one_line(options: type, arguments: list[str], box: str) -> str:
+    """Field, value and fix out of a box of tyro's: its frame depends on the terminal, its words do not."""
+    text = " ".join(re.sub(r"[│╭╮╰╯]|─+|-{3,}|\+-|-\+", " ", box).split())
+    defaults = {f.name: f.default for f in dataclasses.fields(options)}
+    if found := re.search(r"Error parsing --([\w-]+)", text):
+        name = found[1].replace("-", "_")
+        return f"{name}={_given(name, arguments)!r} is not of the right type; give one such as {_shown(defaults[name])}"
+    if found := re.search(r"Missing value for argument '--([\w-]+)'", text):
+        name = found[1].replace("-", "_")
+        return f"{name} has no value; give one such as {_shown(defaults[name])}"
+    if found := re.search(r"Missing from [^:]*: (?:--([\w-]+))?", text):
+        missing = found[1] or next(name for name, default in defaults.items() if default is dataclasses.MISSING)
+        return f"{missing} is missing; give one"
+    if found := re.search(r"Unrecognized options: (.*?) (?:Unrecognized|For full)", text):
+        return f"unexpected argument {found[1]!r}; leave it out"
+    return text or "the arguments cannot be read"
+
+
+def _given(name: str, arguments: list[str]) -> str:
+    """What the user wrote behind a flag."""
+    flags = [argument.split("=")[0].replace("-", "_") for argument in arguments]
+    start = max(index for index, flag in enumerate(flags) if flag == f"__{name}")
+    if "=" in arguments[start]:
+        return arguments[start].split("=", 1)[1]
+    rest = arguments[start + 1 :]
+    return " ".join(rest[: next((index for index, text in enumerate(rest) if text.startswith("--")), len(rest))])
+
+
+def _shown(default: Any) -> str:
+    """A default as it would be written on the command line."""
+    if default is dataclasses.MISSING or default is None:
+        return "the help shows"
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _check_flags(options: type, arguments: list[str]) -> None:
     """Names the nearest flag of one that does not exist."""
-    known = {f.name for f in dataclasses.fields(options)}
+    known = {f.name.replace("_", "-") for f in dataclasses.fields(options)}
     for argument in arguments:
         if argument.startswith("--") and argument != "--help":
-            name = argument[2:].split("=")[0].replace("-", "_")
-            if name not in known and name.removeprefix("no_") not in known:
-                message = _unknown("field", name, known)
-                _fail(re.sub(r"'(\w+)'", lambda m: f"--{m[1].replace('_', '-')}", message, count=1))
+            name = argument[2:].split("=")[0].replace("_", "-")
+            if name not in known and name.removeprefix("no-") not in known:
+                _fail(_unknown("field", name, known).replace(f"'{name}'", f"--{name}", 1))
 
 
 def _bool_flags(options: type, arguments: list[str]) -> list[str]:
@@ -122,7 +145,9 @@ def _bool_flags(options: type, arguments: list[str]) -> list[str]:
     flags = {"--" + f.name.replace("_", "-") for f in dataclasses.fields(options) if isinstance(f.default, bool)}
     result: list[str] = []
     for argument in arguments:
-        if result and result[-1].replace("_", "-") in flags and argument.lower() in ("true", "false"):
+        if result and result[-1].replace("_", "-") in flags and not argument.startswith("--"):
+            if argument.lower() not in ("true", "false"):
+                _fail(f"{result[-1][2:].replace('-', '_')}={argument!r} is not of the right type; give true or false")
             if argument.lower() == "false":
                 result[-1] = "--no-" + result[-1][2:]
             continue
@@ -198,6 +223,8 @@ def train(arguments: list[str]) -> None:
     parsed = _parse(_options("TrainOptions", options), arguments, f"jaxrl train {agent}")
     values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
     config = config_class(**{f.name: values.pop(f.name) for f in dataclasses.fields(config_class)})
+    if values["out"] == "":
+        _fail("out='' names no folder; give one, or leave --out away for a new one under runs/")
     out = Path(values.pop("out") or _default_folder(agent, values["env"], values["seed"]))
     env_options = dict(_name_value(text) for text in values.pop("env_option"))
     values.pop("threads")
@@ -274,7 +301,8 @@ def _guarded(job: Callable[[], dict[str, Any]], out: Path) -> dict[str, Any]:
     try:
         return job()
     except KeyboardInterrupt:
-        print(f"jaxrl: interrupted; go on with: jaxrl resume {out}", file=sys.stderr)
+        begun = (out / "config.json").exists()
+        print(f"jaxrl: interrupted; {f'go on with: jaxrl resume {out}' if begun else 'nothing was written'}", file=sys.stderr)
         sys.exit(130)
     except JaxRuntimeError as error:
         print(f"jaxrl: the first NaN arose here: {' '.join(str(error).split())}", file=sys.stderr)
@@ -326,6 +354,8 @@ def evaluate(arguments: list[str]) -> None:
         _fail(f"episodes={options.episodes} is out of range; give at least 1")
     if options.gif and not Path(options.gif).resolve().parent.is_dir():
         _fail(f"gif={options.gif} cannot be written: its folder does not exist; make it first")
+    if options.gif and Path(options.gif).is_dir():
+        _fail(f"gif={options.gif} is a folder; give the name of a file")
     _use_threads(arguments)
     _use_compilation_cache()
     from jaxrl import trained

@@ -104,7 +104,7 @@ def _check_field(field: dataclasses.Field, declared: Any, value: Any) -> None:
             raise UsageError(f"{field.name}={value!r} must be of type {_type_name(declared)}, such as {field.default!r}")
         if base in (int, float):
             _check_range(field.name, item, meta)
-        if base is int and not meta.get("static", True) and not -(2**31) <= item < 2**31:
+        if base is int and not -(2**31) <= item < 2**31:
             raise UsageError(f"{field.name}={item} does not fit 32 bits; give a value below {2**31}")
         if meta.get("choices") and item not in meta["choices"]:
             raise UsageError(f"{field.name}={value!r} is unknown; choose one of {', '.join(map(str, meta['choices']))}")

@@ -104,7 +104,10 @@ def plan(config: Config, spec: Spec, total_steps: int) -> Plan:
         raise UsageError(
             f"learning_starts={config.learning_starts} leaves nothing of total_steps={total_steps}; lower learning_starts"
         )
-    return Plan(length, per_iteration, -(-config.learning_starts // per_iteration), -(-total_steps // per_iteration))
+    num_iterations = -(-total_steps // per_iteration)
+    if num_iterations >= 2**31:
+        raise UsageError(f"total_steps={total_steps} makes {num_iterations} iterations; give fewer than 2^31 iterations")
+    return Plan(length, per_iteration, -(-config.learning_starts // per_iteration), num_iterations)
 
 
 def rollout_length(config: Config, spec: Spec) -> int:

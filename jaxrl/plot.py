@@ -52,7 +52,7 @@ def _label(folder: Path) -> str:
     try:
         config = json.loads((folder / "config.json").read_text())
         return f"{config['agent']} on {config['env']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{folder} holds no run; give folders that `jaxrl train` wrote") from None
 
 

@@ -148,6 +148,7 @@ def config_values(run: Run) -> dict[str, Any]:
     """What `config.json` holds."""
     values = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name != "config"}
     values["track"] = list(run.track)
+    values["init_from"] = str(Path(run.init_from).absolute()) if run.init_from else None
     versions = {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
     return values | {"config": to_json(run.config), "versions": versions, "device": jax.devices()[0].device_kind}
 
@@ -171,14 +172,30 @@ def read_run(folder: Path) -> Run:
         raise UsageError(f"{folder} holds no run (no config.json); give a folder that `jaxrl train` wrote") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{folder / 'config.json'} cannot be read ({error}); give the folder of another run") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{folder / 'config.json'} is not the config of a run; give the folder of another run")
     known = {f.name for f in dataclasses.fields(Run)}
     given = {name: value for name, value in values.items() if name not in ("versions", "device")}
     for name in given:
         if name not in known:
             raise UsageError(unknown("field of config.json", name, known))
-    _, config_class = load_agent(values["agent"])
-    given["config"] = from_json(config_class, values["config"])
-    return Run(**(given | {"track": tuple(values["track"])}))
+    _check_stored(folder, given)
+    _, config_class = load_agent(given["agent"])
+    given["config"] = from_json(config_class, given["config"])
+    return Run(**(given | {"track": tuple(given.get("track", ()))}))
+
+
+def _check_stored(folder: Path, given: dict[str, Any]) -> None:
+    """Checks that the fields of a `config.json` are there and of the type that `config_values` writes."""
+    kinds: dict[str, Any] = {"agent": str, "env": str, "config": dict, "env_options": dict, "track": list}
+    kinds |= dict.fromkeys(("seed", "total_steps", "eval_every", "eval_episodes", "num_rows"), int)
+    kinds |= {"init_from": (str, type(None)), "checkpoint_seconds": (int, float), "checkpoint_replay": bool, "debug": bool}
+    for name in ("agent", "env", "config"):
+        if name not in given:
+            raise UsageError(f"{folder / 'config.json'} has no field {name!r}; give the folder of another run")
+    for name, value in given.items():
+        if not isinstance(value, kinds[name]):
+            raise UsageError(f"{folder / 'config.json'}: {name}={value!r} has the wrong type; give the folder of another run")
 
 
 # --- training -------------------------------------------------------------------------------------------------------
@@ -222,8 +239,7 @@ def resume(folder: Path) -> dict[str, Any]:
         return _begin(prepared, folder, load_state(Path(run.init_from), prepared) if run.init_from else None)
     state, meta = restored
     record.say(f"resuming at {_env_steps(prepared, state):,} env steps")
-    with (folder / "metrics.jsonl").open("r+b") as file:
-        file.truncate(meta["metrics_bytes"])
+    _cut_rows(folder / "metrics.jsonl", meta["metrics_bytes"])
     if not prepared.driver.keeps_episodes:
         record.say("host environments cannot be saved: the agent is restored exactly, its episodes begin anew")
         key = jax.random.fold_in(prepared.keys.init, state.iteration)
@@ -231,6 +247,16 @@ def resume(folder: Path) -> dict[str, Any]:
     if not meta["has_replay"]:
         state = _refill(prepared, state, record.say)
     return _train(prepared, folder, state, _Clock(meta["wall_seconds"], meta["compile_seconds"]))
+
+
+def _cut_rows(path: Path, num_bytes: int) -> None:
+    """Removes the rows that were written after the checkpoint; a file that lost rows is left as it is."""
+    held = path.stat().st_size if path.exists() else 0
+    if held < num_bytes:
+        record.say(f"{path} holds {held} of the {num_bytes} bytes it had at the checkpoint: rows are lost")
+        return
+    with path.open("r+b") as file:
+        file.truncate(num_bytes)
 
 
 class _Clock(NamedTuple):
@@ -295,11 +321,12 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: _Clock) ->
         "evaluation": {"episodes": final["eval_episodes"], "mean": final["eval_return"], "std": final["eval_return_std"]},
         "training_return": _recent_score(state),
     }
-    record.write_json(folder / "summary.json", record.plain(summary))
     for sink in sinks:
         sink.close()
     driver.close()
     plot.plot_runs([folder], folder / "curve.png")
+    # Last, because it marks the run as complete.
+    record.write_json(folder / "summary.json", record.plain(summary))
     return summary
 
 

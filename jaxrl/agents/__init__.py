@@ -44,7 +44,7 @@ def load_agent(name: str) -> tuple[Callable[..., Any], type[Config]]:
         make_agent = getattr(importlib.import_module(module), attribute)
     else:
         raise UsageError(unknown("agent", name, AGENTS))
-    hints = list(typing.get_type_hints(make_agent).values())
+    hints = list(typing.get_type_hints(make_agent).values()) if callable(make_agent) else []
     if not hints or not (isinstance(hints[0], type) and issubclass(hints[0], Config)):
         raise UsageError(f"agent={name!r}: its first parameter has no type; annotate it with a @config subclass of Config")
     return make_agent, hints[0]

@@ -152,8 +152,7 @@ def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, 
         (params, opt_state), metrics = jax.lax.scan(one, (state.policy, state.opt_state), indices)
         every = jnp.maximum(config.target_period // (num_envs * rollout_length), 1)
         due = schedules.is_due(progress, every)
-        mixed = optax.incremental_update(params, state.target, config.tau)
-        target = jax.tree.map(lambda new, old: jnp.where(due, new, old), mixed, state.target)
+        target = jax.lax.cond(due, lambda: optax.incremental_update(params, state.target, config.tau), lambda: state.target)
         metrics = jax.tree.map(jnp.mean, metrics) | {"epsilon": epsilon(progress), "learning_rate": learning_rate}
         return DQNState(params, target, opt_state, state.replay), metrics
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -139,7 +140,13 @@ def _make_own(env_id: str, num_envs: int, options: dict[str, Any]) -> Env | Host
     from jaxrl.envs.wrappers import record_episodes
     from jaxrl.types import Env, HostEnv, UsageError
 
-    env = import_by_name(env_id, "env")(num_envs=num_envs, **options)
+    make_own = import_by_name(env_id, "env")
+    try:
+        inspect.signature(make_own).bind(num_envs=num_envs, **options)
+    except TypeError as error:
+        given = ", ".join(["num_envs", *options])
+        raise UsageError(f"env={env_id!r} cannot be called with {given} ({error}); give options that it takes") from None
+    env = make_own(num_envs=num_envs, **options)
     if not isinstance(env, (Env, HostEnv)):
         raise UsageError(f"env={env_id!r} returned a {type(env).__name__}; return a jaxrl.Env or HostEnv")
     return record_episodes(env) if isinstance(env, Env) else env

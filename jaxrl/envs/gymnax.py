@@ -71,6 +71,8 @@ def _override(name: str, params: Any, options: dict[str, Any], factory: Any) -> 
             raise UsageError(unknown(f"option of {name}", key, fields + list(inspect.signature(factory).parameters)))
         default = jnp.asarray(getattr(params, key))
         try:
+            if isinstance(value, str):
+                raise TypeError
             values[key] = jnp.asarray(value, default.dtype)
         except (TypeError, ValueError, OverflowError):
             raise UsageError(f"{key}={value!r} is not a number; give one such as {default}") from None
