@@ -1,0 +1,26 @@
+"""A run killed with SIGKILL at any moment reaches the same end when it is resumed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+import kill_resume
+
+TINY = ("--hidden", "16", "--capacity", "256", "--batch-size", "16", "--num-rows", "8", "--eval-every", "1000")
+
+
+@pytest.mark.parametrize(
+    ("kills", "steps"), [(0, 3000), pytest.param(10, 30_000, marks=pytest.mark.slow)], ids=["chosen", "random"]
+)
+def test_a_killed_run_resumes_to_the_same_end(kills: int, steps: int, tmp_path: Path) -> None:
+    options = kill_resume.Options(kills=kills, steps=steps, fields=(*TINY, "--eval-episodes", "4"))
+    results = kill_resume.measure(options, tmp_path)
+    assert [result["difference"] for result in results] == [None] * (len(kill_resume.MOMENTS) + kills)
+    assert results[0]["found"] == "0 checkpoints"
+    assert results[1]["found"] == "2 checkpoints, a partial one"
+    assert results[2]["found"] == "3 checkpoints"
