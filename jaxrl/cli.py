@@ -125,7 +125,7 @@ def _given(name: str, arguments: list[str]) -> str:
 
 def _shown(default: Any) -> str:
     """A default as it would be written on the command line."""
-    if default is dataclasses.MISSING or default is None:
+    if default is dataclasses.MISSING:
         return "the help shows"
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
@@ -141,7 +141,7 @@ def _check_flags(options: type, arguments: list[str]) -> None:
 
 
 def _bool_flags(options: type, arguments: list[str]) -> list[str]:
-    """`--double true` and `--double false` besides tyro's `--double` and `--no-double`."""
+    """`--double true` and `--double false` besides tyro's `--double` and `--no-double`, and `none` besides its `None`."""
     flags = {"--" + f.name.replace("_", "-") for f in dataclasses.fields(options) if isinstance(f.default, bool)}
     result: list[str] = []
     for argument in arguments:
@@ -151,7 +151,7 @@ def _bool_flags(options: type, arguments: list[str]) -> list[str]:
             if argument.lower() == "false":
                 result[-1] = "--no-" + result[-1][2:]
             continue
-        result.append(argument)
+        result.append("None" if argument == "none" else argument)
     return result
 
 

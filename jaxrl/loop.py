@@ -9,6 +9,8 @@ Randomness is a function of (key, iteration) and never carried, so a run can sto
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -381,10 +383,20 @@ def find_nan(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*arguments: Any) -> Any:
         error, result = checked(*arguments)
-        error.throw()
+        try:
+            error.throw()
+        except checkify.JaxRuntimeError as found:
+            raise checkify.JaxRuntimeError(f"{found} {_source_line(found)}") from found
         return result
 
     return run
+
+
+def _source_line(found: BaseException) -> str:
+    """The innermost line that traced a failed operation and is not JAX's, Flax's or Optax's own."""
+    frames = traceback.extract_tb(found.__cause__.__traceback__ if found.__cause__ else None)
+    own = [frame for frame in frames if not re.search(r"[/\\]site-packages[/\\](jax|flax|optax)[/\\]", frame.filename)]
+    return f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""
 
 
 def device_driver(make_agent: MakeAgent, env: Env, make_eval_env: Callable[[int], Env], debug: bool = False) -> Driver:

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_same_bits
 
 import jaxrl
+from helpers import assert_same_bits
 from jaxrl import checkpoint, record
 from jaxrl import run as runs
 from jaxrl.agents.dqn import DQNConfig
@@ -271,7 +271,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(reference, t
     assert line.startswith(f"checkpoint {folder / 'checkpoints' / '450'} is damaged (")
     assert line.endswith("); using the one before it")
     assert int(state.iteration) == 400
-    assert_same_bits(state, checkpoint.restore(reference / "checkpoints" / "..", lambda _: state, print) or state)
+    assert_same_bits(state, final_state(interrupted(reference, tmp_path / "before", 400)))
 
 
 def test_a_run_with_a_damaged_checkpoint_resumes_to_the_same_end(reference, tmp_path, capsys):
@@ -308,7 +308,8 @@ def test_a_checkpoint_of_other_sizes_is_refused_by_name(reference, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["config"]["hidden"] = [8]
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match=r"holds agent/policy/\S+ as .*\(16,\).*this run has .*\(8,\)"):
+    # Adam's moments are one vector: 4 * 16 + 16 + 16 * 2 + 2 = 114 parameters against 4 * 8 + 8 + 8 * 2 + 2 = 58.
+    with pytest.raises(UsageError, match=r"holds agent/opt_state/mu as \(\(114,\).*this run has \(\(58,\)"):
         runs.resume(folder)
 
 

@@ -146,7 +146,19 @@ class GymnasiumEnv:
         self._vector_env.close()
 
     def render_frame(self) -> np.ndarray | None:
-        """A picture [height, width, 3] uint8 of environment 0, None unless made with `render_mode="rgb_array"`."""
+        """A picture [height, width, 3] uint8 of environment 0, None unless made with `render_mode="rgb_array"`.
+
+        Raises:
+          UsageError: the environment draws with a package that is not installed.
+        """
+        from gymnasium.error import DependencyNotInstalled
+
+        try:
+            return self._render()
+        except DependencyNotInstalled as error:
+            raise UsageError(f"gif: this environment cannot be drawn: {error}") from None
+
+    def _render(self) -> np.ndarray | None:
         inner = self._vector_env.unwrapped
         if inner.render_mode != "rgb_array":
             return None

@@ -15,6 +15,7 @@ from typing import Any
 import gymnax
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnax.environments import spaces
 
 from jaxrl.config import unknown
@@ -64,16 +65,18 @@ def _functions(env: Any) -> tuple[Any, Any]:
 
 def _override(name: str, params: Any, options: dict[str, Any], factory: Any) -> Any:
     """`params` with `options` set, each cast to the type of the default it replaces, and what depends on them."""
+    # NumPy, because an evaluation makes its environments inside a traced function and the values are looked at.
     fields = [f.name for f in dataclasses.fields(params)]
     values = {}
     for key, value in options.items():
         if key not in fields:
             raise UsageError(unknown(f"option of {name}", key, fields + list(inspect.signature(factory).parameters)))
-        default = jnp.asarray(getattr(params, key))
+        default = np.asarray(getattr(params, key), jnp.result_type(getattr(params, key)))
         try:
-            if isinstance(value, str):
+            if isinstance(value, str) or np.iscomplexobj(value):
                 raise TypeError
-            values[key] = jnp.asarray(value, default.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                values[key] = np.asarray(value).astype(default.dtype)
         except (TypeError, ValueError, OverflowError):
             raise UsageError(f"{key}={value!r} is not a number; give one such as {default}") from None
         _check_option(key, value, values[key], default)
@@ -82,13 +85,13 @@ def _override(name: str, params: Any, options: dict[str, Any], factory: Any) -> 
     return params.replace(**values)
 
 
-def _check_option(key: str, value: Any, cast: Array, default: Array) -> None:
+def _check_option(key: str, value: Any, cast: np.ndarray, default: np.ndarray) -> None:
     """`value` as the user gave it, `cast` to the type of the `default`."""
     if cast.shape != default.shape:
         raise UsageError(f"{key}={value!r} has shape {cast.shape}; give one of shape {default.shape} such as {default}")
-    if not bool(jnp.all(jnp.isfinite(jnp.asarray(value)))):
+    if not (np.all(np.isfinite(value)) and np.all(np.isfinite(cast))):
         raise UsageError(f"{key}={value!r} is not finite; give a finite number such as {default}")
-    if bool(jnp.any(cast != jnp.asarray(value))) and jnp.issubdtype(cast.dtype, jnp.integer):
+    if np.issubdtype(cast.dtype, np.integer) and np.any(cast != np.asarray(value)):
         raise UsageError(f"{key}={value!r} is no whole number; give one such as {default}")
     if key == "max_steps_in_episode" and int(cast) < 1:
         raise UsageError(f"{key}={value!r} is out of range; give at least 1")
