@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxrl.agents import AGENTS as AGENTS
     from jaxrl.config import Config as Config
-    from jaxrl.config import config as config
     from jaxrl.config import static as static
     from jaxrl.config import traced as traced
     from jaxrl.envs import ENVS as ENVS
@@ -43,7 +42,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "jaxrl.agents": ("AGENTS",),
-    "jaxrl.config": ("Config", "config", "static", "traced"),
+    "jaxrl.config": ("Config", "static", "traced"),
     "jaxrl.envs": ("ENVS", "make"),
     "jaxrl.envs.batch": ("Transition", "batch_env"),
     "jaxrl.loop": ("train",),

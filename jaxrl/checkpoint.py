@@ -7,10 +7,13 @@ checkpoint under a valid name; a damaged one is noticed by its sums and the one 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +48,11 @@ def save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any]) -> N
       state: pytree of arrays; typed keys are stored as their data.
       meta: plain JSON values.
     """
+    with _interrupts_held_back():
+        _save(folder, iteration, state, meta)
+
+
+def _save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any]) -> None:
     partial, final = folder / f"{_PARTIAL}{iteration}", folder / str(iteration)
     for left_over in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(left_over)
@@ -60,6 +68,25 @@ def save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any]) -> N
     kept = [other for other in found if other <= iteration][:KEEP]
     for other in set(found).difference(kept):
         shutil.rmtree(folder / str(other))
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Lets an interrupt wait until a checkpoint is whole; Orbax, stopped midway, prints tracebacks on its way out."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if waiting:
+        signal.raise_signal(waiting[0])
 
 
 def restore(folder: Path, target: Callable[[dict[str, Any]], PyTree], warn: Callable[[str], None]) -> Restored | None:

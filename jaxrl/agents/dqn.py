@@ -27,7 +27,9 @@ class DQNConfig(Config):
     num_envs: int = static(10, "Environments stepped side by side (B).", low=1)
     learning_starts: int = static(10_000, "Env steps of warm-up: experience is stored, nothing is learned.", low=0)
     learning_rate: float = traced(5e-4, "Step size of Adam at the start.", low=0.0, low_open=True)
-    learning_rate_end: float = traced(0.0, "Share of the step size that is left at the end, after half a cosine; 1 keeps it.", low=0.0, high=1.0)
+    learning_rate_end: float = traced(
+        0.0, "Share of the step size that is left at the end, after half a cosine; 1 keeps it.", low=0.0, high=1.0
+    )
     gamma: float = traced(0.99, "Discount of future rewards.", low=0.0, high=1.0)
     epsilon_start: float = traced(1.0, "Share of random actions at the start.", low=0.0, high=1.0)
     epsilon_end: float = traced(0.05, "Share of random actions after the annealing.", low=0.0, high=1.0)
