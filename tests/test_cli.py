@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import json
 import os
 import re
@@ -259,7 +260,7 @@ def test_a_fault_of_the_users_own_code_is_no_usage_error(capsys):
 
 
 def cpu_seconds(*arguments):
-    """CPU seconds and standard output of a command in a process of its own; it fails if `jax` was imported by a list."""
+    """CPU seconds, output and whether JAX was imported ("True" or "False"), of a command in a process of its own."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     program = "import sys; from jaxrl.cli import main; main(sys.argv[1:]); print('jax' in sys.modules, file=sys.stderr)"
     environment = os.environ | {"COLUMNS": "100"}
@@ -314,6 +315,10 @@ def test_list_shows_the_first_line_of_each_experiment(capsys):
     Path("experiments", "mine.py").write_text('"""Does it learn?\n\nMore."""\n')
     cli.main(["list", "experiments"])
     assert capsys.readouterr().out == "experiments\n  experiments/mine.py  Does it learn?\n"
+
+
+def test_no_name_of_the_package_is_hidden_by_a_module():
+    assert not [name for name in jaxrl.__all__ if inspect.ismodule(getattr(jaxrl, name))]
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -452,10 +457,11 @@ OWN = '''
 from typing import NamedTuple
 
 import jax, jax.numpy as jnp
-from jaxrl import Agent, Config, Discrete, Spec, Transition, batch_env, config, traced
+from jaxrl import Agent, Config, Discrete, Spec, Transition, batch_env, traced
+from jaxrl.config import config
 from jaxrl.types import ArraySpec
 
-def make_env(num_envs, goal=3):
+def make_env(num_envs, goal=3, limit=10):
     """Walks right with action 1; a step pays 1 at the goal, which ends the episode."""
     def reset(key, params):
         return jnp.int32(0), jnp.zeros(1)
@@ -463,7 +469,8 @@ def make_env(num_envs, goal=3):
         state = state + action
         at_goal = state >= params
         return Transition(state, state[None].astype(jnp.float32), at_goal.astype(jnp.float32), at_goal)
-    return batch_env(Spec(ArraySpec((1,), "float32"), Discrete(2), 10), jnp.int32(goal), reset, step, num_envs, time_limit=10)
+    spec = Spec(ArraySpec((1,), "float32"), Discrete(2), limit)
+    return batch_env(spec, jnp.int32(goal), reset, step, num_envs, time_limit=limit)
 
 @config
 class OwnConfig(Config):
@@ -496,6 +503,14 @@ def test_an_own_agent_and_environment_train_evaluate_and_load_by_name(capsys):
     assert json.loads(capsys.readouterr().out) == {"episodes": 3, "mean": 1.0, "std": 0.0, "unfinished": 0}
     assert "gif: there are no pictures of own_rl:make_env" in refusal(capsys, "evaluate", "run", "--gif", "x.gif")
     assert "cannot be called with num_envs, gaol" in refusal(capsys, *own[:4], "--env-option", "gaol=4")
+
+
+def test_an_option_that_is_no_parameter_reaches_the_evaluation_too():
+    Path("own_rl.py").write_text(OWN)
+    own = ["train", "own_rl:make_agent", "--env", "own_rl:make_env", "--env-option", "goal=4", "limit=3", "--num-envs", "2"]
+    cli.main([*own, "--total-steps", "80", "--eval-episodes", "6", "--out", "run"])
+    # The goal is four steps away and an episode has three.
+    assert json.loads(Path("run", "summary.json").read_text())["evaluation"] == {"episodes": 6, "mean": 0.0, "std": 0.0}
 
 
 # --- interrupts -------------------------------------------------------------------------------------------------------

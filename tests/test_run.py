@@ -36,8 +36,8 @@ def final_state(folder):
 
 
 def rows(folder, kind=("train", "eval")):
-    """Rows of a run without what the clock decides."""
-    found = [row for row in record.read_rows(folder / "metrics.jsonl") if row["kind"] in kind]
+    """Rows of a run without what the clock decides; every line of the file must be whole."""
+    found = [row for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if row["kind"] in kind]
     return [{name: value for name, value in row.items() if name not in record.WALL_CLOCK_FIELDS} for row in found]
 
 
