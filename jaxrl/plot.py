@@ -35,7 +35,7 @@ def plot_runs(folders: list[Path], out: Path) -> None:
     axes.xaxis.set_major_formatter(_steps_formatter())
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="best")
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize="small")
     try:
         figure.savefig(out, dpi=130)
     except (ValueError, OSError) as error:
@@ -68,10 +68,13 @@ def _curve(folder: Path, kind: str, field: str) -> np.ndarray:
 def _draw_group(axes: Any, color: str, label: str, members: list[Path]) -> None:
     curves = [curve for curve in (_curve(m, "train", "return_mean") for m in members) if len(curve)]
     evaluations = np.concatenate([_curve(m, "eval", "eval_return") for m in members])
-    if len(curves) == 1:
-        axes.plot(*curves[0].T, color=color, lw=1.8, label=f"{label}: training")
-    elif curves:
-        grid = np.linspace(max(c[0, 0] for c in curves), min(c[-1, 0] for c in curves), 200)
+    begin, end = max((c[0, 0] for c in curves), default=0.0), min((c[-1, 0] for c in curves), default=0.0)
+    if len(curves) == 1 or begin >= end:
+        # One run, or runs that share no stretch of env steps: there is no mean to draw.
+        for index, curve in enumerate(curves):
+            axes.plot(*curve.T, color=color, lw=1.8, label=None if index else f"{label}: training")
+    else:
+        grid = np.linspace(begin, end, 200)
         values = np.stack([np.interp(grid, *c.T) for c in curves])
         for row in values:
             axes.plot(grid, row, color=color, lw=0.6, alpha=0.35)
@@ -79,7 +82,8 @@ def _draw_group(axes: Any, color: str, label: str, members: list[Path]) -> None:
         axes.fill_between(grid, low, high, color=color, alpha=0.2, lw=0)
         axes.plot(grid, values.mean(0), color=color, lw=2.0, label=f"{label}: training, {len(curves)} runs")
     if len(evaluations):
-        axes.plot(*evaluations.T, "o", color=color, mec="white", ms=6, label=f"{label}: greedy evaluation")
+        size = 6 if len(members) == 1 else 4
+        axes.plot(*evaluations.T, "o", color=color, mec="white", ms=size, label=f"{label}: greedy evaluation")
 
 
 def bootstrap_interval(values: np.ndarray, level: float = 0.95, draws: int = 2000) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import time
@@ -107,6 +108,7 @@ def prepare(run: Run) -> Prepared:
     model = env.model if isinstance(env, Env) else None
     keys = run_keys(jax.random.key(run.seed))
     agent_shapes = jax.eval_shape(build(make_agent, config, env.spec, env.num_envs, model).init, keys.init)
+    _check_memory(agent_shapes)
     make_driver: Callable[..., Driver] = device_driver if isinstance(env, Env) else host_driver
     driver = make_driver(make_agent, env, make_eval_env, debug=run.debug)
     params = env.params if isinstance(env, Env) else ()
@@ -123,6 +125,18 @@ def _check_run(run: Run) -> None:
     if not run.checkpoint_seconds >= 0:
         raise UsageError(f"checkpoint_seconds={run.checkpoint_seconds} is out of range; give at least 0")
     record.check_sinks(run.track)
+
+
+def _check_memory(agent_shapes: PyTree) -> None:
+    """An agent's state (its replay above all) that exceeds the device's memory would hang or kill the process."""
+    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(agent_shapes))
+    device = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    limit = device or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > limit:
+        raise UsageError(
+            f"the agent's state takes {needed / 1e9:.1f} GB and the device has {limit / 1e9:.1f} GB; "
+            "lower capacity or the sizes of its networks"
+        )
 
 
 def claim_folder(folder: Path) -> None:
@@ -309,18 +323,8 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: _Clock) ->
     final = _eval_row(prepared, state)
     write(final | {"wall_seconds": round(elapsed(), 3)})
     done = (int(state.iteration) - first) * schedule.steps_per_iteration
-    summary = {
-        "agent": run.agent,
-        "env": run.env,
-        "seed": run.seed,
-        "status": "nan" if _has_nan_leaf(state.agent.policy) else "ok",
-        "env_steps": _env_steps(prepared, state),
-        "wall_seconds": round(elapsed(), 3),
-        "compile_seconds": round(clock.compile, 3),
-        "steps_per_second": round(done / (trained - compiled), 1) if done else None,
-        "evaluation": {"episodes": final["eval_episodes"], "mean": final["eval_return"], "std": final["eval_return_std"]},
-        "training_return": _recent_score(state),
-    }
+    rate = round(done / (trained - compiled), 1) if done else None
+    summary = _summary(prepared, state, final, clock._replace(wall=elapsed()), rate)
     for sink in sinks:
         sink.close()
     driver.close()
@@ -328,6 +332,23 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: _Clock) ->
     # Last, because it marks the run as complete.
     record.write_json(folder / "summary.json", record.plain(summary))
     return summary
+
+
+def _summary(prepared: Prepared, state: RunState, final: record.Row, clock: _Clock, rate: float | None) -> dict[str, Any]:
+    """What `summary.json` holds; `final` is the row of the last evaluation, `rate` the env steps/s of training."""
+    run = prepared.run
+    return {
+        "agent": run.agent,
+        "env": run.env,
+        "seed": run.seed,
+        "status": "nan" if _has_nan_leaf(state.agent.policy) else "ok",
+        "env_steps": _env_steps(prepared, state),
+        "wall_seconds": round(clock.wall, 3),
+        "compile_seconds": round(clock.compile, 3),
+        "steps_per_second": rate,
+        "evaluation": {"episodes": final["eval_episodes"], "mean": final["eval_return"], "std": final["eval_return_std"]},
+        "training_return": _recent_score(state),
+    }
 
 
 def _boundaries(run: Run, schedule: Plan) -> list[int]:

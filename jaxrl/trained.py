@@ -1,7 +1,9 @@
 """What remains of a run: the trained policy as a function, its score, its picture.
 
-policy = jaxrl.load("runs/dqn-CartPole-v1")
-action = policy(obs)                     # obs [B, ...] -> action [B, ...], greedy
+    policy = jaxrl.load("runs/dqn-CartPole-v1")
+    action = policy(obs)                     # obs [B, ...] -> action [B, ...], greedy
+
+Everything is rebuilt from the run's `config.json` and its last whole checkpoint.
 """
 
 from __future__ import annotations

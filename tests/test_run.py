@@ -96,6 +96,13 @@ def host_reference(tmp_path_factory):
 # --- what a run leaves behind -----------------------------------------------------------------------------------------
 
 
+def test_a_state_larger_than_the_memory_is_refused():
+    """A CartPole transition takes 41 bytes."""
+    config = dataclasses.replace(CONFIG, capacity=2_000_000_000)
+    with pytest.raises(UsageError, match=r"the agent's state takes 82\.0 GB .*; lower capacity"):
+        runs.prepare(Run(agent="dqn", env="CartPole-v1", config=config))
+
+
 def test_a_run_leaves_five_things(reference):
     names = {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "curve.png"}
     assert {path.name for path in reference.iterdir()} == names
