@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -138,15 +139,21 @@ def _read(path: Path, target: PyTree) -> PyTree:
                     "use the configuration it was trained with"
                 )
         arrays = checkpointer.restore(path.resolve(), args=ocp.args.StandardRestore(abstract))
-    leaves, treedef = jax.tree.flatten(target)
-    restored = [_like(arrays[name], leaf) for name, leaf in zip(names, leaves, strict=True)]
-    return jax.tree.unflatten(treedef, restored)
+
+    def restored(path: Any, leaf: Any) -> Any:
+        return _like(arrays[_name(path)], leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(restored, target)
 
 
 def _named_leaves(tree: PyTree) -> dict[str, Any]:
-    """Leaves by their path, with typed keys as their data."""
+    """Leaves by their path, with typed keys as their data; without empty ones, which Orbax cannot store."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): _key_data(leaf) for path, leaf in pairs}
+    return {_name(path): _key_data(leaf) for path, leaf in pairs if leaf.size}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _is_key(leaf: Any) -> bool:

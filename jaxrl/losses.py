@@ -48,3 +48,48 @@ def huber(td_error: Array, delta: Array | float = 1.0) -> Array:
     absolute = jnp.abs(td_error)
     inside = jnp.minimum(absolute, delta)
     return 0.5 * jnp.square(inside) + delta * (absolute - inside)
+
+
+def policy_gradient(log_prob: Array, advantage: Array) -> Array:
+    """-log pi(a_t | s_t) * advantage_t, whose gradient is the score-function estimator; the advantage carries no gradient.
+
+    Args:
+      log_prob, advantage: [...].
+
+    Williams 1992, eq. 5; Sutton et al. 2000, theorem 1.
+    """
+    return -log_prob * jax.lax.stop_gradient(advantage)
+
+
+MAX_LOG_RATIO = 20.0
+"""Ratios of probabilities stay within exp(+-20), so that a policy that ran away gives a large loss and not NaN."""
+
+
+def probability_ratio(log_prob: Array, old_log_prob: Array) -> tuple[Array, Array]:
+    """pi(a) / pi_old(a) and its logarithm, the latter within +-`MAX_LOG_RATIO`."""
+    log_ratio = jnp.clip(log_prob - old_log_prob, -MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return jnp.exp(log_ratio), log_ratio
+
+
+def clipped_surrogate(ratio: Array, advantage: Array, clip: Array | float) -> Array:
+    """-min(ratio * advantage, clip(ratio, 1 - clip, 1 + clip) * advantage).
+
+    Args:
+      ratio, advantage: [...]; the advantage carries no gradient.
+
+    Schulman et al. 2017, "Proximal Policy Optimization Algorithms", eq. 7, to be minimised.
+    """
+    advantage = jax.lax.stop_gradient(advantage)
+    return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
+
+
+def clipped_value(value: Array, old_value: Array, target: Array, clip: Array | float) -> Array:
+    """The larger of the squared errors (halved) of `value` and of `value` held within `clip` of `old_value`.
+
+    Args:
+      value, old_value, target: [...].
+
+    Engstrom et al. 2020, "Implementation Matters in Deep RL", section 3, item 1.
+    """
+    near = old_value + jnp.clip(value - old_value, -clip, clip)
+    return jnp.maximum(squared(value - target), squared(near - target))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from jaxrl.returns import recurrence
 from jaxrl.types import Array
 
 
@@ -54,3 +55,40 @@ def update_moments(moments: Moments, batch: Array) -> Moments:
 def normalize(moments: Moments, x: Array, clip: float = 10.0) -> Array:
     """(x - mean) / deviation, clipped to [-clip, clip]; `x`: [..., *shape]."""
     return jnp.clip((x - moments.mean) / jnp.sqrt(moments.variance + 1e-8), -clip, clip)
+
+
+class RewardScale(NamedTuple):
+    """What an agent carries to scale rewards.
+
+    Attributes:
+      running: [B] discounted sum of the running episode's rewards.
+      moments: [] of all such sums.
+    """
+
+    running: Array
+    moments: Moments
+
+
+def init_reward_scale(num_envs: int) -> RewardScale:
+    """The scale before any reward was seen, 1."""
+    return RewardScale(jnp.zeros(num_envs), init_moments(()))
+
+
+def scale_rewards(
+    scale: RewardScale, reward: Array, ended: Array, gamma: Array | float, clip: float = 10.0
+) -> tuple[RewardScale, Array]:
+    """Rewards over the running deviation of the discounted return, clipped to [-clip, clip]; the mean is not taken away.
+
+    Args:
+      reward: [T, B].
+      ended: [T, B] bool; the sum starts again after an end.
+
+    Returns:
+      The scale with these T steps merged, and [T, B] rewards scaled by it. Engstrom et al. 2020, "Implementation Matters in
+      Deep RL", appendix A.1; there each step is merged alone, here a whole rollout at once.
+    """
+    carries = jnp.concatenate([jnp.ones_like(reward[:1]), 1.0 - ended[:-1].astype(jnp.float32)])
+    sums = recurrence(gamma * carries, reward.at[0].add(gamma * scale.running), reverse=False)
+    moments = update_moments(scale.moments, sums)
+    scaled = jnp.clip(reward / jnp.sqrt(moments.variance + 1e-8), -clip, clip)
+    return RewardScale(jnp.where(ended[-1], 0.0, sums[-1]), moments), scaled

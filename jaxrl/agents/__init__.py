@@ -23,7 +23,14 @@ class Entry(NamedTuple):
 
 
 AGENTS: dict[str, Entry] = {
+    "a2c": Entry("jaxrl.agents.a2c:make_a2c", "Advantage actor-critic on short rollouts."),
+    "actor_critic": Entry(
+        "jaxrl.agents.actor_critic:make_actor_critic",
+        "Actor-critic on whole episodes; Monte-Carlo, one-step TD or GAE advantage.",
+    ),
     "dqn": Entry("jaxrl.agents.dqn:make_dqn", "Deep Q-learning with experience replay; double and dueling as flags."),
+    "ppo": Entry("jaxrl.agents.ppo:make_ppo", "Proximal policy optimization, feed-forward or recurrent (gru)."),
+    "reinforce": Entry("jaxrl.agents.reinforce:make_reinforce", "REINFORCE with every step of variance reduction as a flag."),
 }
 
 

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
-from jaxrl import exploration, losses, networks, replay, schedules
+from jaxrl import exploration, losses, networks, optimizer, replay, schedules
 from jaxrl.config import Config, config, static, traced
 from jaxrl.types import Agent, Array, Discrete, Progress, PyTree, Rollout, Spec, UsageError, spec_zeros
 
@@ -64,7 +63,7 @@ class DQNState(NamedTuple):
     Attributes:
       policy: parameters of the online network, all that acting reads.
       target: parameters of the target network.
-      opt_state: Adam's moments of all parameters as one vector, which updates faster than many small arrays.
+      opt_state: of `jaxrl.optimizer`.
       replay: the ring of `Experience`.
     """
 
@@ -94,8 +93,6 @@ def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, 
         raise UsageError(f"env: dqn needs discrete actions, not {spec.action}; choose an environment with Discrete actions")
     obs_spec = networks.array_obs(spec.obs, "dqn")
     network = networks.QNetwork(spec.action.n, config.hidden, config.activation, config.dueling)
-    # eps_root keeps the derivative of the root finite where a gradient is exactly zero, for gradients through a whole run.
-    optimizer = optax.scale_by_adam(eps_root=1e-20)
     loss_of = losses.huber if config.loss == "huber" else losses.squared
 
     def q_values(params: PyTree, obs: Array) -> Array:
@@ -106,7 +103,7 @@ def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, 
         zero = jnp.float32(0.0)
         example = Experience(spec_zeros(obs_spec), jnp.int32(0), zero, jnp.bool_(False), spec_zeros(obs_spec))
         target = jax.tree.map(jnp.copy, params)
-        return DQNState(params, target, optimizer.init(ravel_pytree(params)[0]), replay.init(example, config.capacity))
+        return DQNState(params, target, optimizer.init(params), replay.init(example, config.capacity))
 
     def act(
         key: Array, policy: PyTree, memory: PyTree, obs: Array, progress: Progress, explore: bool
@@ -135,13 +132,8 @@ def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, 
     def learn(state: DQNState, index: Array, learning_rate: Array) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
         batch = replay.gather(state.replay, index)
         grads, metrics = jax.grad(loss, has_aux=True)(state.policy, state.target, batch)
-        flat, unravel = ravel_pytree(grads)
-        norm = jnp.sqrt(jnp.vdot(flat, flat))
-        if config.max_grad_norm is not None:
-            flat = flat * jnp.minimum(1.0, config.max_grad_norm / jnp.maximum(norm, 1e-12))
-        step, opt_state = optimizer.update(flat, state.opt_state)
-        params = jax.tree.map(jnp.subtract, state.policy, unravel(learning_rate * step))
-        return (params, opt_state), metrics | {"grad_norm": norm}
+        step = optimizer.step(state.policy, grads, state.opt_state, learning_rate, config.max_grad_norm)
+        return (step.params, step.opt_state), metrics | {"grad_norm": step.grad_norm}
 
     def update(key: Array, state: DQNState, rollout: Rollout, progress: Progress) -> tuple[DQNState, dict[str, Array]]:
         state = observe(state, rollout)

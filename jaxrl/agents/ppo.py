@@ -1,0 +1,189 @@
+"""Proximal policy optimization (Schulman et al. 2017, Algorithm 1), feed-forward or recurrent.
+
+Each iteration acts T steps in B environments, estimates advantages by GAE, and then takes several epochs of minibatch steps on
+the clipped objective. Value clipping, advantage normalisation, learning-rate annealing and a stop at a target KL divergence are
+flags (Huang et al. 2022, "The 37 Implementation Details of Proximal Policy Optimization"). With `gru` the minibatches are whole
+sequences of environments, and gradients flow through the T steps of a rollout.
+
+A truncated step bootstraps from the value of its true successor, which for a recurrent agent is seen with the memory from
+before the reset.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import losses, normalize, optimizer, policy, returns
+from jaxrl.config import config, static, traced
+from jaxrl.policy import Params, Policy, PolicyConfig
+from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, UsageError, episode_end
+
+ADAM_EPS = 1e-5
+
+
+@config
+class PPOConfig(PolicyConfig):
+    """Proximal policy optimization."""
+
+    num_envs: int = static(8, "Environments stepped side by side (B).", low=1)
+    rollout_length: int = static(
+        128, "Steps of each environment in one iteration (T); 0 means the environment's time limit.", low=0
+    )
+    learning_rate: float = traced(1e-3, "Step size of Adam at the start.", low=0.0, low_open=True)
+    gae_lambda: float = traced(0.95, "Lambda of the advantage estimate; 1 is Monte Carlo.", low=0.0, high=1.0)
+    num_epochs: int = static(4, "Passes over a rollout.", low=1)
+    num_minibatches: int = static(4, "Gradient steps in one pass.", low=1)
+    clip: float = traced(0.2, "How far the probability ratio may move from 1.", low=0.0, low_open=True)
+    clip_value: bool = static(False, "Hold each new value within `clip` of the old one.")
+    value_coef: float = traced(0.5, "Weight of the value loss.", low=0.0)
+    normalize_advantage: bool = static(True, "Standardise the advantages of each minibatch.")
+    normalize_reward: bool = static(False, "Divide rewards by the running deviation of the discounted return.")
+    target_kl: float | None = static(None, "End an iteration's updates at this KL divergence from the old policy.", low=1e-8)
+    gru: int | None = static(None, "Units of a recurrent core between observation and heads; none for feed-forward.", low=1)
+
+
+class PPOState(NamedTuple):
+    """State of the agent.
+
+    Attributes:
+      policy: parameters of actor and critic, and the observations' moments.
+      opt_state: of `jaxrl.optimizer`.
+      reward_scale: `RewardScale`, () where rewards are not normalised.
+    """
+
+    policy: Policy
+    opt_state: PyTree
+    reward_scale: PyTree
+
+
+class Batch(NamedTuple):
+    """What a minibatch holds. Leaves are [N, ...], N transitions; of a recurrent agent [N, T, ...], N sequences.
+
+    Attributes:
+      inputs: observation vectors.
+      ended: where the episode ended after the step.
+      memory: [N, units] at the start of each sequence, () without.
+    """
+
+    inputs: Array
+    action: PyTree
+    ended: Array
+    log_prob: Array
+    value: Array
+    advantage: Array
+    target: Array
+    memory: PyTree
+
+
+def make_ppo(config: PPOConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+    """PPO for discrete, continuous and mixed actions and any observations.
+
+    Raises:
+      UsageError: minibatches that do not divide the transitions (environments, for a recurrent agent) of an iteration.
+    """
+    recurrent = config.gru is not None
+    num_items = num_envs if recurrent else num_envs * rollout_length
+    if num_items % config.num_minibatches:
+        what = "num_envs" if recurrent else "num_envs * rollout_length"
+        raise UsageError(
+            f"num_minibatches={config.num_minibatches} does not divide {what} = {num_items}; give a number that does"
+        )
+    networks = policy.actor_critic(config, spec, config.gru)
+
+    def init(first: Policy) -> PPOState:
+        scale = normalize.init_reward_scale(num_envs) if config.normalize_reward else ()
+        return PPOState(first, optimizer.init(first.params), scale)
+
+    def prepare(state: PPOState, rollout: Rollout) -> tuple[PyTree, Batch]:
+        """Everything that the old policy says about a rollout, as [N, ...], and the reward scale with it merged."""
+        (params, moments), ended = state.policy, episode_end(rollout)
+        reward, scale = rollout.reward, state.reward_scale
+        if config.normalize_reward:
+            scale, reward = normalize.scale_rewards(scale, reward, ended, config.gamma)
+        x = networks.inputs(moments, rollout.obs)
+        memory = jax.tree.map(lambda leaf: leaf[0], rollout.extras)
+        memories, features = networks.unroll(params, memory, x, ended)
+        value = networks.value(params, features)
+        next_value = networks.value(params, networks.step(params, memories, networks.inputs(moments, rollout.next_obs))[1])
+        discount = config.gamma * (1.0 - rollout.terminated)
+        advantage = returns.gae(reward, discount, value, next_value, ended, config.gae_lambda)
+        log_prob = networks.distribution(params, features).log_prob(rollout.action)
+        steps = Batch(x, rollout.action, ended, log_prob, value, advantage, advantage + value, ())
+        return scale, jax.tree.map(to_items, steps)._replace(memory=memory)
+
+    def to_items(leaf: Array) -> Array:
+        return jnp.swapaxes(leaf, 0, 1) if recurrent else leaf.reshape((-1, *leaf.shape[2:]))
+
+    def loss(params: Params, batch: Batch) -> tuple[Array, dict[str, Array]]:
+        features = batch.inputs
+        if recurrent:
+            time_first = jnp.swapaxes(batch.inputs, 0, 1), jnp.swapaxes(batch.ended, 0, 1)
+            features = jnp.swapaxes(networks.unroll(params, batch.memory, *time_first)[1], 0, 1)
+        chosen, value = networks.distribution(params, features), networks.value(params, features)
+        ratio, log_ratio = losses.probability_ratio(chosen.log_prob(batch.action), batch.log_prob)
+        advantage = policy.standardize(batch.advantage) if config.normalize_advantage else batch.advantage
+        policy_loss = jnp.mean(losses.clipped_surrogate(ratio, advantage, config.clip))
+        if config.clip_value:
+            value_loss = jnp.mean(losses.clipped_value(value, batch.value, batch.target, config.clip))
+        else:
+            value_loss = jnp.mean(losses.squared(value - batch.target))
+        entropy = jnp.mean(chosen.entropy())
+        total = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
+        return total, {
+            "loss": total,
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            # Schulman 2020, "Approximating KL Divergence": (r - 1) - log r is unbiased and never negative.
+            "approx_kl": jnp.mean(ratio - 1.0 - log_ratio),
+            "clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > config.clip),
+        }
+
+    def update(key: Array, state: PPOState, rollout: Rollout, progress: Progress) -> tuple[PPOState, dict[str, Array]]:
+        scale, data = prepare(state, rollout)
+        rate = policy.learning_rate(config, progress)
+
+        def learn(carry: tuple[Params, PyTree], batch: Batch) -> tuple[tuple[Params, PyTree], dict[str, Array]]:
+            grads, metrics = jax.grad(loss, has_aux=True)(carry[0], batch)
+            step = optimizer.step(carry[0], grads, carry[1], rate, config.max_grad_norm, ADAM_EPS)
+            return (step.params, step.opt_state), metrics | {"grad_norm": step.grad_norm}
+
+        def epoch(carry: Any, key: Array) -> tuple[Any, dict[str, Array]]:
+            order = jax.random.permutation(key, num_items)
+            batches = jax.tree.map(lambda leaf: leaf[order].reshape((config.num_minibatches, -1, *leaf.shape[1:])), data)
+            return jax.lax.scan(learn if config.target_kl is None else until_target(learn, config.target_kl), carry, batches)
+
+        carry: Any = (state.policy.params, state.opt_state)
+        carry = carry if config.target_kl is None else (carry, jnp.bool_(False))
+        carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, config.num_epochs))
+        params, opt_state = carry if config.target_kl is None else carry[0]
+        taken = metrics.pop("taken", jnp.ones(metrics["loss"].shape))
+        metrics = {name: policy.weighted_mean(value, taken) for name, value in metrics.items()}
+        metrics |= {
+            "updates_taken": jnp.mean(taken),
+            "explained_variance": policy.explained_variance(data.target, data.value),
+            "learning_rate": rate,
+        }
+        # Merged after learning, so that the ratio of the first minibatch is exactly 1.
+        changed = networks.absorb(state.policy._replace(params=params), rollout.obs)
+        return PPOState(changed, opt_state, scale), metrics
+
+    return policy.agent(networks, init, update)
+
+
+def until_target(learn: Any, target_kl: float) -> Any:
+    """`learn` with a flag beside its carry that, once a minibatch has found the KL divergence above the target, skips the rest.
+
+    The minibatch that finds it takes no step. The carry keeps its structure, so that a rollout costs the same program.
+    """
+
+    def one(carry: tuple[Any, Array], batch: Batch) -> tuple[tuple[Any, Array], dict[str, Array]]:
+        changed, metrics = learn(carry[0], batch)
+        stopped = carry[1] | (metrics["approx_kl"] > target_kl)
+        kept = jax.tree.map(lambda old, new: jnp.where(stopped, old, new), carry[0], changed)
+        return (kept, stopped), metrics | {"taken": 1.0 - stopped}
+
+    return one

