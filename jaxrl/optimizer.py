@@ -46,7 +46,7 @@ def step(
       eps: what Adam adds to the root of the second moment.
     """
     flat, unravel = ravel_pytree(grads)
-    norm = jnp.sqrt(jnp.vdot(flat, flat))
+    norm = optax.safe_norm(flat, 0.0)  # The derivative of the root of an exact zero would be NaN.
     if max_grad_norm is not None:
         flat = flat * jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
     # eps_root keeps the derivative of the root finite where a gradient is exactly zero, for gradients through a whole run.

@@ -134,7 +134,7 @@ def vtrace(
     Returns:
       `VTrace`. Espeholt et al. 2018, "IMPALA", eq. 1 and section 4.2 (with q_t from v_{t+1}).
     """
-    ratio = jnp.exp(log_rho)
+    ratio = jnp.exp(jnp.minimum(log_rho, 80.0))  # Beyond, float32 overflows and the gradient is NaN.
     rho, c, cut = jnp.minimum(clip_rho, ratio), lambda_ * jnp.minimum(clip_c, ratio), _cut(ended)
     delta = rho * (reward + discount * next_value - value)
     target = value + recurrence(discount * jnp.where(cut, 0.0, c), delta, reverse=True)

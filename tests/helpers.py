@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxrl.loop import iteration_keys
-from jaxrl.types import Env, PyTree, TimeStep
+from jaxrl.types import Env, PyTree, Rollout, Spec, TimeStep, sample_action, spec_zeros
 
 
 class JaxHostEnv:
@@ -23,11 +23,15 @@ class JaxHostEnv:
         self.spec, self.num_envs = env.spec, env.num_envs
         self._env, self._key_train, self._length = env, key_train, length
         self._key_reset = jax.random.split(key_init)[1]
-        self._steps = 0
-        self._step = jax.jit(env.step)
+        self._steps, self._is_new = 0, True
+        self._step, self._reset = jax.jit(env.step), jax.jit(env.reset)
 
     def reset(self, seed: int) -> PyTree:
-        self._state, obs = self._env.reset(self._key_reset, self._env.params)
+        """The first one is the run's, any other that of an iteration of fresh episodes."""
+        iteration = self._steps // self._length
+        key = self._key_reset if self._is_new else iteration_keys(self._key_train, iteration, self._length).reset
+        self._is_new = False
+        self._state, obs = self._reset(key, self._env.params)
         return jax.device_get(obs)
 
     def step(self, action: PyTree) -> TimeStep:
@@ -57,3 +61,31 @@ def assert_close(a: PyTree, b: PyTree, rtol: float = 1e-4, atol: float = 1e-5) -
 def copy(tree: Any) -> Any:
     """A copy that survives the donation of the original."""
     return jax.tree.map(lambda leaf: jax.numpy.array(leaf, copy=True), tree)
+
+
+def random_rollout(spec: Spec, length: int, num_envs: int, memory: PyTree = (), seed: int = 0) -> Rollout:
+    """A rollout of random float observations, actions and rewards with ends of both kinds inside.
+
+    Args:
+      memory: [B, ...] of a recurrent agent at the first step.
+    """
+    rng, shape = np.random.default_rng(seed), (length, num_envs)
+
+    def observations() -> PyTree:
+        return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), spec_zeros(spec.obs, shape))
+
+    terminated = rng.random(shape) < 0.15
+    truncated = ~terminated & (rng.random(shape) < 0.15)
+    truncated[length // 2, 0], terminated[length // 2, 0], terminated[length // 3, 1] = True, False, True
+    truncated &= ~terminated
+    rollout = Rollout(
+        observations(),
+        sample_action(jax.random.key(seed), spec.action, shape),
+        rng.normal(size=shape).astype(np.float32),
+        terminated,
+        truncated,
+        observations(),
+        jax.tree.map(lambda leaf: np.broadcast_to(leaf, (length, *leaf.shape)), memory),
+        {},
+    )
+    return jax.tree.map(jax.numpy.asarray, rollout)

