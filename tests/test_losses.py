@@ -87,3 +87,80 @@ def test_huber_is_quadratic_inside_and_linear_outside():
 def test_huber_gradient_is_the_clipped_error():
     error = jnp.array([-7.0, -1.0, -0.25, 0.0, 0.75, 1.0, 30.0])
     np.testing.assert_allclose(jax.vmap(jax.grad(losses.huber))(error), np.clip(error, -1.0, 1.0), rtol=1e-6)
+
+
+def test_policy_gradient_is_minus_advantage_times_the_score():
+    """d/dlogits of -log softmax(logits)[1] * 2 is 2 (softmax - onehot)."""
+    grads = jax.grad(lambda logits: losses.policy_gradient(jax.nn.log_softmax(logits)[1], 2.0))(
+        jnp.log(jnp.array([1.0, 2.0, 5.0]))
+    )
+    np.testing.assert_allclose(grads, [0.25, -1.5, 1.25], rtol=1e-6)
+
+
+def test_policy_gradient_gives_the_advantage_no_gradient():
+    assert float(losses.policy_gradient(jnp.float32(-0.5), jnp.float32(3.0))) == 1.5
+    assert jax.grad(losses.policy_gradient, argnums=1)(jnp.float32(-0.5), jnp.float32(3.0)) == 0.0
+
+
+def test_probability_ratio_is_the_ratio_of_probabilities():
+    ratio, log_ratio = losses.probability_ratio(jnp.log(jnp.array([0.3, 0.1])), jnp.log(jnp.array([0.2, 0.4])))
+    np.testing.assert_allclose(ratio, [1.5, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(log_ratio, np.log([1.5, 0.25]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("difference", [-1e6, 1e6])
+def test_probability_ratio_is_finite_for_any_difference(difference):
+    """Held at exp(+-20), and without gradient beyond, so that nothing overflows."""
+
+    def loss(log_prob):
+        ratio, log_ratio = losses.probability_ratio(log_prob, jnp.float32(0.0))
+        return losses.clipped_surrogate(ratio, jnp.float32(-1.0), 0.2) + ratio - 1.0 - log_ratio
+
+    ratio, _ = losses.probability_ratio(jnp.float32(difference), jnp.float32(0.0))
+    np.testing.assert_allclose(ratio, np.exp(np.sign(difference) * 20.0), rtol=1e-6)
+    value, grad = jax.value_and_grad(loss)(jnp.float32(difference))
+    assert np.isfinite(value) and grad == 0.0
+
+
+@pytest.mark.parametrize("clip", [0.1, 0.3])
+def test_clipped_surrogate_equals_rlax(clip):
+    rng = np.random.default_rng(3)
+    ratio, advantage = jnp.asarray(rng.lognormal(sigma=0.5, size=N), jnp.float32), jnp.asarray(rng.normal(size=N), jnp.float32)
+    expected, expected_grad = jax.value_and_grad(rlax.clipped_surrogate_pg_loss)(ratio, advantage, clip)
+    found, grad = jax.value_and_grad(lambda r: jnp.mean(losses.clipped_surrogate(r, advantage, clip)))(ratio)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(grad, expected_grad, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "slope"),
+    [
+        (1.1, 2.0, -2.2, -2.0),
+        (1.5, 2.0, -2.4, 0.0),  # a good action is already much likelier: no more of it
+        (0.5, 2.0, -1.0, -2.0),  # and one that became unlikely is brought back
+        (0.9, -2.0, 1.8, 2.0),
+        (0.5, -2.0, 1.6, 0.0),  # a bad action is already much unlikelier
+        (1.5, -2.0, 3.0, 2.0),
+    ],
+)
+def test_clipped_surrogate_is_pessimistic(ratio, advantage, loss, slope):
+    found, grad = jax.value_and_grad(losses.clipped_surrogate)(jnp.float32(ratio), jnp.float32(advantage), 0.2)
+    np.testing.assert_allclose([found, grad], [loss, slope], rtol=1e-6)
+
+
+def test_clipped_surrogate_gives_the_advantage_no_gradient():
+    assert jax.grad(losses.clipped_surrogate, argnums=1)(jnp.float32(1.1), jnp.float32(2.0), 0.2) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "loss", "slope"),
+    [
+        (1.1, 3.0, 1.805, -1.9),  # within the clip: (1.1 - 3)^2 / 2
+        (2.0, 3.0, 1.62, 0.0),  # held at 1.2, which is farther off: (1.2 - 3)^2 / 2
+        (0.0, 3.0, 4.5, -3.0),  # went the wrong way: the plain error is the larger
+        (2.0, 0.0, 2.0, 2.0),
+    ],
+)
+def test_clipped_value_takes_the_larger_error(value, target, loss, slope):
+    found, grad = jax.value_and_grad(losses.clipped_value)(jnp.float32(value), jnp.float32(1.0), jnp.float32(target), 0.2)
+    np.testing.assert_allclose([found, grad], [loss, slope], rtol=1e-5, atol=1e-6)

@@ -1,0 +1,264 @@
+"""What the policy-gradient agents share: weighted statistics, actor, critic and core, and their promises about numbers."""
+
+from functools import cache
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from helpers import assert_same_bits, random_rollout
+from jaxrl import policy
+from jaxrl.agents import load_agent
+from jaxrl.config import as_arrays
+from jaxrl.distributions import Categorical
+from jaxrl.envs.probe import MixedAction
+from jaxrl.policy import PolicyConfig, actor_critic
+from jaxrl.types import ArraySpec, Box, Discrete, Progress, Spec
+
+DISCRETE = Spec(ArraySpec((3,), "float32"), Discrete(4), 6)
+MIXED = Spec(ArraySpec((3,), "float32"), MixedAction(Discrete(3), Box((2,))), 6)
+T, B = 6, 4
+AGENTS = ("a2c", "actor_critic", "ppo", "reinforce")
+
+
+def progress(iteration=0):
+    return Progress(jnp.int32(iteration), jnp.int32(10))
+
+
+# --- weighted statistics --------------------------------------------------------------------------------------------
+
+
+def test_weighted_mean_is_the_mean_of_what_counts():
+    assert policy.weighted_mean(jnp.array([1.0, 2.0, 100.0]), jnp.array([3.0, 1.0, 0.0])) == 1.25
+
+
+def test_weighted_mean_of_nothing_is_zero():
+    assert policy.weighted_mean(jnp.array([5.0, 7.0]), jnp.zeros(2)) == 0.0
+
+
+def test_standardized_values_have_mean_zero_and_deviation_one():
+    values = np.random.default_rng(0).normal(5.0, 3.0, size=(4, 50)).astype(np.float32)
+    np.testing.assert_allclose(policy.standardize(jnp.asarray(values)), (values - values.mean()) / values.std(), atol=1e-5)
+
+
+def test_equal_values_standardize_to_zero():
+    assert not np.any(policy.standardize(jnp.full((3, 4), 7.25)))
+
+
+def test_standardize_ignores_what_does_not_count():
+    values, weight = jnp.array([1.0, 3.0, 1e6, -4e5]), jnp.array([1.0, 1.0, 0.0, 0.0])
+    np.testing.assert_allclose(policy.standardize(values, weight)[:2], [-1.0, 1.0], rtol=1e-6)  # mean 2, deviation 1
+
+
+def test_standardize_of_nothing_that_counts_is_finite():
+    assert np.isfinite(policy.standardize(jnp.array([1.0, 2.0]), jnp.zeros(2))).all()
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "expected"),
+    [
+        ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], 1.0),
+        ([1.0, 2.0, 3.0], [6.0, 7.0, 8.0], 1.0),  # an offset varies nothing
+        ([1.0, 2.0, 3.0], [9.0, 9.0, 9.0], 0.0),
+        ([1.0, 2.0, 3.0], [3.0, 2.0, 1.0], -3.0),  # errors -2, 0, 2: four times the variance
+        ([0.0, 4.0], [0.0, 2.0], 0.75),  # variances 4 and 1
+        ([5.0, 5.0], [1.0, 2.0], 0.0),
+    ],
+)
+def test_explained_variance_by_hand(target, value, expected):
+    np.testing.assert_allclose(policy.explained_variance(jnp.array(target), jnp.array(value)), expected, rtol=1e-6)
+
+
+def test_explained_variance_ignores_what_does_not_count():
+    target, value, weight = jnp.array([0.0, 4.0, 1e4]), jnp.array([0.0, 2.0, -1e4]), jnp.array([1.0, 1.0, 0.0])
+    np.testing.assert_allclose(policy.explained_variance(target, value, weight), 0.75, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("end", "expected"), [(0.0, 0.15), (0.5, 0.225), (1.0, 0.3)])
+def test_learning_rate_falls_along_a_line_to_its_share(end, expected):
+    """At half of the run."""
+    config = as_arrays(PolicyConfig(learning_rate=0.3, learning_rate_end=end))
+    np.testing.assert_allclose(policy.learning_rate(config, progress(5)), expected, rtol=1e-6)
+    np.testing.assert_allclose(policy.learning_rate(config, progress(0)), 0.3, rtol=1e-6)
+
+
+# --- actor, critic and core -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recurrent():
+    """Networks with a core, their parameters, random inputs [T, B, F], a first memory [B, units] and ends [T, B]."""
+    networks = actor_critic(PolicyConfig(hidden=(8,)), DISCRETE, gru=5)
+    rng = np.random.default_rng(1)
+    x, memory = rng.normal(size=(T, B, 3)).astype(np.float32), rng.normal(size=(B, 5)).astype(np.float32)
+    ended = np.zeros((T, B), bool)
+    ended[2, 0] = ended[0, 1] = ended[4, 1] = ended[5, 2] = True
+    params = jax.jit(networks.init)(jax.random.key(0)).params
+    return SimpleNamespace(networks=networks, params=params, step=jax.jit(networks.step), x=x, memory=memory, ended=ended)
+
+
+def test_unroll_steps_from_the_first_memory_and_resets_after_an_end(recurrent):
+    """The memory it returns for an ending step is that from before the reset."""
+    r, expected = recurrent, []
+    memory = r.memory
+    for t in range(T):
+        after, _ = r.step(r.params, memory, r.x[t])
+        expected.append(after)
+        memory = np.where(r.ended[t][:, None], 0.0, after)
+    memories, features = jax.jit(r.networks.unroll)(r.params, r.memory, r.x, r.ended)
+    np.testing.assert_allclose(memories, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(features, memories)
+    assert np.all(np.any(memories[2, 0] != 0.0, axis=-1))
+
+
+def test_nothing_is_remembered_across_an_end(recurrent):
+    r = recurrent
+    unroll = jax.jit(r.networks.unroll)
+    _, before = unroll(r.params, r.memory, r.x, r.ended)
+    changed = r.x.copy()
+    changed[:3, 0] += 1.0
+    _, after = unroll(r.params, r.memory, changed, r.ended)
+    np.testing.assert_array_equal(before[3:, 0], after[3:, 0])
+    assert not np.any(before[:3, 0] == after[:3, 0])
+
+
+def test_gradients_flow_through_time_up_to_an_end(recurrent):
+    r = recurrent
+    loss = lambda x: jnp.sum(r.networks.unroll(r.params, r.memory, x, r.ended)[1][-1])  # noqa: E731
+    grads = np.abs(jax.jit(jax.grad(loss))(r.x)).max(-1)
+    assert np.all(grads[:, 3] > 0.0)  # no end
+    assert np.all(grads[3:, 0] > 0.0) and not np.any(grads[:3, 0])  # an end at step 2
+
+
+def test_without_a_core_features_are_the_inputs():
+    networks = actor_critic(PolicyConfig(hidden=(8,)), DISCRETE)
+    x = jnp.arange(6.0).reshape(1, 2, 3)
+    assert networks.initial_memory(2) == ()
+    memory, features = networks.unroll({}, (), x, jnp.zeros((1, 2), bool))
+    assert memory == () and np.array_equal(features, x)
+
+
+def test_the_first_policy_is_nearly_uniform():
+    """The actor's last layer starts small, so that no action is ruled out by chance."""
+    networks = actor_critic(PolicyConfig(), DISCRETE)
+    first = jax.jit(networks.init)(jax.random.key(0))
+    x = np.random.default_rng(2).normal(0.0, 3.0, size=(50, 3)).astype(np.float32)
+    logits = jax.jit(lambda x: networks.distribution(first.params, x).logits)(x)
+    np.testing.assert_allclose(jax.nn.softmax(logits), 0.25, atol=0.05)
+
+
+def test_log_std_starts_at_the_configured_value():
+    config = as_arrays(PolicyConfig(hidden=(8,), log_std_init=-1.5))
+    assert jax.jit(actor_critic(config, MIXED).init)(jax.random.key(0)).params["log_std"].tolist() == [-1.5, -1.5]
+
+
+# --- promises of every agent ----------------------------------------------------------------------------------------
+
+
+NORMALIZED = {"normalize_observation": True, "normalize_advantage": True}
+
+
+@cache
+def build(name, spec=DISCRETE, **fields):
+    """An agent with its config, its first state and a compiled update."""
+    make_agent, config_class = load_agent(name)
+    config = config_class(**{"num_envs": B, "rollout_length": T, "hidden": (8,), "entropy_coef": 0.0} | fields)
+    agent = make_agent(as_arrays(config), spec, B, T)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    return SimpleNamespace(agent=agent, state=state, update=jax.jit(agent.update), config=config)
+
+
+def with_params(state, change):
+    return state._replace(policy=state.policy._replace(params=jax.tree.map(change, state.policy.params)))
+
+
+def assert_finite(tree):
+    for leaf in jax.tree.leaves(tree):
+        assert np.isfinite(leaf).all()
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_updates_stay_finite_with_extreme_parameters_and_without_any_advantage(name):
+    """Parameters a thousand times too large; then a critic and rewards of 0, so that all advantages are the same."""
+    built = build(name, MIXED, normalize_advantage=True, distribution="tanh_gaussian", entropy_coef=0.01)
+    rollout = random_rollout(MIXED, T, B)
+    extreme = with_params(built.state, lambda leaf: 1e3 * leaf + 10.0)
+    for state, reward in ((extreme, rollout.reward), (extreme, 1e4 * rollout.reward)):
+        for i in range(3):
+            state, metrics = built.update(jax.random.key(i), state, rollout._replace(reward=reward), progress())
+            assert_finite((state, metrics))
+    nothing = with_params(built.state, jnp.zeros_like)
+    assert_finite(built.update(jax.random.key(0), nothing, rollout._replace(reward=jnp.zeros((T, B))), progress()))
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_nothing_to_learn_moves_nothing(name):
+    """No reward, a critic of 0 and no entropy bonus: every gradient is 0, whatever is standardised."""
+    built = build(name, **NORMALIZED)
+    params = dict(built.state.policy.params)
+    params["critic"] = jax.tree.map(jnp.zeros_like, params["critic"])
+    state = built.state._replace(policy=built.state.policy._replace(params=params))
+    rollout = random_rollout(DISCRETE, T, B)._replace(reward=jnp.zeros((T, B)))
+    after, metrics = built.update(jax.random.key(0), state, rollout, progress())
+    assert_same_bits(after.policy.params, params)
+    assert metrics["grad_norm"] == 0.0
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_moments_of_observations_are_state_that_updates_and_warm_ups_change(name):
+    built = build(name, **NORMALIZED)
+    rollout = random_rollout(DISCRETE, T, B)._replace(obs=5.0 + 2.0 * random_rollout(DISCRETE, T, B).obs)
+    obs = np.asarray(rollout.obs, float).reshape(-1, 3)
+    updated, _ = built.update(jax.random.key(0), built.state, rollout, progress())
+    for state in (updated, built.agent.observe(built.state, rollout)):
+        np.testing.assert_allclose(state.policy.moments.mean, obs.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(state.policy.moments.variance, obs.var(0), rtol=1e-4)
+        assert state.policy.moments.num_samples == T * B
+    assert built.state.policy.moments.num_samples == 0
+
+
+def test_acting_normalises_by_the_moments_as_they_are():
+    """Greedy actions for observations in other units are those for the same observations normalised by hand."""
+    built = build("a2c", **NORMALIZED)
+    rollout = random_rollout(DISCRETE, T, B)
+    rollout = rollout._replace(obs=100.0 + 30.0 * rollout.obs)
+    state, _ = built.update(jax.random.key(0), built.state, rollout, progress())
+    params = state.policy.params
+    obs = np.asarray(rollout.obs, float).reshape(-1, 3)
+    normalised = jnp.asarray((obs - obs.mean(0)) / obs.std(0), jnp.float32)
+    networks = actor_critic(PolicyConfig(hidden=(8,)), DISCRETE)
+    wanted = networks.distribution(params, normalised).logits
+    found, memory, _ = built.agent.act(jax.random.key(0), state.policy, (), rollout.obs.reshape(-1, 3), progress(), False)
+    assert memory == ()
+    np.testing.assert_array_equal(found, Categorical(wanted).mode())
+    assert len(set(np.asarray(found).tolist())) > 1
+
+
+@pytest.mark.parametrize("name", ["a2c", "ppo"])
+def test_the_reward_scale_is_state_that_updates_change(name):
+    built = build(name, normalize_reward=True, gamma=0.5)
+    rollout = random_rollout(DISCRETE, T, B)
+    ended, running, sums = np.asarray(rollout.terminated | rollout.truncated), np.zeros(B), []
+    for t in range(T):
+        running = 0.5 * running + np.asarray(rollout.reward[t])
+        sums.append(running)
+        running = np.where(ended[t], 0.0, running)
+    first, _ = built.update(jax.random.key(0), built.state, rollout, progress())
+    np.testing.assert_allclose(first.reward_scale.running, running, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(first.reward_scale.moments.variance, np.var(sums), rtol=1e-4)
+    second, _ = built.update(jax.random.key(1), first, rollout, progress())
+    assert second.reward_scale.moments.num_samples == 2 * T * B
+
+
+@pytest.mark.parametrize("name", ["a2c", "ppo"])
+def test_units_of_reward_do_not_matter_to_normalised_rewards(name):
+    rollout = random_rollout(DISCRETE, T, B)
+    built = build(name, normalize_reward=True, gamma=0.5)
+    metrics = [
+        built.update(jax.random.key(0), built.state, rollout._replace(reward=unit * rollout.reward), progress())[1]
+        for unit in (1.0, 1000.0)
+    ]
+    for field in ("policy_loss", "value_loss", "grad_norm"):
+        np.testing.assert_allclose(metrics[0][field], metrics[1][field], rtol=1e-3, atol=1e-5)
