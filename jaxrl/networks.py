@@ -128,10 +128,16 @@ class QNetwork(nn.Module):
 
 
 def flatten(obs: PyTree, spec: ArraySpec | TreeSpec) -> Array:
-    """Observations [..., *shape] as float32 vectors [..., F]; bytes are scaled to [0, 1], the leaves of a tree are joined."""
+    """Observations [..., *shape] as float32 vectors [..., F].
+
+    Bytes are scaled to [0, 1], integers of finitely many values become one-hot vectors, the leaves of a tree are joined.
+    """
     if isinstance(spec, TreeSpec):
         return jnp.concatenate([flatten(*pair) for pair in zip(jax.tree.leaves(obs), spec.leaves, strict=True)], axis=-1)
-    x = obs.reshape((*obs.shape[: obs.ndim - len(spec.shape)], flat_size(spec))).astype(jnp.float32)
+    leading = obs.shape[: obs.ndim - len(spec.shape)]
+    if spec.num_values is not None:
+        obs = jax.nn.one_hot(obs, spec.num_values)
+    x = obs.reshape((*leading, flat_size(spec))).astype(jnp.float32)
     return x / 255.0 if spec.dtype == "uint8" else x
 
 

@@ -29,10 +29,16 @@ class UsageError(ValueError):
 
 
 class ArraySpec(NamedTuple):
-    """Shape and dtype name of one array, without any batch axis."""
+    """Shape and dtype name of one array, without any batch axis.
+
+    Attributes:
+      num_values: of integers that name one of finitely many things (the state of an MDP): they are 0 .. num_values - 1. Tabular
+        agents need it, networks see such an integer as a one-hot vector. None where numbers are quantities.
+    """
 
     shape: tuple[int, ...]
     dtype: str
+    num_values: int | None = None
 
 
 class TreeSpec(NamedTuple):
@@ -102,8 +108,8 @@ def sample_action(key: Array, action: Any, leading: tuple[int, ...] = ()) -> PyT
 
 
 def flat_size(spec: ArraySpec) -> int:
-    """Number of elements of one observation."""
-    return math.prod(spec.shape)
+    """Length of the vector that a network sees of one observation."""
+    return math.prod(spec.shape) * (spec.num_values or 1)
 
 
 # --- environments ---------------------------------------------------------------------------------------------------
