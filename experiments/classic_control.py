@@ -72,7 +72,7 @@ STUDIES = {
     "reinforce-CartPole-v1": Study("reinforce", "CartPole-v1", ReinforceConfig(), 450.0),
     "actor_critic-CartPole-v1": Study("actor_critic", "CartPole-v1", ActorCriticConfig(), 475.0),
     "a2c-CartPole-v1": Study("a2c", "CartPole-v1", A2CConfig(), 475.0),
-    "ppo-CartPole-v1": Study("ppo", "CartPole-v1", PPOConfig(), 490.0),
+    "ppo-CartPole-v1": Study("ppo", "CartPole-v1", PPOConfig(), 490.0, 488 * 1024),
     "ppo-Acrobot-v1": Study("ppo", "Acrobot-v1", PPOConfig(), -87.0),
     "ppo-Pendulum-v1": Study(
         "ppo",

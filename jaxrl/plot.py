@@ -31,10 +31,11 @@ def plot_runs(folders: list[Path], out: Path) -> None:
     for index, (label, members) in enumerate(groups.items()):
         _draw_group(axes, f"C{index}", label, members)
     axes.set_xlabel("env steps")
-    axes.set_ylabel("return")
+    axes.set_ylabel("return (lines: training)")
     axes.xaxis.set_major_formatter(_steps_formatter())
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.plot([], [], "o", color="0.4", mec="white", ms=6, label="greedy evaluation")
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize="small")
     try:
         figure.savefig(out, dpi=130)
@@ -72,7 +73,7 @@ def _draw_group(axes: Any, color: str, label: str, members: list[Path]) -> None:
     if len(curves) == 1 or begin >= end:
         # One run, or runs that share no stretch of env steps: there is no mean to draw.
         for index, curve in enumerate(curves):
-            axes.plot(*curve.T, color=color, lw=1.8, label=None if index else f"{label}: training")
+            axes.plot(*curve.T, color=color, lw=1.8, label=None if index else label)
     else:
         grid = np.linspace(begin, end, 200)
         values = np.stack([np.interp(grid, *c.T) for c in curves])
@@ -80,10 +81,10 @@ def _draw_group(axes: Any, color: str, label: str, members: list[Path]) -> None:
             axes.plot(grid, row, color=color, lw=0.6, alpha=0.35)
         low, high = bootstrap_interval(values)
         axes.fill_between(grid, low, high, color=color, alpha=0.2, lw=0)
-        axes.plot(grid, values.mean(0), color=color, lw=2.0, label=f"{label}: training, {len(curves)} runs")
+        axes.plot(grid, values.mean(0), color=color, lw=2.0, label=f"{label}, {len(curves)} runs")
     if len(evaluations):
         size = 6 if len(members) == 1 else 4
-        axes.plot(*evaluations.T, "o", color=color, mec="white", ms=size, label=f"{label}: greedy evaluation")
+        axes.plot(*evaluations.T, "o", color=color, mec="white", ms=size)
 
 
 def bootstrap_interval(values: np.ndarray, level: float = 0.95, draws: int = 2000) -> tuple[np.ndarray, np.ndarray]:

@@ -177,7 +177,7 @@ def make_ppo(config: PPOConfig, spec: Spec, num_envs: int, rollout_length: int, 
 def until_target(learn: Any, target_kl: float) -> Any:
     """`learn` with a flag beside its carry that, once a minibatch has found the KL divergence above the target, skips the rest.
 
-    The minibatch that finds it takes no step. The carry keeps its structure, so that a rollout costs the same program.
+    The minibatch that finds it takes no step.
     """
 
     def one(carry: tuple[Any, Array], batch: Batch) -> tuple[tuple[Any, Array], dict[str, Array]]:
