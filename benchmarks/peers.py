@@ -1,10 +1,13 @@
-"""DQN on CartPole-v1, jaxrl beside its peers: the same hyperparameters, machine and hour.
+"""DQN or PPO on CartPole-v1, jaxrl beside its peers: the same hyperparameters, machine and hour.
 
     python benchmarks/peers.py --out benchmarks/results/peers.json
+    python benchmarks/peers.py --algorithm ppo --out benchmarks/results/peers-ppo.json
+    python benchmarks/peers.py --algorithm ppo --seeds 16 --out benchmarks/results/peers-ppo-16-seeds.json
 
 Every run is a process of its own, one after the other, repeats interleaved so that a busy machine troubles all alike. Compiling
-is timed apart from running. Each peer is installed into a virtual environment of its own under `.cache/peers/`, with the JAX
-version that jaxrl runs on. PureJaxRL is no package: get a checkout and name its folder,
+is timed apart from running. With `--seeds N` a run trains N seeds in one vmapped program, and its rate counts the env steps of
+all of them. Each peer is installed into a virtual environment of its own under `.cache/peers/`, with the JAX version that jaxrl
+runs on. PureJaxRL is no package: get a checkout and name its folder,
 
     git clone https://github.com/luchris429/purejaxrl && PUREJAXRL_DIR=purejaxrl python benchmarks/peers.py
 
@@ -19,6 +22,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -33,64 +37,148 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 RUNNERS = Path(__file__).resolve().parent / "_peer_runners"
 CACHE = ROOT / ".cache" / "peers"
+ABSOLUTE_PATH = r"(?<![\w:/.])(/[\w.+-]+){2,}"
 
-SETTINGS: dict[str, Any] = {
-    "env": "CartPole-v1",
-    "num_envs": 10,
-    "capacity": 10_000,
-    "batch_size": 128,
-    "hidden": [120, 84],
-    "sbx_hidden": 100,
-    "learning_rate": 2.5e-4,
-    "gamma": 0.99,
-    "epsilon_start": 1.0,
-    "epsilon_end": 0.05,
-    "learning_starts": 10_000,
-    "target_period": 500,
+SETTINGS: dict[str, dict[str, Any]] = {
+    "dqn": {
+        "env": "CartPole-v1",
+        "num_envs": 10,
+        "rollout_length": 1,
+        "capacity": 10_000,
+        "batch_size": 128,
+        "hidden": [120, 84],
+        "sbx_hidden": 100,
+        "learning_rate": 2.5e-4,
+        "gamma": 0.99,
+        "epsilon_start": 1.0,
+        "epsilon_end": 0.05,
+        "exploration_fraction": 0.5,
+        "learning_starts": 10_000,
+        "target_period": 500,
+    },
+    "ppo": {
+        "env": "CartPole-v1",
+        "num_envs": 4,
+        "rollout_length": 128,
+        "num_epochs": 4,
+        "num_minibatches": 4,
+        "hidden": [64, 64],
+        "learning_rate": 2.5e-4,
+        "gamma": 0.99,
+        "gae_lambda": 0.95,
+        "clip": 0.2,
+        "entropy_coef": 0.01,
+        "value_coef": 0.5,
+        "max_grad_norm": 0.5,
+        "adam_eps": 1e-5,
+    },
 }
-"""PureJaxRL's hyperparameters, for all peers; one update every `num_envs` env steps, epsilon falls over half of the run."""
+"""PureJaxRL's hyperparameters, for all peers.
+
+DQN takes one update every `num_envs` env steps. PPO has tanh networks for actor and critic apart, normalises the advantages of
+each minibatch, clips the value function as well, and lets the learning rate fall to zero along a straight line.
+"""
+
+
+class Program(NamedTuple):
+    """What there is to say of a peer's program for one algorithm.
+
+    Attributes:
+      deviations: where it differs from the common settings.
+      shims: what its runner replaces so that it works with current packages.
+      shims_for_seeds: what its runner replaces beyond that where several seeds are one program.
+    """
+
+    deviations: tuple[str, ...] = ()
+    shims: tuple[str, ...] = ()
+    shims_for_seeds: tuple[str, ...] = ()
 
 
 class Peer(NamedTuple):
     """A library to measure.
 
     Attributes:
+      programs: by algorithm.
       requirements: what its virtual environment needs; empty for jaxrl, which runs on this interpreter.
-      shims: what its runner replaces so that it works with current packages.
-      deviations: where its program differs from the common settings.
+      vmaps: whether several seeds can be one program.
     """
 
+    programs: dict[str, Program]
     requirements: tuple[str, ...] = ()
-    shims: tuple[str, ...] = ()
-    deviations: tuple[str, ...] = ()
+    vmaps: bool = True
 
 
 PEERS = {
-    "jaxrl": Peer(deviations=("a warm-up phase without updates takes the place of a test at every step",)),
+    "jaxrl": Peer(
+        {
+            "dqn": Program(("a warm-up phase without updates takes the place of a test at every step",)),
+            "ppo": Program(("a time limit bootstraps from the value of the true successor",)),
+        }
+    ),
     "purejaxrl": Peer(
-        ("gymnax<1", "six", "flashbax"),
-        ("wandb is an empty module", "jax.tree_map is jax.tree.map"),
-        (
-            "a replayed transition's successor may belong to the next episode; time limits count as terminations",
-            "the loss is the squared TD error without the factor 1/2, which Adam does not notice",
-        ),
+        {
+            "dqn": Program(
+                (
+                    "a replayed transition's successor may belong to the next episode; time limits count as terminations",
+                    "the loss is the squared TD error without the factor 1/2, which Adam does not notice",
+                ),
+                ("wandb is an empty module", "jax.tree_map is jax.tree.map"),
+            ),
+            "ppo": Program(
+                ("time limits count as terminations",),
+                ("brax and navix are modules without content",),
+                ("orthogonal initial weights are normal ones of the same scale: a batched QR decomposition can hang on CPU",),
+            ),
+        },
+        ("gymnax<1", "six", "flashbax", "distrax"),
     ),
     "rejax": Peer(
+        {
+            "dqn": Program(
+                (
+                    "no evaluation during training",
+                    "uniform actions until learning starts",
+                    "time limits count as terminations",
+                )
+            ),
+            "ppo": Program(
+                (
+                    "no evaluation during training",
+                    "time limits count as terminations",
+                    "each component of the gradient is clipped at 0.5, not the global norm",
+                    "actor and critic have an optimizer each, whose Adam has eps 1e-8",
+                    "initial weights are LeCun-normal, not orthogonal",
+                    "the learning rate is given as a schedule where a number is expected",
+                )
+            ),
+        },
         ("rejax", "gymnax<1", "six"),
-        (),
-        ("no evaluation during training", "uniform actions until learning starts", "time limits count as terminations"),
     ),
     "sbx": Peer(
+        {
+            "dqn": Program(
+                (
+                    "environments are Gymnasium's, in Python",
+                    "two hidden layers of 100 units (it has one size for both): 10,802 parameters against 10,934",
+                    "Huber loss instead of squared",
+                    "uniform actions until learning starts; all environments explore at once",
+                    "compile_seconds is the wall time of a first call of 2,000 env steps",
+                    "compare its speed only: here it does not learn, and neither does Stable-Baselines3's own DQN (return 10)",
+                )
+            ),
+            "ppo": Program(
+                (
+                    "environments are Gymnasium's, in Python",
+                    "the value function is not clipped, and its loss lacks the factor 1/2",
+                    "actor and critic have an optimizer each",
+                    "initial weights are LeCun-normal but for the actor's last layer",
+                    "the learning rate is one iteration ahead in its fall to zero",
+                    "compile_seconds is the wall time of a first call of 1,024 env steps",
+                )
+            ),
+        },
         ("sbx-rl",),
-        (),
-        (
-            "environments are Gymnasium's, in Python",
-            "two hidden layers of 100 units (it has one size for both): 10,802 parameters against 10,934",
-            "Huber loss instead of squared",
-            "uniform actions until learning starts; all environments explore at once",
-            "compile_seconds is the wall time of a first call of 2,000 env steps",
-            "compare its speed only: here it does not learn, and neither does Stable-Baselines3's own DQN (return 10)",
-        ),
+        vmaps=False,
     ),
 }
 DEFAULT_PEERS = ("jaxrl", "purejaxrl", "rejax")
@@ -104,14 +192,14 @@ def main() -> int:
     """Measures, prints a table and writes JSON; exit status 1 where jaxrl or every peer named failed."""
     args = parse_arguments()
     console = Console()
-    settings = SETTINGS | {"steps": args.steps, "exploration_steps": args.steps // 2}
+    settings = {"algorithm": args.algorithm} | SETTINGS[args.algorithm] | {"steps": args.steps, "seeds": args.seeds}
     pythons, skipped = prepare(args, console)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in pythons}
     for repeat in range(args.repeats):
         for name in [n for n in pythons if n not in skipped]:
             with console.status(f"{name}, repeat {repeat + 1} of {args.repeats}"):
                 try:
-                    runs[name].append(run_once(name, pythons[name], settings, seed=repeat))
+                    runs[name].append(run_once(name, pythons[name], settings, repeat, args.timeout))
                 except Unavailable as reason:
                     skipped[name] = str(reason)
                     console.print(f"{name}: {reason}", style="yellow", markup=False, soft_wrap=True)
@@ -130,22 +218,32 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; exits with status 2 on bad input."""
-    parser = argparse.ArgumentParser(description="DQN on CartPole-v1: jaxrl beside its peers.")
-    parser.add_argument("--steps", type=int, default=500_000, help="env steps of a run (default 500000)")
+    parser = argparse.ArgumentParser(description="DQN or PPO on CartPole-v1: jaxrl beside its peers.")
+    parser.add_argument("--algorithm", choices=list(SETTINGS), default="dqn", help="what is trained (default dqn)")
+    parser.add_argument("--steps", type=int, default=500_000, help="env steps of a seed, in whole iterations (default 500000)")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds in one vmapped program (default 1)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each peer (default 3)")
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(DEFAULT_PEERS), help="who takes part")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of every JAX peer alike; 0 leaves it to JAX")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds after which a run counts as hung (default 1800)")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--sbx-pip", default="", help="more pip arguments for SBX's environment, such as a build of torch")
     args = parser.parse_args()
-    if args.steps <= SETTINGS["learning_starts"] or args.steps % SETTINGS["num_envs"]:
-        parser.error(f"--steps={args.steps} must be a multiple of 10 above {SETTINGS['learning_starts']}; give such a number")
-    if args.threads < 0:
-        parser.error(f"--threads={args.threads} is out of range; give at least 0")
+    settings = SETTINGS[args.algorithm]
+    iteration = settings["num_envs"] * settings["rollout_length"]
+    least = settings.get("learning_starts", 0) + iteration
+    for option, value, low in (
+        ("steps", args.steps, least),
+        ("seeds", args.seeds, 1),
+        ("repeats", args.repeats, 1),
+        ("threads", args.threads, 0),
+        ("timeout", args.timeout, 1),
+    ):
+        if value < low:
+            parser.error(f"--{option}={value} is out of range; give at least {low}")
+    args.steps -= args.steps % iteration
     if args.threads:
         os.environ["NPROC"] = str(args.threads)
-    if args.repeats < 1:
-        parser.error(f"--repeats={args.repeats} is out of range; give at least 1")
     return args
 
 
@@ -157,22 +255,24 @@ def prepare(args: argparse.Namespace, console: Console) -> tuple[dict[str, str],
     pythons, skipped = {}, {}
     for name in args.peers:
         try:
+            if args.seeds > 1 and not PEERS[name].vmaps:
+                raise Unavailable("skipped; its environments are on the host, so several seeds are no single program")
             with console.status(f"{name}: preparing its environment"):
-                pythons[name] = interpreter(name, shlex.split(args.sbx_pip) if name == "sbx" else [])
+                pythons[name] = interpreter(name, args.algorithm, shlex.split(args.sbx_pip) if name == "sbx" else [])
         except Unavailable as reason:
             skipped[name] = str(reason)
             console.print(f"{name}: {reason}", style="yellow", markup=False, soft_wrap=True)
     return pythons, skipped
 
 
-def interpreter(name: str, extra: list[str]) -> str:
+def interpreter(name: str, algorithm: str, extra: list[str]) -> str:
     """A Python that can run this peer; makes its virtual environment where there is none for these requirements.
 
     Raises:
       Unavailable: no checkout, or pip failed.
     """
     if name == "purejaxrl":
-        check_checkout()
+        check_checkout(algorithm)
     peer = PEERS[name]
     if not peer.requirements:
         return sys.executable
@@ -181,13 +281,13 @@ def interpreter(name: str, extra: list[str]) -> str:
     stamp, python = folder / "requirements.json", folder / "bin" / "python"
     if stamp.exists() and json.loads(stamp.read_text()) == wanted:
         return str(python)
-    call([sys.executable, "-m", "venv", "--clear", str(folder)], f"no virtual environment in {folder}")
+    call([sys.executable, "-m", "venv", "--clear", str(folder)], f"no virtual environment for {name}")
     call([str(python), "-m", "pip", "install", "--quiet", *wanted], "pip install failed")
     stamp.write_text(json.dumps(wanted))
     return str(python)
 
 
-def check_checkout() -> None:
+def check_checkout(algorithm: str) -> None:
     """Makes sure that PUREJAXRL_DIR names a checkout.
 
     Raises:
@@ -196,31 +296,36 @@ def check_checkout() -> None:
     folder = os.environ.get("PUREJAXRL_DIR")
     if not folder:
         raise Unavailable("skipped; git clone https://github.com/luchris429/purejaxrl and set PUREJAXRL_DIR to its folder")
-    if not (Path(folder) / "purejaxrl" / "dqn.py").exists():
-        raise Unavailable(f"skipped; PUREJAXRL_DIR={folder} has no purejaxrl/dqn.py; name the checkout's top folder")
+    script = f"purejaxrl/{algorithm}.py"
+    if not (Path(folder) / script).exists():
+        raise Unavailable(f"skipped; the folder PUREJAXRL_DIR has no {script}; name the checkout's top folder")
 
 
-def call(command: list[str], failure: str, **options: Any) -> str:
+def call(command: list[str], failure: str, timeout: float | None = None, **options: Any) -> str:
     """Runs a command and returns what it printed.
 
     Raises:
-      Unavailable: it failed; ends with the last line it wrote.
+      Unavailable: it failed, with the last line it wrote (absolute paths, which say nothing elsewhere, left out), or it hangs.
     """
-    done = subprocess.run(command, capture_output=True, text=True, **options)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"hangs, or needs a longer --timeout; no result within {timeout:g} s") from None
     if done.returncode:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise Unavailable(f"{failure}: {lines[-1] if lines else f'exit status {done.returncode}'}")
+        last = lines[-1] if lines else f"exit status {done.returncode}"
+        raise Unavailable(f"{failure}: {re.sub(ABSOLUTE_PATH, '[path]', last)}")
     return done.stdout
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 
-def run_once(name: str, python: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+def run_once(name: str, python: str, settings: dict[str, Any], seed: int, timeout: float) -> dict[str, Any]:
     """One run in a process of its own, without a compilation cache.
 
     Raises:
-      Unavailable: the run failed.
+      Unavailable: the run failed or took longer than `timeout` seconds.
     """
     environment = {k: v for k, v in os.environ.items() if k not in ("JAX_COMPILATION_CACHE_DIR", "PYTHONPATH")}
     if name == "jaxrl":
@@ -229,13 +334,19 @@ def run_once(name: str, python: str, settings: dict[str, Any], seed: int) -> dic
         environment["PUREJAXRL_DIR"] = str(Path(environment["PUREJAXRL_DIR"]).resolve())
     load = os.getloadavg()[0]
     command = [python, str(RUNNERS / f"run_{name}.py"), json.dumps(settings), str(seed)]
-    line = json.loads(call(command, "failed", env=environment).splitlines()[-1])
-    return line | {"seed": seed, "steps_per_second": settings["steps"] / line["run_seconds"], "load_before": load}
+    line = json.loads(call(command, "failed", timeout, env=environment).splitlines()[-1])
+    finals = [value for value in line["final_returns"] if value is not None]
+    return line | {
+        "seed": seed,
+        "steps_per_second": settings["seeds"] * settings["steps"] / line["run_seconds"],
+        "final_return": statistics.mean(finals) if finals else None,
+        "load_before": load,
+    }
 
 
 def summarise(settings: dict[str, Any], runs: dict[str, list[dict[str, Any]]], skipped: dict[str, str]) -> dict[str, Any]:
     """What goes into the JSON file."""
-    peers = {name: summarise_peer(name, values) for name, values in runs.items() if values}
+    peers = {name: summarise_peer(name, settings, values) for name, values in runs.items() if values}
     own = peers.get("jaxrl")
     for peer in peers.values():
         peer["jaxrl_is_faster_by"] = own["steps_per_second"] / peer["steps_per_second"] if own else None
@@ -253,20 +364,22 @@ def summarise(settings: dict[str, Any], runs: dict[str, list[dict[str, Any]]], s
     }
 
 
-def summarise_peer(name: str, values: list[dict[str, Any]]) -> dict[str, Any]:
-    """Median and all values of one peer."""
-    columns = {field: [value[field] for value in values] for field in ("steps_per_second", "compile_seconds", "final_return")}
+def summarise_peer(name: str, settings: dict[str, Any], values: list[dict[str, Any]]) -> dict[str, Any]:
+    """Median and all values of one peer; the final return of a run with several seeds is their mean."""
+    fields = ("steps_per_second", "compile_seconds", "final_return", "final_returns", "seed", "load_before")
+    columns = {field: [value[field] for value in values] for field in fields}
+    program, several = PEERS[name].programs[settings["algorithm"]], settings["seeds"] > 1
     finals = [value for value in columns["final_return"] if value is not None]
     return {
         "steps_per_second": statistics.median(columns["steps_per_second"]),
         "compile_seconds": statistics.median(columns["compile_seconds"]),
         "final_return": statistics.median(finals) if finals else None,
         "return_kind": values[0]["return_kind"],
-        "all": columns | {"seed": [v["seed"] for v in values], "load_before": [v["load_before"] for v in values]},
+        "all": columns,
         "versions": values[0]["versions"],
         "revision": revision(name),
-        "shims": PEERS[name].shims,
-        "deviations": PEERS[name].deviations,
+        "shims": program.shims + (program.shims_for_seeds if several else ()),
+        "deviations": program.deviations,
     }
 
 
@@ -289,7 +402,9 @@ def cpu_name() -> str:
 
 def table(report: dict[str, Any]) -> Table:
     """The report as a table, fastest first."""
-    result = Table(title=f"DQN, {report['settings']['env']}, {report['settings']['steps']:,} env steps")
+    settings = report["settings"]
+    seeds = f", {settings['seeds']} seeds in one program" if settings["seeds"] > 1 else ""
+    result = Table(title=f"{settings['algorithm'].upper()}, {settings['env']}, {settings['steps']:,} env steps{seeds}")
     for column in ("peer", "env steps/s", "all runs", "jaxrl is faster by", "compile s", "final return"):
         result.add_column(column, justify="left" if column == "peer" else "right")
     for name, peer in sorted(report["peers"].items(), key=lambda item: -item[1]["steps_per_second"]):

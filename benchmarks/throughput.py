@@ -2,8 +2,10 @@
 
     python benchmarks/throughput.py --out throughput.json
 
-Each case runs in a process of its own, so that compile time is cold and peak memory is its own. The case `dqn-purejaxrl` has
-PureJaxRL's published hyperparameters (10 environments, replay 10,000, batch 128, one update per 10 env steps, 120-84 network).
+Each case runs in a process of its own, so that compile time is cold and peak memory is its own. The cases `dqn-purejaxrl` and
+`ppo-purejaxrl` have PureJaxRL's published hyperparameters: DQN with 10 environments, replay 10,000, batch 128, one update per
+10 env steps and a 120-84 network; PPO with 4 environments, 128 steps, 4 epochs of 4 minibatches and 64-64 networks. All env
+steps count, of REINFORCE those after an episode's end as well, from which it learns nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +19,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tyro
 
-PUREJAXRL: dict[str, Any] = {
+
+class Case(NamedTuple):
+    """What to train: an agent's name, the fields of its config that differ from the defaults, and an environment."""
+
+    agent: str
+    fields: dict[str, Any]
+    env: str = "CartPole-v1"
+
+
+PUREJAXRL_DQN: dict[str, Any] = {
     "num_envs": 10,
     "capacity": 10_000,
     "batch_size": 128,
@@ -38,12 +49,37 @@ PUREJAXRL: dict[str, Any] = {
     "double": False,
 }
 
-CASES: dict[str, dict[str, Any]] = {
-    "dqn-purejaxrl": PUREJAXRL,
-    "dqn-default": {},
-    "dqn-double-dueling": PUREJAXRL | {"double": True, "dueling": True},
-    "dqn-replay-1e6": PUREJAXRL | {"capacity": 1_000_000},
-    "dqn-64-envs": PUREJAXRL | {"num_envs": 64, "capacity": 9_984},
+PUREJAXRL_PPO: dict[str, Any] = {
+    "num_envs": 4,
+    "rollout_length": 128,
+    "num_epochs": 4,
+    "num_minibatches": 4,
+    "hidden": (64, 64),
+    "activation": "tanh",
+    "learning_rate": 2.5e-4,
+    "learning_rate_end": 0.0,
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "clip": 0.2,
+    "clip_value": True,
+    "entropy_coef": 0.01,
+    "value_coef": 0.5,
+    "max_grad_norm": 0.5,
+    "normalize_advantage": True,
+}
+
+CASES: dict[str, Case] = {
+    "dqn-purejaxrl": Case("dqn", PUREJAXRL_DQN),
+    "dqn-default": Case("dqn", {}),
+    "dqn-double-dueling": Case("dqn", PUREJAXRL_DQN | {"double": True, "dueling": True}),
+    "dqn-replay-1e6": Case("dqn", PUREJAXRL_DQN | {"capacity": 1_000_000}),
+    "dqn-64-envs": Case("dqn", PUREJAXRL_DQN | {"num_envs": 64, "capacity": 9_984}),
+    "ppo-purejaxrl": Case("ppo", PUREJAXRL_PPO),
+    "ppo-default": Case("ppo", {}),
+    "ppo-gru": Case("ppo", {"gru": 64, "num_envs": 8}),
+    "ppo-pendulum": Case("ppo", {}, "Pendulum-v1"),
+    "a2c-default": Case("a2c", {}),
+    "reinforce-default": Case("reinforce", {}),
 }
 
 
@@ -64,7 +100,7 @@ class Options:
 def main(options: Options) -> None:
     """Runs every case in a process of its own and prints one JSON object."""
     if options.worker:
-        print(json.dumps(measure_dqn(CASES[options.worker], options.steps, options.repeats)))
+        print(json.dumps(measure(CASES[options.worker], options.steps, options.repeats)))
         return
     results = {}
     for case in options.cases:
@@ -85,24 +121,25 @@ def main(options: Options) -> None:
         options.out.write_text(text + "\n")
 
 
-def measure_dqn(fields: dict[str, Any], steps: int, repeats: int = 3) -> dict[str, Any]:
-    """Env steps/s of a whole DQN run on CartPole-v1, warm-up included (median of `repeats`), and what compiling it took."""
+def measure(case: Case, steps: int, repeats: int = 3) -> dict[str, Any]:
+    """Env steps/s of a whole run, warm-up included (median of `repeats`), and what compiling it took."""
     import jax
     import numpy as np
 
-    from jaxrl.agents.dqn import DQNConfig, make_dqn
+    from jaxrl.agents import load_agent
     from jaxrl.config import as_arrays, check_config
     from jaxrl.envs import make
-    from jaxrl.loop import init_state, make_chunk, plan, run_keys
+    from jaxrl.loop import build, init_state, make_chunk, plan, run_keys
     from jaxrl.types import Env
 
-    config = DQNConfig(**fields)
+    make_agent, config_class = load_agent(case.agent)
+    config = config_class(**case.fields)
     check_config(config)
-    env = make("CartPole-v1", config.num_envs)
+    env = make(case.env, config.num_envs)
     assert isinstance(env, Env)
     schedule, arrays = plan(config, env.spec, steps), as_arrays(config)
-    init = jax.jit(lambda key: init_state(key, make_dqn(arrays, env.spec, env.num_envs, schedule.rollout_length), env))
-    chunk = jax.jit(make_chunk(make_dqn, env), donate_argnums=3)
+    init = jax.jit(lambda key: init_state(key, build(make_agent, arrays, env.spec, env.num_envs), env))
+    chunk = jax.jit(make_chunk(make_agent, env), donate_argnums=3)
     keys = [run_keys(jax.random.key(seed)) for seed in range(repeats)]
     counts = [np.int32(n) for n in (schedule.num_warmup, schedule.num_iterations - schedule.num_warmup)]
     total = np.int32(schedule.num_iterations)
@@ -117,9 +154,8 @@ def measure_dqn(fields: dict[str, Any], steps: int, repeats: int = 3) -> dict[st
         started = time.perf_counter()
         jax.block_until_ready(compiled(key.train, arrays, env.params, state, *counts, total))
         rates.append(schedule.num_iterations * schedule.steps_per_iteration / (time.perf_counter() - started))
-    replay_bytes = sum(
-        leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(init, keys[0].init).agent.replay)
-    )
+    replay = getattr(jax.eval_shape(init, keys[0].init).agent, "replay", ())
+    replay_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(replay))
     return {
         "steps_per_second": round(sorted(rates)[len(rates) // 2], 1),
         "all_steps_per_second": [round(rate, 1) for rate in rates],
