@@ -33,7 +33,9 @@ from jaxrl.record import write_json
 
 def cartpole_without_velocities(num_envs: int) -> jaxrl.Env:
     """CartPole-v1 that shows the cart's position and the pole's angle alone; the rest takes a memory."""
-    return mask_observation(jaxrl.make("CartPole-v1", num_envs), keep=(0, 2))
+    env = jaxrl.make("CartPole-v1", num_envs)
+    assert isinstance(env, jaxrl.Env)
+    return mask_observation(env, keep=(0, 2))
 
 
 class Study(NamedTuple):

@@ -190,7 +190,8 @@ def _paths(mdp: MDP, time: int, state: int) -> Iterator[tuple[float, list[tuple[
         prob = policy[state, action] / 2
         step = (state, action, mdp.reward[state, action] + (2 * sign - 1) * mdp.spread[state, action])
         onward = mdp.transition[state, action] * (time + 1 < mdp.horizon)
-        yield prob * (1.0 - onward.sum()), [step]
+        if onward.sum() < 1.0 - 1e-12:
+            yield prob * (1.0 - onward.sum()), [step]
         for successor in map(int, np.flatnonzero(onward)):
             for prob_rest, rest in _paths(mdp, time + 1, successor):
                 yield prob * onward[successor] * prob_rest, [step, *rest]
@@ -250,7 +251,7 @@ def _weights(mdp: MDP, episodes: Enumeration, estimator: Estimator, baseline: np
         return _discounted_sums(episodes.reward, mdp.gamma)[:1] - own
     if estimator.weight == "reward_to_go":
         return _discounted_sums(episodes.reward, mdp.gamma) - own
-    successor = np.stack([*(own[t + 1] + 0.0 for t in range(mdp.horizon - 1)), np.zeros_like(own[0])])
+    successor = np.concatenate([own[1:], np.zeros_like(own[:1])])
     errors = episodes.reward + mdp.gamma * successor - own
     return errors if estimator.weight == "td" else _discounted_sums(errors, mdp.gamma * GAE_LAMBDA)
 
@@ -304,7 +305,7 @@ def make_env(mdp: MDP, num_envs: int) -> Env:
         place = state[1], action
         reward = params["reward"][place] + params["spread"][place] * jax.random.rademacher(key_reward, ())
         onward = params["transition"][place]
-        successor = jax.random.categorical(key_next, jnp.log(jnp.append(onward, 1.0 - jnp.sum(onward))))
+        successor = jax.random.categorical(key_next, jnp.log(jnp.append(onward, jnp.maximum(1.0 - jnp.sum(onward), 0.0))))
         terminated = (successor == num_states) | (state[0] + 1 == mdp.horizon)
         obs = jnp.array([state[0] + 1, jnp.minimum(successor, num_states - 1)], jnp.int32)
         return jaxrl.Transition(obs, obs, reward, terminated)

@@ -49,7 +49,7 @@ def _field(default: Any, help: str, low: float, high: float, low_open: bool, cho
     return dataclasses.field(default=default, metadata=metadata)
 
 
-@dataclass_transform(field_specifiers=(traced, static, dataclasses.field), frozen_default=True)
+@dataclass_transform(field_specifiers=(dataclasses.field,), frozen_default=True)
 def config(cls: type[C]) -> type[C]:
     """Makes `cls` a frozen dataclass and a pytree: traced fields are leaves, static fields are structure."""
     cls = dataclasses.dataclass(frozen=True)(cls)

@@ -28,7 +28,7 @@ from jaxrl.types import Progress, RunState
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-recurrent": ("ppo", {"gru": 8, "normalize_observation": True, "normalize_reward": True, "target_kl": 0.5}),
     "a2c-normalized": ("a2c", {"normalize_observation": True, "normalize_reward": True, "normalize_advantage": True}),
-    "reinforce-average": ("reinforce", {"estimator": "trajectory", "baseline": "average", "discounted": True}),
+    "reinforce-average": ("reinforce", {"baseline": "average", "discounted": True}),
 }
 """Configurations under which an agent carries other state: name -> (agent, fields)."""
 

@@ -11,11 +11,12 @@ import pytest
 from helpers import assert_same_bits, random_rollout
 from jaxrl import policy
 from jaxrl.agents import load_agent
-from jaxrl.config import as_arrays
+from jaxrl.agents.reinforce import ReinforceConfig
+from jaxrl.config import as_arrays, check_config
 from jaxrl.distributions import Categorical
 from jaxrl.envs.probe import MixedAction
 from jaxrl.policy import PolicyConfig, actor_critic
-from jaxrl.types import ArraySpec, Box, Discrete, Progress, Spec
+from jaxrl.types import ArraySpec, Box, Discrete, Progress, Spec, UsageError
 
 DISCRETE = Spec(ArraySpec((3,), "float32"), Discrete(4), 6)
 MIXED = Spec(ArraySpec((3,), "float32"), MixedAction(Discrete(3), Box((2,))), 6)
@@ -262,3 +263,8 @@ def test_units_of_reward_do_not_matter_to_normalised_rewards(name):
     ]
     for field in ("policy_loss", "value_loss", "grad_norm"):
         np.testing.assert_allclose(metrics[0][field], metrics[1][field], rtol=1e-3, atol=1e-5)
+
+
+def test_a_whole_return_is_not_discounted_twice():
+    with pytest.raises(UsageError, match="discounted=True is for estimator=reward_to_go"):
+        check_config(ReinforceConfig(estimator="trajectory", discounted=True))

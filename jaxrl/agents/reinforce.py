@@ -26,7 +26,7 @@ from typing import Any
 from jaxrl import policy, returns
 from jaxrl.config import config, static, traced
 from jaxrl.episodic import Episodes, EpisodicConfig, Weights, episodic_agent
-from jaxrl.types import Agent, Array, Spec
+from jaxrl.types import Agent, Array, Spec, UsageError
 
 
 @config
@@ -45,6 +45,12 @@ class ReinforceConfig(EpisodicConfig):
         choices=("none", "average", "value"),
     )
     average_rate: float = traced(0.1, "Weight of the newest iteration in the average.", low=0.0, high=1.0)
+
+    def check(self) -> None:
+        if self.estimator == "trajectory" and self.discounted:
+            raise UsageError(
+                "discounted=True is for estimator=reward_to_go, since a whole return is discounted already; leave it out"
+            )
 
 
 def make_reinforce(config: ReinforceConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
