@@ -9,10 +9,10 @@ train: .venv/core.stamp  ## deep Q-learning solves cart-pole: score, curve.png a
 	$(BIN)/jaxrl train dqn --env CartPole-v1
 
 test: .venv/dev.stamp  ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 test-all: .venv/dev.stamp  ## the tests and the longer learning tests
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "slow or not slow"
 
 lint: .venv/dev.stamp  ## style and types
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ USAGE = """usage: jaxrl COMMAND ...
   resume DIR               go on with a run that was interrupted
   evaluate DIR             score a trained policy; --gif FILE shows it
   plot DIR [DIR ...]       learning curves of runs
+  solve ENV                exact values and policy of a grid world, a maze or another finite MDP
   list [agents|envs|experiments]
 
 `jaxrl COMMAND --help` explains a command, `jaxrl train AGENT --help` every field of an agent's config.
@@ -388,6 +389,53 @@ def plot(arguments: list[str]) -> None:
     print(options.out)
 
 
+METHODS = ("value-iteration", "policy-iteration")
+
+
+def solve(arguments: list[str]) -> None:
+    """jaxrl solve ENV [--method M] [--gamma G] [--tolerance T] [--plot FILE] [--env-option NAME=VALUE ...]"""
+    import tyro
+
+    help = "Environment whose MDP is known, such as gridworld/classic, maze/classic, garnet/random."
+    kind, field = _option(str, ..., help, metavar="ENV")
+    fields = {
+        "env": (Annotated[kind, tyro.conf.Positional], field),
+        "method": _option(str, METHODS[0], f"One of {', '.join(METHODS)}."),
+        "gamma": _option(float | None, None, "Discount; by default the environment's own, 1 in a maze."),
+        "tolerance": _option(float, 1e-6, "Value iteration ends where values are known this well."),
+        "plot": _option(str | None, None, "Draw values and policy, beside those of the random policy, into this image."),
+        "env_option": _train_options()["env_option"],
+    }
+    options = _parse(_options("SolveOptions", fields), arguments, "jaxrl solve")
+    if options.method not in METHODS:
+        _fail(f"method={options.method!r} is unknown; choose one of {', '.join(METHODS)}")
+    if options.gamma is not None and not 0.0 <= options.gamma <= 1.0:
+        _fail(f"gamma={options.gamma} is out of range; give a value in [0, 1]")
+    if not 0.0 < options.tolerance < float("inf"):
+        _fail(f"tolerance={options.tolerance} is out of range; give a finite number above 0")
+    _check_image("plot", options.plot)
+    _use_threads(arguments)
+    _use_compilation_cache()
+    from jaxrl import solve as solving
+
+    env_options = dict(_name_value(text) for text in options.env_option)
+    solved = solving.solve(options.env, options.method, options.gamma, options.tolerance, env_options)
+    if options.plot is not None:
+        solving.draw(solved, Path(options.plot))
+    print(solving.report(solved, sys.stdout.encoding))
+    if options.plot is not None:
+        print(options.plot)
+
+
+def _check_image(name: str, path: str | None) -> None:
+    if path is None:
+        return
+    if Path(path).is_dir() or not path:
+        _fail(f"{name}={path!r} names no file; give the name of a .png, .svg or .pdf file")
+    if not Path(path).resolve().parent.is_dir():
+        _fail(f"{name}={path} cannot be written: its folder does not exist; make it first")
+
+
 def list_names(arguments: list[str]) -> None:
     """jaxrl list [agents|envs|experiments]"""
     kinds = {"agents": _list_agents, "envs": _list_envs, "experiments": _list_experiments}
@@ -405,8 +453,9 @@ def _list_agents() -> None:
     from jaxrl.agents import AGENTS
 
     print("agents")
+    width = max(map(len, AGENTS))
     for name, entry in AGENTS.items():
-        print(f"  {name:10s} {entry.summary}")
+        print(f"  {name:{width}s}  {entry.summary}")
 
 
 def _list_envs() -> None:
@@ -430,5 +479,6 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "resume": resume,
     "evaluate": evaluate,
     "plot": plot,
+    "solve": solve,
     "list": list_names,
 }

@@ -1,7 +1,8 @@
 """The contract suite: every registered agent keeps these promises, and a new one inherits the suite by being registered.
 
 A tiny configuration of each agent is compiled once (`setup`) and shared by its checks. `VALUE_OF` says how to read a state's
-value out of an agent's policy; an agent without an entry fails. `VARIANTS` are more configurations of registered agents.
+value out of an agent's policy; an agent without an entry fails. `VARIANTS` are more configurations of registered agents. Agents
+with a table need observations that name a state: they play a small MDP and twins of the probes, and are held to the same.
 """
 
 from __future__ import annotations
@@ -19,18 +20,26 @@ from jaxrl import checkpoint
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.envs import make
+from jaxrl.envs.batch import Transition, batch_env
+from jaxrl.envs.mdp import mdp_env
 from jaxrl.host_loop import host_driver
 from jaxrl.loop import Driver, Plan, RunKeys, build, device_driver, make_chunk, plan, run_keys, train
+from jaxrl.mdp import make_mdp
 from jaxrl.networks import QNetwork
 from jaxrl.policy import actor_critic
-from jaxrl.types import Progress, RunState
+from jaxrl.types import ArraySpec, Discrete, Env, Progress, RunState, Spec
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-recurrent": ("ppo", {"gru": 8, "normalize_observation": True, "normalize_reward": True, "target_kl": 0.5}),
     "a2c-normalized": ("a2c", {"normalize_observation": True, "normalize_reward": True, "normalize_advantage": True}),
     "reinforce-average": ("reinforce", {"baseline": "average", "discounted": True}),
+    "sarsa-rollouts": ("sarsa", {"rollout_length": 3, "average": True}),
+    "dyna_q-plus": ("dyna_q", {"rollout_length": 2, "num_successors": 2, "plus": True}),
 }
 """Configurations under which an agent carries other state: name -> (agent, fields)."""
+
+TABULAR = ("dyna_q", "expected_sarsa", "monte_carlo", "q_learning", "sarsa")
+"""Agents whose observations must name a state."""
 
 TINY = {
     "num_envs": 4,
@@ -41,6 +50,7 @@ TINY = {
     "target_period": 40,
     "num_minibatches": 2,
     "num_value_updates": 2,
+    "num_planning_steps": 2,
 }
 """Fields made small in every agent that has them."""
 
@@ -65,8 +75,73 @@ def _critic_value(config: Any, env: Any, policy: Any, obs: jax.Array) -> jax.Arr
     return actor_critic(config, env.spec, getattr(config, "gru", None)).evaluate(policy, obs)
 
 
-VALUE_OF = {name: _critic_value for name in ("reinforce", "actor_critic", "a2c", "ppo")} | {"dqn": _dqn_value}
-"""(config, env, policy, obs [N, F]) -> [N] state values."""
+def _table_value(config: Any, env: Any, policy: Any, obs: jax.Array) -> jax.Array:
+    return policy[obs].max(-1)
+
+
+VALUE_OF = (
+    {name: _critic_value for name in ("reinforce", "actor_critic", "a2c", "ppo")}
+    | {name: _table_value for name in TABULAR}
+    | {"dqn": _dqn_value}
+)
+"""(config, env, policy, obs [N, ...]) -> [N] state values."""
+
+
+def make_suite_env(name: str, num_envs: int) -> Env:
+    """What an agent plays in the checks that are not about what it learns."""
+    if agent_of(name) not in TABULAR:
+        return make("CartPole-v1", num_envs, max_steps_in_episode=50)  # type: ignore[return-value]
+    # A slippery row of six states whose last one ends an episode: each step costs 1, in the fourth 3; left and right.
+    state = np.arange(6)
+    left, right = np.maximum(state - 1, 0), np.minimum(state + 1, 5)
+    successors = np.stack([np.stack([left, right], axis=1), np.stack([right, left], axis=1)], axis=1)
+    probabilities = np.broadcast_to(np.float32([0.8, 0.2]), successors.shape)
+    rewards = np.broadcast_to(np.where(state == 3, -3.0, -1.0)[:, None], (6, 2))
+    return mdp_env(make_mdp(successors, probabilities, rewards, 0.9, terminal=state == 5), num_envs, time_limit=10)
+
+
+def make_probe(name: str, probe: str, num_envs: int) -> Env:
+    """A probe environment, or its twin whose observations are states 0, 1, ... in the same order, for an agent with a table."""
+    if agent_of(name) not in TABULAR:
+        return make(f"probe/{probe}", num_envs)  # type: ignore[return-value]
+    if probe == "truncation":
+        return _truncation_twin(num_envs)
+    rewards = {
+        "constant": [[1.0, 1.0], [0.0, 0.0]],
+        "observation": [[-1.0, -1.0], [1.0, 1.0]],
+        "discount": [[0.0, 0.0], [1.0, 1.0]],
+        "action": [[-1.0, 1.0], [0.0, 0.0]],
+    }[probe]
+    successors = np.full((3, 2, 1), 2)
+    if probe == "discount":
+        successors[0] = 1
+    initial = [0.5, 0.5, 0.0] if probe == "observation" else [1.0, 0.0, 0.0]
+    terminal = np.array([False, False, True])
+    mdp = make_mdp(successors, np.ones((3, 2, 1), np.float32), [*rewards, [0.0, 0.0]], 0.5, initial=initial, terminal=terminal)
+    return mdp_env(mdp, num_envs, time_limit=2 if probe == "discount" else 1)
+
+
+def _truncation_twin(num_envs: int) -> Env:
+    """One step and reward 1; state 0 is terminated after it, state 1 truncated, and the true successor is the state itself."""
+
+    def reset(key: jax.Array, params: Any) -> tuple[jax.Array, jax.Array]:
+        state = jax.random.randint(key, (), 0, 2)
+        return state, state
+
+    def step(key: jax.Array, params: Any, state: jax.Array, action: jax.Array) -> Transition:
+        return Transition(state, state, 1.0, state == 0, state == 1)
+
+    return batch_env(Spec(ArraySpec((), "int32", 2), Discrete(2), 1), (), reset, step, num_envs)
+
+
+def agent_of(name: str) -> str:
+    """The agent of a name, which may be that of a variant."""
+    return VARIANTS.get(name, (name, {}))[0]
+
+
+def observed(name: str, cues: list[float]) -> jax.Array:
+    """The observations of a probe as an agent sees them: [N, 1] numbers, or [N] states for a table."""
+    return jnp.arange(len(cues)) if agent_of(name) in TABULAR else jnp.array(cues)[:, None]
 
 
 def fitted(name: str, fields: dict[str, Any]) -> Config:
@@ -100,11 +175,11 @@ class Setup(NamedTuple):
 @pytest.fixture(scope="module", params=sorted([*AGENTS, *VARIANTS]))
 def setup(request: pytest.FixtureRequest) -> Setup:
     name = request.param
-    make_agent, _ = load_agent(VARIANTS.get(name, (name, {}))[0])
+    make_agent, _ = load_agent(agent_of(name))
     config = fitted(name, TINY)
-    env = make("CartPole-v1", config.num_envs, max_steps_in_episode=50)
+    env = make_suite_env(name, config.num_envs)
     schedule = plan(config, env.spec, 4000)
-    driver = device_driver(make_agent, env, lambda n: make("CartPole-v1", n, max_steps_in_episode=50))
+    driver = device_driver(make_agent, env, lambda n: make_suite_env(name, n))
     return Setup(name, make_agent, as_arrays(config), env, driver, schedule, run_keys(jax.random.key(3)))
 
 
@@ -239,7 +314,8 @@ def test_a_greedy_action_ignores_exploration(setup: Setup, trained: RunState) ->
 def test_metrics_are_finite_scalars(setup: Setup) -> None:
     _, sums = setup.advance(setup.init(), setup.plan.num_warmup, 20)
     names = [name for name in sums if name.startswith("metric/")]
-    assert {"metric/loss", "metric/grad_norm"} <= set(names)
+    size_of_update = {"metric/td_error", "metric/table_change"} if agent_of(setup.name) in TABULAR else {"metric/grad_norm"}
+    assert {"metric/loss"} | size_of_update <= set(names)
     for name in names:
         assert sums[name].shape == () and np.isfinite(sums[name]), name
 
@@ -257,7 +333,7 @@ def learn_probe(name: str, probe: str, steps: int = 16_000) -> Learned:
     """What the agent learns of a probe environment with gamma 0.5."""
     make_agent, _ = load_agent(name)
     config = fitted(name, PROBE | ROLLOUT_OF.get(name, {}))
-    env = make(f"probe/{probe}", config.num_envs)
+    env = make_probe(name, probe, config.num_envs)
     run = jax.jit(lambda key: train(key, config, make_agent, env, steps).state.agent.policy)
     return Learned(config, env, run(jax.random.key(0)))
 
@@ -275,7 +351,7 @@ def learn_probe(name: str, probe: str, steps: int = 16_000) -> Learned:
 @pytest.mark.parametrize("name", sorted(AGENTS))
 def test_the_value_of_a_probe_is_learned(name: str, probe: str, cues: list[float], values: list[float]) -> None:
     """On `truncation` only bootstrapping a truncated step from its true successor, and no terminated one, is right."""
-    learned = VALUE_OF[name](*learn_probe(name, probe), jnp.array(cues)[:, None])
+    learned = VALUE_OF[name](*learn_probe(name, probe), observed(name, cues))
     np.testing.assert_allclose(learned, values, atol=0.1)
 
 
@@ -283,6 +359,6 @@ def test_the_value_of_a_probe_is_learned(name: str, probe: str, cues: list[float
 def test_the_better_action_is_chosen(name: str) -> None:
     config, env, policy = learn_probe(name, "action")
     agent = build(load_agent(name)[0], as_arrays(config), env.spec, 2)
-    progress = Progress(jnp.int32(1), jnp.int32(1))
-    action, _, _ = agent.act(jax.random.key(0), policy, agent.initial_memory(2), jnp.zeros((2, 1)), progress, False)
+    obs, progress = jnp.repeat(observed(name, [0.0]), 2, axis=0), Progress(jnp.int32(1), jnp.int32(1))
+    action, _, _ = agent.act(jax.random.key(0), policy, agent.initial_memory(2), obs, progress, False)
     assert action.tolist() == [1, 1]

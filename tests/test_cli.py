@@ -333,7 +333,7 @@ def test_every_registered_agent_imports_and_has_a_summary(name):
     "env_id", [name if family == "gymnax" else f"{family}/{name}" for family in ENVS for name in ENVS[family]]
 )
 def test_every_listed_environment_is_made(env_id):
-    env = make(env_id, 2)
+    env = make(env_id, 2, **({"map": "S.G"} if env_id == "gridworld/custom" else {}))
     assert isinstance(env, Env)
     assert env.num_envs == 2
 

@@ -29,8 +29,17 @@ AGENTS: dict[str, Entry] = {
         "Actor-critic on whole episodes; Monte-Carlo, one-step TD or GAE advantage.",
     ),
     "dqn": Entry("jaxrl.agents.dqn:make_dqn", "Deep Q-learning with experience replay; double and dueling as flags."),
+    "dyna_q": Entry("jaxrl.agents.dyna_q:make_dyna_q", "Q-learning with a table that plans with a learned model; Dyna-Q+."),
+    "expected_sarsa": Entry(
+        "jaxrl.agents.sarsa:make_expected_sarsa", "SARSA with a table that takes the expectation over the next action."
+    ),
+    "monte_carlo": Entry(
+        "jaxrl.agents.monte_carlo:make_monte_carlo", "Monte-Carlo control with a table: averages the returns of whole episodes."
+    ),
     "ppo": Entry("jaxrl.agents.ppo:make_ppo", "Proximal policy optimization, feed-forward or recurrent (gru)."),
+    "q_learning": Entry("jaxrl.agents.q_learning:make_q_learning", "Q-learning with a table, off-policy."),
     "reinforce": Entry("jaxrl.agents.reinforce:make_reinforce", "REINFORCE with every step of variance reduction as a flag."),
+    "sarsa": Entry("jaxrl.agents.sarsa:make_sarsa", "SARSA with a table, on-policy."),
 }
 
 

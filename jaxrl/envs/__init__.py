@@ -13,6 +13,8 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxrl.envs.gridworld import Grid
+    from jaxrl.mdp import MDP
     from jaxrl.types import Env, HostEnv
 
 ENVS: dict[str, tuple[str, ...]] = {
@@ -54,12 +56,23 @@ ENVS: dict[str, tuple[str, ...]] = {
         "mixed",
         "state",
     ),
+    "gridworld": ("classic", "jumps", "cliff", "slippery", "custom"),
+    "maze": ("classic", "loop", "large", "random"),
+    "garnet": ("random",),
     "gymnasium": (),
 }
 """Ids of each family; an empty tuple stands for whatever the family's own registry holds."""
 
 _BARE = ("gymnax",)
 """Families whose ids may be given without the family's name."""
+
+_EXACT = {
+    "gridworld": ENVS["gridworld"],
+    "maze": ENVS["maze"],
+    "garnet": ENVS["garnet"],
+    "gymnax": ("FrozenLake-misc", "FourRooms-misc"),
+}
+"""Ids whose environment is a known MDP."""
 
 
 def make(env_id: str, num_envs: int = 1, **options: Any) -> Env | HostEnv:
@@ -103,6 +116,53 @@ def resolve(env_id: str) -> tuple[str, str]:
         if env_id in ENVS[family]:
             return family, env_id
     raise UsageError(unknown("environment", env_id, known_ids()))
+
+
+def exact(env_id: str, discount: float | None = None, **options: Any) -> MDP:
+    """The MDP that an environment plays, as arrays to solve.
+
+    Args:
+      env_id: as `make` takes it; your own `module:function` has one if it returns what `jaxrl.envs.mdp.mdp_env` makes.
+      discount: None is the environment's own (1 in a maze).
+      options: as `make` takes them.
+
+    Raises:
+      UsageError: an environment whose MDP is not known, or what `make` raises.
+    """
+    from jaxrl.mdp import MDP
+    from jaxrl.types import UsageError
+
+    family, name = ("", env_id) if ":" in env_id else resolve(env_id)
+    if family and name not in _EXACT.get(family, ()):
+        raise UsageError(f"env={env_id!r} is not known as an MDP of arrays; choose one of {', '.join(exact_ids())}")
+    if family == "gymnax":
+        mdp = importlib.import_module("jaxrl.envs.gymnax").to_mdp(name, **options)
+    else:
+        mdp = getattr(make(env_id, 1, **options), "params", None)
+    if not isinstance(mdp, MDP):
+        raise UsageError(f"env={env_id!r} has no MDP as its params; return jaxrl.envs.mdp.mdp_env(...) from it")
+    if discount is None:
+        return mdp
+    if not 0.0 <= discount <= 1.0:
+        raise UsageError(f"gamma={discount} is out of range; give a value in [0, 1]")
+    return mdp._replace(discount=mdp.discount * 0 + discount)
+
+
+def layout(env_id: str, **options: Any) -> Grid | None:
+    """The map of an environment whose states are cells of a grid, None of any other.
+
+    Args:
+      env_id, options: as `exact` takes them.
+    """
+    family, name = ("", env_id) if ":" in env_id else resolve(env_id)
+    if family not in ("gridworld", "maze", "gymnax") or name not in _EXACT[family]:
+        return None
+    return importlib.import_module(f"jaxrl.envs.{family}").layout(name, **options)
+
+
+def exact_ids() -> list[str]:
+    """Every id that can be named and has an exact MDP."""
+    return [name if is_bare(family) else f"{family}/{name}" for family, names in _EXACT.items() for name in names]
 
 
 def is_bare(family: str) -> bool:

@@ -1,0 +1,48 @@
+"""Garnet problems, random MDPs of a chosen size, as environments.
+
+    env = make("random", num_envs=8, states=100, actions=4, branching=3, seed=1)
+
+The same seed gives the same MDP, whatever the precision and wherever it is drawn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrl.config import unknown
+from jaxrl.envs.mdp import mdp_env
+from jaxrl.mdp import MDP, garnet
+from jaxrl.types import Env, UsageError
+
+_DEFAULTS = {"states": 20, "actions": 4, "branching": 3, "seed": 0, "time_limit": 100}
+
+
+def make(name: str, num_envs: int, **options: Any) -> Env:
+    """B copies of one random MDP; it has no terminal state, so only the time limit ends an episode.
+
+    Args:
+      options: `states`, `actions`, `branching` (successors of each state and action), `seed`, `time_limit`.
+
+    Raises:
+      UsageError: an unknown option or one out of range.
+    """
+    values = _DEFAULTS | options
+    for option, value in values.items():
+        if option not in _DEFAULTS:
+            raise UsageError(unknown(f"option of garnet/{name}", option, _DEFAULTS))
+        low = 0 if option == "seed" else 1
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+            raise UsageError(f"{option}={value!r} is out of range; give a whole number of at least {low}")
+    return mdp_env(_draw(values), num_envs, values["time_limit"])
+
+
+def _draw(values: dict[str, int]) -> MDP:
+    if values["branching"] > values["states"]:
+        raise UsageError(f"branching={values['branching']} exceeds states={values['states']}; lower branching")
+    # An evaluation makes its environments inside a traced function, where a draw would be no number yet.
+    with jax.ensure_compile_time_eval(), jax.enable_x64(False):
+        draw = jax.jit(garnet, static_argnums=(1, 2, 3))
+        return draw(jax.random.key(values["seed"]), values["states"], values["actions"], values["branching"], discount=0.9)
