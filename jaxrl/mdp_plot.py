@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxrl.types import UsageError
+from jaxrl.plot import save_figure
 
 if TYPE_CHECKING:
     from jaxrl.envs.gridworld import Grid
@@ -199,10 +199,7 @@ def plot_solution(
         for axes, (name, shown, policy) in zip(figure.subplots(1, len(pictures), squeeze=False)[0], pictures, strict=True):
             figure.colorbar(draw_maze(axes, layout, shown, policy, title=name), ax=axes, shrink=0.8)
     figure.suptitle(title)
-    try:
-        figure.savefig(out, dpi=130)
-    except (ValueError, OSError) as error:
-        raise UsageError(f"plot={out} cannot be written ({error}); give a .png, .svg or .pdf file") from None
+    save_figure(figure, out, "plot")
 
 
 def _draw_states(axes: Any, random_values: np.ndarray, values: np.ndarray) -> None:

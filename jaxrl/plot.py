@@ -37,10 +37,22 @@ def plot_runs(folders: list[Path], out: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.plot([], [], "o", color="0.4", mec="white", ms=6, label="greedy evaluation")
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize="small")
+    save_figure(figure, out, "out")
+
+
+def save_figure(figure: Any, out: Path, option: str) -> None:
+    """Writes a figure of matplotlib.
+
+    Args:
+      option: what gave the name, for the message.
+
+    Raises:
+      UsageError: a file that cannot be written.
+    """
     try:
         figure.savefig(out, dpi=130)
     except (ValueError, OSError) as error:
-        raise UsageError(f"out={out} cannot be written ({error}); give a .png, .svg or .pdf file") from None
+        raise UsageError(f"{option}={out} cannot be written ({error}); give a .png, .svg or .pdf file") from None
 
 
 def _steps_formatter() -> Any:

@@ -1,6 +1,6 @@
 """An actor and a critic: what the policy-gradient agents share.
 
-    networks = actor_critic(config, spec, "ppo")
+    networks = actor_critic(config, spec)
     policy = networks.init(key)
     distribution = networks.distribution(policy.params, features)
 
@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl import distributions, networks, normalize, schedules
+from jaxrl import distributions, networks, normalize, optimizer, schedules
 from jaxrl.config import Config, config, static, traced
 from jaxrl.envs.batch import where_ended
-from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, spec_zeros
+from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, episode_end, spec_zeros
 
 Params = dict[str, PyTree]
 
@@ -47,6 +47,14 @@ class PolicyConfig(Config):
     normalize_observation: bool = static(False, "Normalise observations by running moments.")
 
 
+@config
+class RolloutConfig(PolicyConfig):
+    """The fields of agents that learn from rollouts cut anywhere, with one loss for actor and critic."""
+
+    value_coef: float = traced(0.5, "Weight of the value loss.", low=0.0)
+    normalize_reward: bool = static(False, "Divide rewards by the running deviation of the discounted return.")
+
+
 class Policy(NamedTuple):
     """All that acting reads.
 
@@ -57,6 +65,20 @@ class Policy(NamedTuple):
 
     params: Params
     moments: PyTree
+
+
+class RolloutState(NamedTuple):
+    """State of an agent with a `RolloutConfig`.
+
+    Attributes:
+      policy: parameters of actor and critic, and the observations' moments.
+      opt_state: of `jaxrl.optimizer`.
+      reward_scale: `RewardScale`, () where rewards are not normalised.
+    """
+
+    policy: Policy
+    opt_state: PyTree
+    reward_scale: PyTree
 
 
 class ActorCritic(NamedTuple):
@@ -101,11 +123,10 @@ def actor_critic(config: PolicyConfig, spec: Spec, gru: int | None = None) -> Ac
     actor = networks.Head(size, 0.01, config.hidden, config.activation)
     critic = networks.Head(1, 1.0, config.hidden, config.activation)
     core = None if gru is None else networks.GRU(gru, config.activation)
-    no_obs = spec_zeros(spec.obs, (1,))
 
     def init(key: Array) -> Policy:
         key_actor, key_critic, key_core = jax.random.split(key, 3)
-        x = networks.flatten(no_obs, spec.obs)
+        x = networks.flatten(spec_zeros(spec.obs, (1,)), spec.obs)
         features = x if gru is None else jnp.zeros((1, gru))
         log_std = jnp.full(distributions.num_stds(spec.action), config.log_std_init, jnp.float32)
         params: Params = {
@@ -185,6 +206,19 @@ def agent(networks: ActorCritic, init: Any, update: Any, fresh_episodes: bool = 
         observe=observe,
         fresh_episodes=fresh_episodes,
     )
+
+
+def first_state(config: RolloutConfig, num_envs: int, first: Policy) -> RolloutState:
+    """The state before any update."""
+    scale = normalize.init_reward_scale(num_envs) if config.normalize_reward else ()
+    return RolloutState(first, optimizer.init(first.params), scale)
+
+
+def scaled_reward(config: RolloutConfig, scale: PyTree, rollout: Rollout) -> tuple[PyTree, Array]:
+    """The reward scale with a rollout merged, and the rewards [T, B] to learn from; both as they are without normalisation."""
+    if not config.normalize_reward:
+        return scale, rollout.reward
+    return normalize.scale_rewards(scale, rollout.reward, episode_end(rollout), config.gamma)
 
 
 def learning_rate(config: PolicyConfig, progress: Progress) -> Array:

@@ -7,19 +7,20 @@ to the end of the rollout. Deviations: Adam instead of shared RMSProp, and a lea
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl import losses, normalize, optimizer, policy, returns
+from jaxrl import losses, optimizer, policy, returns
 from jaxrl.config import config, static, traced
-from jaxrl.policy import Params, Policy, PolicyConfig
+from jaxrl.policy import Params, Policy, RolloutConfig, RolloutState
 from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, episode_end
 
 
 @config
-class A2CConfig(PolicyConfig):
+class A2CConfig(RolloutConfig):
     """Advantage actor-critic."""
 
     num_envs: int = static(8, "Environments stepped side by side (B).", low=1)
@@ -28,32 +29,12 @@ class A2CConfig(PolicyConfig):
     )
     learning_rate: float = traced(1.5e-3, "Step size of Adam at the start.", low=0.0, low_open=True)
     gae_lambda: float = traced(1.0, "Lambda of the advantage estimate; 1 is the n-step advantage.", low=0.0, high=1.0)
-    value_coef: float = traced(0.5, "Weight of the value loss.", low=0.0)
     normalize_advantage: bool = static(False, "Standardise the advantages of a rollout.")
-    normalize_reward: bool = static(False, "Divide rewards by the running deviation of the discounted return.")
-
-
-class A2CState(NamedTuple):
-    """State of the agent.
-
-    Attributes:
-      policy: parameters of actor and critic, and the observations' moments.
-      opt_state: of `jaxrl.optimizer`.
-      reward_scale: `RewardScale`, () where rewards are not normalised.
-    """
-
-    policy: Policy
-    opt_state: PyTree
-    reward_scale: PyTree
 
 
 def make_a2c(config: A2CConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
     """A2C for discrete, continuous and mixed actions and any observations."""
     networks = policy.actor_critic(config, spec)
-
-    def init(first: Policy) -> A2CState:
-        scale = normalize.init_reward_scale(num_envs) if config.normalize_reward else ()
-        return A2CState(first, optimizer.init(first.params), scale)
 
     def loss(params: Params, moments: PyTree, rollout: Rollout, reward: Array) -> tuple[Array, dict[str, Array]]:
         features = networks.inputs(moments, rollout.obs)
@@ -76,14 +57,13 @@ def make_a2c(config: A2CConfig, spec: Spec, num_envs: int, rollout_length: int, 
             "explained_variance": policy.explained_variance(target, value),
         }
 
-    def update(key: Array, state: A2CState, rollout: Rollout, progress: Progress) -> tuple[A2CState, dict[str, Array]]:
-        (params, moments), reward, scale = state.policy, rollout.reward, state.reward_scale
-        if config.normalize_reward:
-            scale, reward = normalize.scale_rewards(scale, reward, episode_end(rollout), config.gamma)
+    def update(key: Array, state: RolloutState, rollout: Rollout, progress: Progress) -> tuple[RolloutState, dict[str, Array]]:
+        params, moments = state.policy
+        scale, reward = policy.scaled_reward(config, state.reward_scale, rollout)
         grads, metrics = jax.grad(loss, has_aux=True)(params, moments, rollout, reward)
         rate = policy.learning_rate(config, progress)
         step = optimizer.step(params, grads, state.opt_state, rate, config.max_grad_norm)
         changed = networks.absorb(Policy(step.params, moments), rollout.obs)
-        return A2CState(changed, step.opt_state, scale), metrics | {"grad_norm": step.grad_norm, "learning_rate": rate}
+        return RolloutState(changed, step.opt_state, scale), metrics | {"grad_norm": step.grad_norm, "learning_rate": rate}
 
-    return policy.agent(networks, init, update)
+    return policy.agent(networks, partial(policy.first_state, config, num_envs), update)

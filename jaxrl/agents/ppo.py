@@ -11,21 +11,22 @@ before the reset.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl import losses, normalize, optimizer, policy, returns
+from jaxrl import losses, optimizer, policy, returns
 from jaxrl.config import config, static, traced
-from jaxrl.policy import Params, Policy, PolicyConfig
+from jaxrl.policy import Params, RolloutConfig, RolloutState
 from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, UsageError, episode_end
 
 ADAM_EPS = 1e-5
 
 
 @config
-class PPOConfig(PolicyConfig):
+class PPOConfig(RolloutConfig):
     """Proximal policy optimization."""
 
     num_envs: int = static(8, "Environments stepped side by side (B).", low=1)
@@ -39,25 +40,9 @@ class PPOConfig(PolicyConfig):
     num_minibatches: int = static(4, "Gradient steps in one pass.", low=1)
     clip: float = traced(0.2, "How far the probability ratio may move from 1.", low=0.0, low_open=True)
     clip_value: bool = static(False, "Hold each new value within `clip` of the old one.")
-    value_coef: float = traced(0.5, "Weight of the value loss.", low=0.0)
     normalize_advantage: bool = static(True, "Standardise the advantages of each minibatch.")
-    normalize_reward: bool = static(False, "Divide rewards by the running deviation of the discounted return.")
     target_kl: float | None = static(None, "End an iteration's updates at this KL divergence from the old policy.", low=1e-8)
     gru: int | None = static(None, "Units of a recurrent core between observation and heads; none for feed-forward.", low=1)
-
-
-class PPOState(NamedTuple):
-    """State of the agent.
-
-    Attributes:
-      policy: parameters of actor and critic, and the observations' moments.
-      opt_state: of `jaxrl.optimizer`.
-      reward_scale: `RewardScale`, () where rewards are not normalised.
-    """
-
-    policy: Policy
-    opt_state: PyTree
-    reward_scale: PyTree
 
 
 class Batch(NamedTuple):
@@ -94,16 +79,10 @@ def make_ppo(config: PPOConfig, spec: Spec, num_envs: int, rollout_length: int, 
         )
     networks = policy.actor_critic(config, spec, config.gru)
 
-    def init(first: Policy) -> PPOState:
-        scale = normalize.init_reward_scale(num_envs) if config.normalize_reward else ()
-        return PPOState(first, optimizer.init(first.params), scale)
-
-    def prepare(state: PPOState, rollout: Rollout) -> tuple[PyTree, Batch]:
+    def prepare(state: RolloutState, rollout: Rollout) -> tuple[PyTree, Batch]:
         """Everything that the old policy says about a rollout, as [N, ...], and the reward scale with it merged."""
         (params, moments), ended = state.policy, episode_end(rollout)
-        reward, scale = rollout.reward, state.reward_scale
-        if config.normalize_reward:
-            scale, reward = normalize.scale_rewards(scale, reward, ended, config.gamma)
+        scale, reward = policy.scaled_reward(config, state.reward_scale, rollout)
         x = networks.inputs(moments, rollout.obs)
         memory = jax.tree.map(lambda leaf: leaf[0], rollout.extras)
         memories, features = networks.unroll(params, memory, x, ended)
@@ -143,7 +122,7 @@ def make_ppo(config: PPOConfig, spec: Spec, num_envs: int, rollout_length: int, 
             "clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > config.clip),
         }
 
-    def update(key: Array, state: PPOState, rollout: Rollout, progress: Progress) -> tuple[PPOState, dict[str, Array]]:
+    def update(key: Array, state: RolloutState, rollout: Rollout, progress: Progress) -> tuple[RolloutState, dict[str, Array]]:
         scale, data = prepare(state, rollout)
         rate = policy.learning_rate(config, progress)
 
@@ -169,9 +148,9 @@ def make_ppo(config: PPOConfig, spec: Spec, num_envs: int, rollout_length: int, 
         }
         # Merged after learning, so that the ratio of the first minibatch is exactly 1.
         changed = networks.absorb(state.policy._replace(params=params), rollout.obs)
-        return PPOState(changed, opt_state, scale), metrics
+        return RolloutState(changed, opt_state, scale), metrics
 
-    return policy.agent(networks, init, update)
+    return policy.agent(networks, partial(policy.first_state, config, num_envs), update)
 
 
 def until_target(learn: Any, target_kl: float) -> Any:

@@ -26,7 +26,7 @@ from typing import Any
 from jaxrl import policy, returns
 from jaxrl.config import config, static, traced
 from jaxrl.episodic import Episodes, EpisodicConfig, Weights, episodic_agent
-from jaxrl.types import Agent, Array, Spec, UsageError
+from jaxrl.types import Agent, Spec, UsageError
 
 
 @config
@@ -64,7 +64,8 @@ def weigh(config: ReinforceConfig, episodes: Episodes) -> Weights:
     weight = to_go
     if config.estimator == "trajectory":
         weight = returns.episode_returns(episodes.reward, episodes.discount, episodes.next_value, episodes.ended)
-    average = _moved(episodes.average, policy.weighted_mean(weight, episodes.counts), config.average_rate)
+    newest = policy.weighted_mean(weight, episodes.counts)
+    average = episodes.average + config.average_rate * (newest - episodes.average)
     if config.baseline == "average":
         weight = weight - episodes.average
     elif config.baseline == "value":
@@ -72,7 +73,3 @@ def weigh(config: ReinforceConfig, episodes: Episodes) -> Weights:
     if config.discounted:
         weight = weight * returns.discount_powers(config.gamma, episodes.ended)
     return Weights(weight, to_go, average)
-
-
-def _moved(average: Array, new: Array, rate: Array | float) -> Array:
-    return average + rate * (new - average)
