@@ -130,8 +130,13 @@ def _has_type(value: Any, base: type) -> bool:
     if base is float:
         return isinstance(value, (int, float, np.floating, np.integer)) or _is_scalar_array(value)
     if base is int:
-        return isinstance(value, (int, np.integer)) or _is_scalar_array(value)
+        return is_whole_number(value) or _is_scalar_array(value)
     return isinstance(value, base)
+
+
+def is_whole_number(value: Any) -> bool:
+    """True of Python's and NumPy's integers; a bool is none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _is_scalar_array(value: Any) -> bool:

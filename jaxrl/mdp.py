@@ -114,7 +114,7 @@ def make_mdp(
         jnp.asarray(successors, jnp.int32),
         jnp.asarray(probabilities / probabilities.sum(axis=-1, keepdims=True)),
         jnp.asarray(rewards),
-        jnp.asarray(discount, probabilities.dtype),
+        jnp.asarray(discount, jnp.result_type(probabilities)),
         jnp.asarray(initial),
         jnp.asarray(terminal),
     )

@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import numpy as np
 
-from jaxrl.config import unknown
+from jaxrl.config import is_whole_number, unknown
 from jaxrl.envs.mdp import mdp_env
 from jaxrl.mdp import MDP, garnet
 from jaxrl.types import Env, UsageError
@@ -34,7 +33,7 @@ def make(name: str, num_envs: int, **options: Any) -> Env:
         if option not in _DEFAULTS:
             raise UsageError(unknown(f"option of garnet/{name}", option, _DEFAULTS))
         low = 0 if option == "seed" else 1
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+        if not is_whole_number(value) or value < low:
             raise UsageError(f"{option}={value!r} is out of range; give a whole number of at least {low}")
     return mdp_env(_draw(values), num_envs, values["time_limit"])
 

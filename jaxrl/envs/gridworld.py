@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jaxrl.config import unknown
+from jaxrl.config import is_whole_number, unknown
 from jaxrl.envs.mdp import mdp_env
 from jaxrl.mdp import MDP
 from jaxrl.mdp import make_mdp as make_checked_mdp
@@ -157,7 +157,7 @@ def define(
     if not 0.0 <= given.get("slip", 0.0) <= 1.0:
         raise UsageError(f"slip={given['slip']} is out of range; give a probability in [0, 1]")
     limit = given.get("time_limit")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, np.integer)) or limit < 1):
+    if limit is not None and (not is_whole_number(limit) or limit < 1):
         raise UsageError(f"time_limit={limit!r} is no number of steps; give a whole number of at least 1")
     text = "/".join(read_map(given.pop("map", base.map)))
     rewards = _rewards(given.pop("rewards", {}), text)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl.config import is_whole_number
 from jaxrl.envs.gridworld import Grid, GridWorld, define, to_env, to_grid, to_mdp
 from jaxrl.mdp import MDP
 from jaxrl.types import Env, UsageError
@@ -81,9 +82,9 @@ def random_maze(height: int = 11, width: int = 15, seed: int = 0, loops: float =
       UsageError: a size or share out of range.
     """
     for name, value in (("height", height), ("width", width)):
-        if not _is_int(value) or value < 5 or value % 2 == 0:
+        if not is_whole_number(value) or value < 5 or value % 2 == 0:
             raise UsageError(f"{name}={value!r} is no size of a maze; give an odd number of at least 5")
-    if not _is_int(seed) or seed < 0:
+    if not is_whole_number(seed) or seed < 0:
         raise UsageError(f"seed={seed!r} is out of range; give a whole number of at least 0")
     if isinstance(loops, (bool, str)) or not 0.0 <= loops <= 1.0:
         raise UsageError(f"loops={loops!r} is out of range; give a share in [0, 1]")
@@ -93,10 +94,6 @@ def random_maze(height: int = 11, width: int = 15, seed: int = 0, loops: float =
     rows = [["." if cell else "#" for cell in row] for row in free]
     rows[1][1], rows[height - 2][width - 2] = "S", "G"
     return "/".join("".join(row) for row in rows)
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _spanning_tree(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
