@@ -54,13 +54,28 @@ def plain(values: Mapping[str, Any]) -> Row:
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Appends one row, in one write, so that a killed process leaves at most one partial last line."""
-    line = (json.dumps(row, allow_nan=False) + "\n").encode()
+    """Appends one row."""
+    append_rows(path, [row])
+
+
+def append_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Appends rows, each in one write, so that a killed process leaves at most one partial last line."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(descriptor, line)
+        for row in rows:
+            os.write(descriptor, (json.dumps(row, allow_nan=False) + "\n").encode())
     finally:
         os.close(descriptor)
+
+
+def cut_rows(path: Path, num_bytes: int) -> None:
+    """Removes the rows that were written after a checkpoint; a file that lost rows is left as it is."""
+    held = path.stat().st_size if path.exists() else 0
+    if held < num_bytes:
+        say(f"{path} holds {held} of the {num_bytes} bytes it had at the checkpoint: rows are lost")
+        return
+    with path.open("r+b") as file:
+        file.truncate(num_bytes)
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -1,0 +1,127 @@
+"""The runs of a population as they are trained: who is in which row, who has stopped, what the rows hold.
+
+Runs are numbered 0 .. n - 1 within their batch. A run that stops is taken to the host with its state and never advanced again.
+Under `serial` its row is no longer visited; under `vmap` the rows are repacked into half as many when that is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl.sweeps.population import Members, Population, Turns, make_turns, place, stack, take
+from jaxrl.types import PyTree
+
+
+class Batch(NamedTuple):
+    """Runs of one population.
+
+    Attributes:
+      population: that trains them.
+      members: of all n runs, on the host.
+      rows: [n] row of each run that has not stopped.
+      living: runs that have not stopped.
+      stopped: run -> its state on the host.
+      on_device: members of the rows.
+      turns: of the living.
+      states: of the rows, on the devices.
+      iteration: that all living runs have reached.
+    """
+
+    population: Population
+    members: Members
+    rows: np.ndarray
+    living: tuple[int, ...]
+    stopped: dict[int, PyTree]
+    on_device: Members
+    turns: Turns
+    states: PyTree
+    iteration: int
+
+
+def load(population: Population, members: Members, states: PyTree | None, living: Sequence[int], iteration: int) -> Batch:
+    """Puts runs into the rows of a population.
+
+    Args:
+      members: of all n runs, on the host.
+      states: of all n runs, [n] in front of every leaf, on the host; None starts them afresh.
+      living: runs to go on with.
+    """
+    num_runs, num_devices = len(members.keys.init), population.sharding.num_devices
+    rows, run_of_row = np.zeros(num_runs, int), np.full(population.capacity, living[0] if living else 0)
+    rows[list(living)] = place(len(living), population.capacity, num_devices)
+    run_of_row[rows[list(living)]] = living
+    on_device = jax.device_put(take(members, run_of_row), population.sharding)
+    stopped = {} if states is None else {run: one(states, run) for run in range(num_runs) if run not in living}
+    if states is None:
+        held = population.init(on_device)
+    else:
+        held = jax.device_put(take(states, run_of_row), population.sharding)
+    turns = turns_of(population, rows[list(living)])
+    return Batch(population, members, rows, tuple(living), stopped, on_device, turns, held, iteration)
+
+
+def one(tree: PyTree, index: int) -> PyTree:
+    """Entry `index` of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def turns_of(population: Population, rows: np.ndarray) -> Turns:
+    """Turns of some rows, on the devices."""
+    turns = make_turns(rows, population.capacity, population.sharding.num_devices)
+    return jax.device_put(turns, population.sharding)
+
+
+def advance(batch: Batch, num_warmup: int, num_learn: int, num_iterations: int) -> tuple[Batch, dict[str, np.ndarray]]:
+    """Advances the living by so many iterations.
+
+    Returns:
+      The batch and its sums, each with an entry for each living run in front.
+    """
+    lengths = (np.int32(batch.iteration), np.int32(num_warmup), np.int32(num_learn), np.int32(num_iterations))
+    states, sums = batch.population.advance(batch.on_device, batch.turns, batch.states, *lengths)
+    rows = batch.rows[list(batch.living)]
+    return batch._replace(states=states, iteration=batch.iteration + num_warmup + num_learn), take(sums, rows)
+
+
+def evaluate(batch: Batch, runs: Sequence[int], num_iterations: int, num_episodes: int) -> np.ndarray:
+    """[runs, episodes] greedy returns of some of the living."""
+    population, rows = batch.population, batch.rows[list(runs)]
+    lengths = (np.int32(batch.iteration), np.int32(num_iterations), num_episodes)
+    returns = population.evaluate(batch.on_device, turns_of(population, rows), batch.states.agent.policy, *lengths)
+    return np.asarray(returns)[rows]
+
+
+def stop(batch: Batch, runs: Iterable[int], make: Callable[[int], Population]) -> Batch:
+    """Takes runs out for good.
+
+    Args:
+      make: (capacity) -> the population with so many rows.
+    """
+    gone = set(runs)
+    stopped = batch.stopped | {run: jax.tree.map(_on_host, one(batch.states, int(batch.rows[run]))) for run in sorted(gone)}
+    living = tuple(run for run in batch.living if run not in gone)
+    batch = batch._replace(stopped=stopped, living=living)
+    population = batch.population
+    num_devices = population.sharding.num_devices
+    capacity = population.capacity
+    while population.batching == "vmap" and living and len(living) <= capacity // 2 and capacity // 2 % num_devices == 0:
+        capacity //= 2
+    if capacity < population.capacity:
+        return load(make(capacity), batch.members, host_states(batch), living, batch.iteration)
+    return batch._replace(turns=turns_of(population, batch.rows[list(living)]))
+
+
+def host_states(batch: Batch) -> PyTree:
+    """States of all n runs on the host, [n] in front of every leaf."""
+    held = take(batch.states, batch.rows)
+    if not batch.stopped:
+        return held
+    return stack([batch.stopped.get(run, None) or one(held, run) for run in range(len(batch.rows))])
+
+
+def _on_host(leaf: Any) -> Any:
+    return leaf if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.asarray(leaf)

@@ -1,0 +1,392 @@
+"""A sweep and its folder: plan, train rung by rung, rank, report, resume.
+
+What a sweep leaves behind: `sweep.json` (everything that defines it), `results.csv` (a row for each run), `curves.csv`,
+`summary.json`, `report.html`, and under `state/` a folder for each unit of work with its checkpoints. After SIGKILL at any
+moment `resume` reaches the same results but for wall clocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl import record
+from jaxrl.agents import load_agent
+from jaxrl.config import field_types, from_json, to_json
+from jaxrl.run import claim_folder, versions
+from jaxrl.stats import area_under_curve, interquartile_mean
+from jaxrl.sweeps.plan import ENV_PREFIX, Draw, Group, Sweep, make_groups, memory_limit, num_bytes
+from jaxrl.sweeps.population import choose_batching
+from jaxrl.sweeps.report import write_report
+from jaxrl.sweeps.results import write_curves, write_results
+from jaxrl.sweeps.schedules import Bracket, Explored, Schedule, Step, brackets, exploit_and_explore, survivors
+from jaxrl.sweeps.unit import NAN, OK, STOPPED, DoesNotFitError, ProgressCallback, Report, Unit, Worker, row_ends, unit_folder
+from jaxrl.types import UsageError
+
+Execute = Callable[[Sequence[Unit]], list[dict[str, Any]]]
+"""Does units, in any order, and returns their outcomes in the order given."""
+
+
+# --- starting and resuming ------------------------------------------------------------------------------------------
+
+
+def start(sweep: Sweep, folder: Path) -> dict[str, Any]:
+    """Trains a new sweep in `folder` and returns its summary.
+
+    Raises:
+      UsageError: bad input; nothing was written.
+    """
+    groups = make_groups(sweep)
+    if sweep.schedule.method == "pbt":
+        explored_fields(sweep)
+    if (folder / "sweep.json").exists():
+        raise UsageError(f"out={folder} already holds a sweep; give another folder, or go on with: jaxrl resume {folder}")
+    sweep = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or memory_limit())
+    claim_folder(folder)
+    record.write_json(folder / "sweep.json", to_values(sweep))
+    return _train(sweep, groups, folder)
+
+
+def resume(folder: Path) -> dict[str, Any]:
+    """Goes on with a sweep that was interrupted.
+
+    Raises:
+      UsageError: no sweep there.
+    """
+    sweep = read_sweep(folder)
+    if (folder / "summary.json").exists():
+        record.say(f"{folder} is complete; nothing to do")
+        if not (folder / "report.html").exists():
+            write_report(folder)
+        return json.loads((folder / "summary.json").read_text())
+    return _train(sweep, make_groups(sweep), folder)
+
+
+def to_values(sweep: Sweep) -> dict[str, Any]:
+    """What `sweep.json` holds."""
+    values = {field.name: getattr(sweep, field.name) for field in dataclasses.fields(sweep)}
+    values |= {"config": to_json(sweep.config), "schedule": dataclasses.asdict(sweep.schedule)}
+    values |= {"draws": {name: draw._asdict() for name, draw in sweep.draws.items()}}
+    return values | {"versions": versions(), "device": jax.devices()[0].device_kind}
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """The sweep that a folder's `sweep.json` describes.
+
+    Raises:
+      UsageError: no sweep there, or one of another version of jaxrl.
+    """
+    path = folder / "sweep.json"
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{folder} holds no sweep (no sweep.json); give a folder that `jaxrl sweep` wrote") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); give the folder of another sweep") from None
+    try:
+        _, config_class = load_agent(values["agent"])
+        known = {field.name for field in dataclasses.fields(Sweep)}
+        given = {name: value for name, value in values.items() if name in known}
+        given["config"] = from_json(config_class, values["config"])
+        given["schedule"] = Schedule(**values["schedule"])
+        given["draws"] = {name: Draw(**draw) for name, draw in values["draws"].items()}
+        given["configs"] = tuple({name: _plain(value) for name, value in config.items()} for config in values["configs"])
+        given |= {name: tuple(values[name]) for name in ("fields", "seeds")}
+        return Sweep(**given)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is not what `jaxrl sweep` wrote ({error!r}); give the folder of another sweep") from None
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+class _Standing(NamedTuple):
+    """How a run stands after the last of the units that it was in: the report, its swept values and seconds of all units."""
+
+    units: tuple[str, ...]
+    report: Report
+    values: dict[str, Any]
+    seconds: float
+
+
+def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any]:
+    begun, limit = time.perf_counter(), sweep.memory_limit or memory_limit()
+    plans = brackets(sweep.schedule, len(sweep.configs), sweep.total_steps)
+    record.say(
+        f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) in {len(groups)} compiled groups"
+    )
+    bar = _open_bar(sum(_planned_steps(sweep, bracket) for bracket in plans))
+    standings: dict[int, _Standing] = {}
+    outcomes: list[dict[str, Any]] = []
+    with contextlib.closing(bar), _executor(sweep, groups, folder, limit, bar.advance) as execute:
+        planner = _Planner(sweep, groups, limit)
+        for number, bracket in enumerate(plans):
+            outcomes += _train_bracket(planner, number, bracket, execute, standings)
+    statuses = _write(sweep, folder, standings)
+    summary = {
+        "agent": sweep.agent,
+        "env": sweep.env,
+        "runs": sweep.num_runs,
+        "configs": len(sweep.configs),
+        "groups": len(groups),
+        "batches": len(outcomes),
+        "compilations": sum(outcome["compilations"] for outcome in outcomes) + planner.refused,
+        "env_steps": sum(standing.report.env_steps for standing in standings.values()),
+        "statuses": {status: statuses.count(status) for status in (OK, NAN, STOPPED)},
+        "peak_bytes": max(outcome["bytes"] for outcome in outcomes),
+        "wall_seconds": round(time.perf_counter() - begun, 3),
+    }
+    record.write_json(folder / "summary.json", summary)
+    write_report(folder)
+    return summary
+
+
+def _train_bracket(
+    planner: _Planner, number: int, bracket: Bracket, execute: Execute, standings: dict[int, _Standing]
+) -> list[dict[str, Any]]:
+    """Trains the runs of a bracket rung by rung, notes how they stand, and returns the outcomes of all units."""
+    sweep, done = planner.sweep, []
+    steps = {run: Step(run, sweep.configs[config]) for config in bracket.configs for run in sweep.runs_of(config)}
+    for rung in range(len(bracket.rungs)):
+        units, outcomes = planner.work(number, bracket, rung, steps, standings, execute)
+        for unit, outcome in zip(units, outcomes, strict=True):
+            _note(unit, outcome, standings)
+        done += outcomes
+        if rung + 1 < len(bracket.rungs):
+            steps = _next_steps(sweep, bracket, rung, steps, standings)
+    return done
+
+
+def _note(unit: Unit, outcome: dict[str, Any], standings: dict[int, _Standing]) -> None:
+    share = outcome["seconds"] / len(unit.runs)
+    for run, report, values in zip(unit.runs, outcome["reports"], unit.values, strict=True):
+        before = standings[run] if run in standings else _Standing((), Report(), {}, 0.0)
+        standings[run] = _Standing((*before.units, unit.name), Report(**report), values, before.seconds + share)
+
+
+def _next_steps(
+    sweep: Sweep, bracket: Bracket, rung: int, steps: Mapping[int, Step], standings: Mapping[int, _Standing]
+) -> dict[int, Step]:
+    """Who goes on into the next rung."""
+    reports = {run: standings[run].report for run in steps}
+    if sweep.schedule.method == "pbt":
+        playing = {run: _score(report) for run, report in reports.items() if report.status != STOPPED}
+        values = {run: standings[run].values for run in playing}
+        return exploit_and_explore(playing, values, explored_fields(sweep), sweep.schedule, rung)
+    configs = sorted({sweep.config_of(run) for run in steps})
+    scores = {config: _config_score([reports[run] for run in sweep.runs_of(config) if run in reports]) for config in configs}
+    going = set(survivors(scores, bracket.reduction))
+    return {run: step for run, step in steps.items() if sweep.config_of(run) in going and reports[run].status == OK}
+
+
+def _score(report: Report) -> float:
+    return math.nan if report.final_return is None else report.final_return
+
+
+def _config_score(reports: Sequence[Report]) -> float:
+    """Interquartile mean over seeds; a run without a score counts as the worst possible."""
+    scores = [-math.inf if math.isnan(_score(report)) else _score(report) for report in reports]
+    with np.errstate(invalid="ignore"):
+        return float(interquartile_mean(np.asarray(scores)))
+
+
+class _Planner:
+    """Cuts the runs of a rung into units, each as large as memory allows.
+
+    Attributes:
+      refused: programs that were compiled and found too large.
+    """
+
+    def __init__(self, sweep: Sweep, groups: Sequence[Group], limit: int) -> None:
+        self.sweep, self.groups, self.limit, self.refused = sweep, groups, limit, 0
+        self.group_of = {config: index for index, group in enumerate(groups) for config in group.configs}
+        self.num_devices = len(jax.devices())
+        # A first guess; a compiled program says what it really needs.
+        overhead = 1.3 if choose_batching(sweep.batching) == "serial" else 2.0
+        self.most = [self._round(int(limit / (overhead * num_bytes(group.shapes))), down=True) for group in groups]
+
+    def work(
+        self,
+        number: int,
+        bracket: Bracket,
+        rung: int,
+        steps: Mapping[int, Step],
+        standings: Mapping[int, _Standing],
+        execute: Execute,
+    ) -> tuple[list[Unit], list[dict[str, Any]]]:
+        """Does the units of a rung."""
+        while True:
+            units = [
+                unit
+                for group in range(len(self.groups))
+                for unit in self._units(number, bracket, rung, group, steps, standings)
+            ]
+            try:
+                return units, execute(units)
+            except DoesNotFitError as error:
+                self.most[error.group], self.refused = error.capacity, self.refused + 1
+
+    def _units(
+        self,
+        number: int,
+        bracket: Bracket,
+        rung: int,
+        group: int,
+        steps: Mapping[int, Step],
+        standings: Mapping[int, _Standing],
+    ) -> list[Unit]:
+        runs = [run for run in sorted(steps) if self.group_of[self.sweep.config_of(run)] == group]
+        capacity = self._capacity(group, len(runs))
+        units = []
+        for part, chosen in enumerate(np.array_split(runs, -(-len(runs) // capacity)) if runs else []):
+            of_unit = tuple(int(run) for run in chosen)
+            units.append(
+                Unit(
+                    name=f"bracket{number}-rung{rung}-group{group}-part{part}-{zlib.crc32(repr((of_unit, capacity)).encode()):08x}",
+                    group=group,
+                    runs=of_unit,
+                    values=tuple(steps[run].values for run in of_unit),
+                    sources=tuple((standings[steps[run].source].units[-1], steps[run].source) for run in of_unit)
+                    if rung
+                    else None,
+                    begin=self._iteration(group, bracket.rungs[rung - 1]) if rung else 0,
+                    end=self._iteration(group, bracket.rungs[rung]),
+                    capacity=capacity,
+                    is_last=rung + 1 == len(bracket.rungs),
+                )
+            )
+        return units
+
+    def _capacity(self, group: int, num_runs: int) -> int:
+        """Rows of the group's program: of all its runs, or of as many as fit, in even parts; `vmap` shrinks them by halves."""
+        everyone = len(self.groups[group].configs) * len(self.sweep.seeds)
+        parts = -(-everyone // self.most[group])
+        capacity = self._round(-(-everyone // parts))
+        if choose_batching(self.sweep.batching) == "vmap":
+            while num_runs <= capacity // 2 and capacity // 2 % self.num_devices == 0:
+                capacity //= 2
+        return capacity
+
+    def _round(self, rows: int, down: bool = False) -> int:
+        """A number of rows that the devices can share."""
+        return max((rows if down else rows + self.num_devices - 1) // self.num_devices, 1) * self.num_devices
+
+    def _iteration(self, group: int, env_steps: int) -> int:
+        """The first iteration with a row at or after so many env steps."""
+        schedule = self.groups[group].schedule
+        ends = row_ends(schedule.num_iterations, self.sweep.num_rows)
+        return next((end for end in ends if end * schedule.steps_per_iteration >= env_steps), ends[-1])
+
+
+def explored_fields(sweep: Sweep) -> dict[str, Explored]:
+    """The swept fields that population-based training changes, with their ranges.
+
+    Raises:
+      UsageError: a swept field that cannot change within a run.
+    """
+    found = {}
+    declared = field_types(type(sweep.config))
+    fields = {field.name: field for field in dataclasses.fields(sweep.config)}
+    for name in sweep.fields:
+        if name.startswith(ENV_PREFIX) or fields[name].metadata.get("static", True) or declared[name] not in (int, float):
+            raise UsageError(f"schedule='pbt' cannot change {name} within a run; sweep traced numbers of the agent only")
+        meta, draw = fields[name].metadata, sweep.draws.get(name)
+        low, high = (draw.low, draw.high) if draw else (meta.get("low", -math.inf), meta.get("high", math.inf))
+        found[name] = Explored(low, high, not draw and meta.get("low_open", False), declared[name] is int)
+    if not found:
+        raise UsageError(
+            "schedule='pbt' has nothing to explore; sweep a traced field, such as --draw learning_rate=log:1e-5:1e-2"
+        )
+    return found
+
+
+def _planned_steps(sweep: Sweep, bracket: Bracket) -> int:
+    """Env steps of a bracket if nothing stops by itself."""
+    num, before, total = len(bracket.configs), 0, 0
+    for rung in bracket.rungs:
+        total += num * len(sweep.seeds) * (rung - before)
+        num, before = max(num // bracket.reduction, 1), rung
+    return total
+
+
+class _SweepBar(NamedTuple):
+    advance: ProgressCallback
+    close: Callable[[], None]
+
+
+def _open_bar(total: int) -> _SweepBar:
+    """A progress bar over all runs; units add the env steps they do."""
+    bar = record.open_bar(total, 0, record.console())
+    done = 0
+
+    def advance(num_steps: int, score: float | None) -> None:
+        nonlocal done
+        done = min(done + num_steps, total)
+        bar.advance(done, score)
+
+    return _SweepBar(advance, bar.close)
+
+
+# --- executors ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _executor(sweep: Sweep, groups: Sequence[Group], folder: Path, limit: int, progress: ProgressCallback) -> Iterator[Execute]:
+    """Where units are worked on: in this process, or as tasks on a Ray cluster."""
+    if sweep.executor == "ray":
+        from jaxrl.sweeps.ray_executor import ray_executor
+
+        with ray_executor(sweep, folder, limit, progress) as execute:
+            yield execute
+        return
+    worker = Worker(sweep, groups, folder, limit)
+    yield lambda units: [worker.work(unit, progress) for unit in units]
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+def _write(sweep: Sweep, folder: Path, standings: Mapping[int, _Standing]) -> list[str]:
+    """Writes the tables, and which units each run was in; returns the statuses."""
+    curves: dict[int, list[tuple[int, float | None]]] = {run: [] for run in range(sweep.num_runs)}
+    for name in sorted({name for standing in standings.values() for name in standing.units}):
+        for row in record.read_rows(unit_folder(folder, name) / "rows.jsonl"):
+            curves[row["run"]].append((row["env_steps"], row["return_mean"]))
+    rows = [_result(sweep, run, standings[run], sorted(curves[run], key=lambda point: point[0])) for run in curves]
+    write_results(folder / "results.csv", sweep.fields, rows)
+    points = [(run, *point) for run in curves for point in sorted(curves[run], key=lambda point: point[0])]
+    write_curves(folder / "curves.csv", [dict(zip(("run", "env_steps", "return_mean"), p, strict=True)) for p in points])
+    record.write_json(folder / "state" / "units.json", {str(run): standings[run].units for run in curves})
+    return [row["status"] for row in rows]
+
+
+def _result(sweep: Sweep, run: int, standing: _Standing, curve: list[tuple[int, float | None]]) -> dict[str, Any]:
+    """A row of `results.csv`."""
+    report = standing.report
+    env_steps, returns = np.array(curve, float).reshape(-1, 2).T
+    return standing.values | {
+        "run": run,
+        "config": sweep.config_of(run),
+        "seed": sweep.seed_of(run),
+        # A run that a schedule ended early was `ok` at the end of its last rung.
+        "status": STOPPED if report.status == OK and report.env_steps < sweep.total_steps else report.status,
+        "env_steps": report.env_steps,
+        "final_return": report.final_return,
+        "eval_return": report.eval_return,
+        "area_under_curve": None if report.status == NAN else area_under_curve(env_steps, returns),
+        "wall_seconds": round(standing.seconds, 3),
+    }

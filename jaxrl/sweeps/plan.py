@@ -1,0 +1,352 @@
+"""What a sweep trains: which configs and seeds, and which of its runs can share one compiled program.
+
+A run is one config with one seed; run `c * len(seeds) + s` is config c with seed s. Swept fields are fields of the agent's
+config, or options of the environment as `env.NAME`. Runs that differ only in seeds, traced fields and traced physics form a
+group: one compilation, one batch axis.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import itertools
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl.agents import load_agent
+from jaxrl.config import Config, as_arrays, check_config, field_types, parse_value, unknown
+from jaxrl.envs import make
+from jaxrl.loop import Plan, build, init_state, plan, run_keys
+from jaxrl.sweeps.population import BATCHINGS
+from jaxrl.sweeps.schedules import Schedule, check_schedule
+from jaxrl.types import Env, PyTree, UsageError, action_zeros
+
+ENV_PREFIX = "env."
+EXECUTORS = ("local", "ray")
+
+
+class Draw(NamedTuple):
+    """Values drawn at random from [low, high]; with `log` their logarithm is uniform."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Everything that defines a sweep.
+
+    Attributes:
+      agent, env, env_options, total_steps, eval_episodes, num_rows: as of a `jaxrl.Run`, the same for every run.
+      config: the fields that are not swept.
+      fields: names of the swept fields.
+      configs: for each config the value of every swept field.
+      draws: the ranges of drawn fields, for population-based training to explore.
+      seeds: of the runs of each config.
+      schedule: which runs go on for how long.
+      stop_return: a run stops when the mean of its last 100 training episodes reaches it.
+      batching: how a population works through its runs: `auto`, `serial` or `vmap`.
+      memory_limit: bytes that one batch of runs may take; None is most of the machine's memory.
+      executor: `local` or `ray`.
+      checkpoint_seconds: wall-clock seconds between checkpoints of a batch.
+      command: what the user typed, for the report.
+    """
+
+    agent: str
+    env: str
+    config: Config
+    fields: tuple[str, ...] = ()
+    configs: tuple[dict[str, Any], ...] = ({},)
+    draws: dict[str, Draw] = dataclasses.field(default_factory=dict)
+    env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    total_steps: int = 500_000
+    eval_episodes: int = 100
+    num_rows: int = 100
+    schedule: Schedule = dataclasses.field(default_factory=Schedule)
+    stop_return: float | None = None
+    batching: str = "auto"
+    memory_limit: int | None = None
+    executor: str = "local"
+    checkpoint_seconds: float = 30.0
+    command: str = ""
+
+    @property
+    def num_runs(self) -> int:
+        return len(self.configs) * len(self.seeds)
+
+    def config_of(self, run: int) -> int:
+        """Index of a run's config."""
+        return run // len(self.seeds)
+
+    def seed_of(self, run: int) -> int:
+        return self.seeds[run % len(self.seeds)]
+
+    def runs_of(self, config: int) -> range:
+        return range(config * len(self.seeds), (config + 1) * len(self.seeds))
+
+
+class Group(NamedTuple):
+    """Runs that share one compiled program.
+
+    Attributes:
+      make_agent: of the agent.
+      env, make_eval_env: environments with the params of any of the runs.
+      config: of any of the runs; its static fields are those of all.
+      schedule: iterations of each run.
+      configs: indices of the configs in the group.
+      shapes: of the state of one run, without its `iteration`.
+    """
+
+    make_agent: Callable[..., Any]
+    env: Env
+    make_eval_env: Callable[[int], Env]
+    config: Config
+    schedule: Plan
+    configs: tuple[int, ...]
+    shapes: PyTree
+
+
+# --- which configs --------------------------------------------------------------------------------------------------
+
+
+def make_configs(
+    grid: Mapping[str, Sequence[Any]], draws: Mapping[str, Draw], num_draws: int, seed: int, config: Config
+) -> tuple[dict[str, Any], ...]:
+    """Every combination of the grid's values, each with every one of `num_draws` random draws.
+
+    Args:
+      seed: of the draws.
+      config: says which drawn fields are whole numbers.
+
+    Raises:
+      UsageError: a field both in the grid and drawn, or draws without their number.
+    """
+    for name in draws:
+        if name in grid:
+            raise UsageError(f"field {name!r} is both in the grid and drawn; choose one")
+    if num_draws < 1:
+        raise UsageError(f"num_draws={num_draws} is out of range; give at least 1")
+    rng = np.random.default_rng(seed)
+    drawn = [{name: draw_value(rng, draw, _is_int(config, name)) for name, draw in draws.items()} for _ in range(num_draws)]
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    return tuple(point | other for point in points for other in (drawn if draws else [{}]))
+
+
+def draw_value(rng: np.random.Generator, draw: Draw, is_int: bool) -> float | int:
+    """One value of a range."""
+    value = math.exp(rng.uniform(math.log(draw.low), math.log(draw.high))) if draw.log else rng.uniform(draw.low, draw.high)
+    return round(value) if is_int else float(value)
+
+
+def _is_int(config: Config, name: str) -> bool:
+    return field_types(type(config)).get(name) is int
+
+
+def parse_grid(config_class: type[Config], texts: Sequence[str]) -> dict[str, list[Any]]:
+    """`learning_rate=1e-4,3e-4` and `hidden=64x64,128x128`, one text a field.
+
+    Raises:
+      UsageError: an unknown field, a value of another type, a field or a value given twice.
+    """
+    grid: dict[str, list[Any]] = {}
+    for text in texts:
+        name, values = _field_text("grid", text, config_class, "learning_rate=1e-4,3e-4")
+        parsed = [_parse(config_class, name, value) for value in values.split(",")]
+        if name in grid:
+            raise UsageError(f"grid: field {name!r} is given twice; give all its values at once")
+        if len({repr(value) for value in parsed}) < len(parsed):
+            raise UsageError(f"grid={text!r} has a value twice; give each once")
+        grid[name] = parsed
+    return grid
+
+
+def parse_draws(config_class: type[Config], texts: Sequence[str]) -> dict[str, Draw]:
+    """`learning_rate=log:1e-5:1e-2` and `gamma=uniform:0.9:0.999`, one text a field.
+
+    Raises:
+      UsageError: an unknown field, one that is not a number, or no range.
+    """
+    draws: dict[str, Draw] = {}
+    for text in texts:
+        name, domain = _field_text("draw", text, config_class, "learning_rate=log:1e-5:1e-2")
+        kind, *bounds = domain.split(":")
+        try:
+            low, high = (float(bound) for bound in bounds)
+        except ValueError:
+            low, high = math.nan, math.nan
+        if kind not in ("log", "uniform") or not -math.inf < low < high < math.inf:
+            raise UsageError(f"draw={text!r} is no range; write {name}=log:LOW:HIGH or {name}=uniform:LOW:HIGH with LOW < HIGH")
+        if kind == "log" and low <= 0:
+            raise UsageError(f"draw={text!r}: a logarithm needs LOW above 0; raise it, or write uniform")
+        if not name.startswith(ENV_PREFIX) and field_types(config_class)[name] not in (int, float):
+            raise UsageError(f"draw={text!r}: {name} is not a number; put its values into --grid")
+        if name in draws:
+            raise UsageError(f"draw: field {name!r} is given twice; give one range")
+        draws[name] = Draw(low, high, kind == "log")
+    return draws
+
+
+def _field_text(option: str, text: str, config_class: type[Config], example: str) -> tuple[str, str]:
+    name, equals, values = text.partition("=")
+    if not equals or not name or not values:
+        raise UsageError(f"{option}={text!r} is not FIELD=VALUES; write for example {example}")
+    name = name.strip().removeprefix("--")
+    name = name if name.startswith(ENV_PREFIX) else name.replace("-", "_")
+    _check_name(config_class, name)
+    return name, values
+
+
+def _check_name(config_class: type[Config], name: str) -> None:
+    known = field_types(config_class)
+    if not name.startswith(ENV_PREFIX) and name not in known:
+        raise UsageError(unknown("field", name, known) + f"; options of the environment are written {ENV_PREFIX}NAME")
+
+
+def _parse(config_class: type[Config], name: str, text: str) -> Any:
+    return parse_value(name, text, field_types(config_class)[name]) if not name.startswith(ENV_PREFIX) else parse_option(text)
+
+
+def parse_option(text: str) -> Any:
+    """A value of an environment's option: a Python literal, true or false, or else the text itself."""
+    try:
+        return ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def configure(sweep: Sweep, values: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
+    """The agent's config and the environment's options with swept values set."""
+    fields = {name: value for name, value in values.items() if not name.startswith(ENV_PREFIX)}
+    options = {name.removeprefix(ENV_PREFIX): value for name, value in values.items() if name.startswith(ENV_PREFIX)}
+    return dataclasses.replace(sweep.config, **fields), sweep.env_options | options
+
+
+# --- which runs share a program -------------------------------------------------------------------------------------
+
+
+def make_groups(sweep: Sweep) -> tuple[Group, ...]:
+    """Checks a sweep and groups its configs by the program that trains them.
+
+    Raises:
+      UsageError: one line for whatever does not fit.
+    """
+    _check_sweep(sweep)
+    make_agent, _ = load_agent(sweep.agent)
+    environments = _Environments(sweep)
+    members: dict[Any, list[int]] = {}
+    for index, values in enumerate(sweep.configs):
+        config, options = configure(sweep, values)
+        check_config(config)
+        signature = (jax.tree.structure(config), environments.program(config.num_envs, options))
+        members.setdefault(signature, []).append(index)
+    return tuple(_group(sweep, make_agent, environments, configs) for configs in members.values())
+
+
+def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environments, configs: list[int]) -> Group:
+    config, options = configure(sweep, sweep.configs[configs[0]])
+    env = environments.make(config.num_envs, options)
+    schedule = plan(config, env.spec, sweep.total_steps)
+    agent = build(make_agent, as_arrays(config), env.spec, env.num_envs, env.model)
+    shapes = jax.eval_shape(lambda: init_state(run_keys(jax.random.key(0)).init, agent, env)._replace(iteration=()))
+    limit = sweep.memory_limit or memory_limit()
+    if (needed := num_bytes(shapes)) > limit:
+        raise UsageError(
+            f"one run takes {needed / 1e9:.1f} GB and memory_limit is {limit / 1e9:.1f} GB; lower capacity or network sizes"
+        )
+
+    def make_eval_env(num_envs: int) -> Env:
+        return environments.make(num_envs, options)
+
+    return Group(make_agent, env, make_eval_env, config, schedule, tuple(configs), shapes)
+
+
+class _Environments:
+    """Environments by their options, and whether they run the same program."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._env = sweep.env
+        self._differ = any(name.startswith(ENV_PREFIX) for name in sweep.fields)
+        self._programs: dict[Any, Any] = {}
+
+    def make(self, num_envs: int, options: Mapping[str, Any]) -> Env:
+        env = make(self._env, num_envs, **options)
+        if not isinstance(env, Env):
+            env.close()
+            raise UsageError(
+                f"env={self._env!r} lives on the host, where runs cannot be batched; train seeds one by one with jaxrl train"
+            )
+        return env
+
+    def program(self, num_envs: int, options: Mapping[str, Any]) -> Any:
+        """Something equal for environments that differ in nothing but the numbers of their params."""
+        if not self._differ:
+            return None
+        key = (num_envs, repr(sorted(options.items())))
+        if key not in self._programs:
+            self._programs[key] = _program(self.make(num_envs, options))
+        return self._programs[key]
+
+
+def _program(env: Env) -> Any:
+    """The traced `reset` and `step` with the constants that they close over: what a compiler sees of an environment."""
+
+    def steps(key: Any, params: PyTree) -> PyTree:
+        state, obs = env.reset(key, params)
+        return obs, env.step(key, params, state, action_zeros(env.spec.action, (env.num_envs,)))
+
+    traced = jax.make_jaxpr(steps)(jax.random.key(0), env.params)
+    constants = tuple(np.asarray(c).tobytes() for c in traced.consts)
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
+    return env.spec, jax.tree.structure(env.params), text, constants
+
+
+def env_params(sweep: Sweep, values: Mapping[str, Any]) -> PyTree:
+    """The params of a config's environment."""
+    config, options = configure(sweep, values)
+    env = make(sweep.env, config.num_envs, **options)
+    assert isinstance(env, Env)
+    return env.params
+
+
+def _check_sweep(sweep: Sweep) -> None:
+    for name in sweep.fields:
+        _check_name(type(sweep.config), name)
+    for name, low in (("total_steps", 1), ("eval_episodes", 1), ("num_rows", 1)):
+        if getattr(sweep, name) < low:
+            raise UsageError(f"{name}={getattr(sweep, name)} is out of range; give at least {low}")
+    if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
+        raise UsageError(f"seeds={sweep.seeds} are none or not all different; give different ones")
+    for seed in sweep.seeds:
+        if not 0 <= seed < 2**32:
+            raise UsageError(f"seed={seed} is out of range; give a value in [0, 2^32)")
+    for name, choices in (("batching", BATCHINGS), ("executor", EXECUTORS)):
+        if getattr(sweep, name) not in choices:
+            raise UsageError(f"{name}={getattr(sweep, name)!r} is unknown; choose one of {', '.join(choices)}")
+    if sweep.memory_limit is not None and sweep.memory_limit < 1:
+        raise UsageError(f"memory_limit={sweep.memory_limit} is out of range; give bytes above 0")
+    if not sweep.checkpoint_seconds >= 0:
+        raise UsageError(f"checkpoint_seconds={sweep.checkpoint_seconds} is out of range; give at least 0")
+    if sweep.stop_return is not None and not math.isfinite(sweep.stop_return):
+        raise UsageError(f"stop_return={sweep.stop_return} is not a finite number; give one")
+    check_schedule(sweep.schedule, len(sweep.configs), sweep.num_runs, sweep.total_steps)
+
+
+def memory_limit() -> int:
+    """Bytes that a batch may take by default: most of the accelerators' memory, or 60 % of the machine's."""
+    limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in jax.local_devices()]
+    if all(limits):
+        return int(0.85 * sum(limits))
+    return int(0.6 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def num_bytes(shapes: PyTree) -> int:
+    """Bytes of arrays with these shapes."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))

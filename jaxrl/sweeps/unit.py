@@ -1,0 +1,297 @@
+"""One unit of a sweep's work: some runs of one group, from the beginning to the end of a rung, with rows and checkpoints.
+
+A unit is a folder under `state/` of the sweep. Whatever happens to the process, working on the unit again goes on from its last
+whole checkpoint and ends with the same `outcome.json`, which is written last and marks the unit as done. Units of one rung do
+not depend on each other, so an executor may run them anywhere, in any order and more than once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl import checkpoint, record
+from jaxrl.evaluate import summarize
+from jaxrl.loop import NUM_RECENT, averages
+from jaxrl.sweeps import batch as batches
+from jaxrl.sweeps.batch import Batch
+from jaxrl.sweeps.plan import Group, Sweep, configure, env_params
+from jaxrl.sweeps.population import Population, choose_batching, make_members, make_population, stack
+from jaxrl.types import PyTree
+
+OK, NAN, STOPPED = "ok", "nan", "stopped"
+ProgressCallback = Callable[[int, float | None], None]
+
+
+class Unit(NamedTuple):
+    """What is to be done; plain JSON values, so that it can travel.
+
+    Attributes:
+      name: of its folder.
+      group: index of its group.
+      runs: their numbers.
+      values: of each run the values of the swept fields.
+      sources: of each run the unit and the run whose final state it starts from; None starts afresh.
+      begin, end: iterations.
+      capacity: rows of the population that trains it.
+      is_last: the runs end here, and are evaluated.
+    """
+
+    name: str
+    group: int
+    runs: tuple[int, ...]
+    values: tuple[dict[str, Any], ...]
+    sources: tuple[tuple[str, int], ...] | None
+    begin: int
+    end: int
+    capacity: int
+    is_last: bool
+
+
+class Report(NamedTuple):
+    """How a run stands.
+
+    Attributes:
+      status: `ok`, `nan` (its policy holds a NaN) or `stopped` (it reached the return at which to stop).
+      env_steps: that it has done.
+      final_return: mean of the last training episodes, None if there is none.
+      episodes: of which that is the mean.
+      eval_return: mean greedy return, None if it was not evaluated.
+    """
+
+    status: str = OK
+    env_steps: int = 0
+    final_return: float | None = None
+    episodes: int = 0
+    eval_return: float | None = None
+
+
+class DoesNotFitError(Exception):
+    """The compiled program of a population needs more than the memory limit; `capacity` rows should fit."""
+
+    def __init__(self, group: int, capacity: int) -> None:
+        super().__init__(group, capacity)
+        self.group, self.capacity = group, capacity
+
+
+def unit_folder(folder: Path, name: str) -> Path:
+    """Where a unit of the sweep in `folder` keeps its files."""
+    return folder / "state" / name
+
+
+def read_outcome(folder: Path, name: str) -> dict[str, Any] | None:
+    """What came of a unit: group, runs, reports, iteration, seconds, compilations, bytes. None before it is done."""
+    path = unit_folder(folder, name) / "outcome.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def row_ends(num_iterations: int, num_rows: int) -> list[int]:
+    """Iterations after which there is a row, as in a run of its own."""
+    return sorted({-(-num_iterations * index // num_rows) for index in range(1, num_rows + 1)})
+
+
+class Worker:
+    """Works on units in this process; keeps compiled programs, and states that a next rung may start from.
+
+    Attributes:
+      compilations: training programs compiled so far.
+    """
+
+    def __init__(self, sweep: Sweep, groups: Sequence[Group], folder: Path, limit: int) -> None:
+        self.sweep, self.groups, self.folder, self.limit = sweep, groups, folder, limit
+        self.compilations = 0
+        self._programs: dict[tuple[int, int], Population] = {}
+        self._finals: dict[str, PyTree] = {}
+
+    def work(self, unit: Unit, progress: ProgressCallback) -> dict[str, Any]:
+        """Does a unit, or reads what came of it.
+
+        Args:
+          progress: is given the env steps done since the last call and the mean return of the runs.
+
+        Raises:
+          DoesNotFitError: with a capacity that should fit.
+        """
+        done = read_outcome(self.folder, unit.name)
+        if done is not None:
+            return done
+        path, compiled = unit_folder(self.folder, unit.name), self.compilations
+        path.mkdir(parents=True, exist_ok=True)
+        outcome = _Task(self, unit, path, progress).run()
+        outcome["compilations"] = self.compilations - compiled
+        record.write_json(path / "outcome.json", outcome)
+        return outcome
+
+    def population(self, group: int, capacity: int) -> Population:
+        """The compiled program of a group with so many rows.
+
+        Raises:
+          DoesNotFitError: with a capacity that should fit.
+        """
+        if (group, capacity) not in self._programs:
+            made, batching = self.groups[group], choose_batching(self.sweep.batching)
+            self.compilations += 1
+            program = make_population(made.make_agent, made.env, made.make_eval_env, made.config, capacity, batching)
+            devices = program.sharding.num_devices
+            if program.num_bytes > self.limit and capacity > devices:
+                fitting = int(capacity * self.limit / program.num_bytes) // devices * devices
+                raise DoesNotFitError(group, max(min(fitting, capacity - devices), devices))
+            self._programs[group, capacity] = program
+        return self._programs[group, capacity]
+
+    def states(self, sources: Sequence[tuple[str, int]]) -> PyTree:
+        """Final states of runs of finished units, in this order, [n] in front of every leaf, on the host."""
+        index = {name: (read_outcome(self.folder, name) or {})["runs"] for name, _ in sources}
+        for name in index:
+            if name not in self._finals:
+                self._finals[name] = final_states(self.groups, self.folder, name)
+        states = stack([batches.one(self._finals[name], index[name].index(run)) for name, run in sources])
+        self._finals = {}
+        return states
+
+    def keep(self, name: str, states: PyTree) -> None:
+        """Keeps final states for the next rung, unless that takes much memory."""
+        self._finals[name] = states
+        if sum(leaf.nbytes for leaf in jax.tree.leaves(self._finals)) > self.limit // 4:
+            self._finals = {}
+
+
+def final_states(groups: Sequence[Group], folder: Path, name: str) -> PyTree:
+    """States of all runs of a finished unit without their `iteration`, [n] in front of every leaf, on the host."""
+    outcome = read_outcome(folder, name)
+    assert outcome is not None, name
+    target = _shapes(groups[outcome["group"]], len(outcome["runs"]))
+    restored = checkpoint.restore(unit_folder(folder, name) / "checkpoints", lambda meta: target, record.say)
+    if restored is None:
+        raise RuntimeError(f"{unit_folder(folder, name)} is done but its checkpoints are gone; run the sweep again")
+    return jax.tree.map(_on_host, restored.state)
+
+
+def _on_host(leaf: Any) -> Any:
+    return leaf if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.asarray(leaf)
+
+
+def _shapes(group: Group, num_runs: int) -> PyTree:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_runs, *leaf.shape), leaf.dtype), group.shapes)
+
+
+class _Task:
+    """A unit at work: its batch and how each run stands."""
+
+    def __init__(self, worker: Worker, unit: Unit, path: Path, progress: ProgressCallback) -> None:
+        self.worker, self.unit, self.path, self.progress = worker, unit, path, progress
+        self.sweep, self.group = worker.sweep, worker.groups[unit.group]
+        self.schedule = self.group.schedule
+        self.reports = [Report() for _ in unit.runs]
+        self.before = 0.0
+        self.begun = time.perf_counter()
+
+    def run(self) -> dict[str, Any]:
+        batch = self._start()
+        saved = time.perf_counter()
+        for end in row_ends(self.schedule.num_iterations, self.sweep.num_rows):
+            if batch.iteration < end <= self.unit.end and batch.living:
+                batch = self._stop(self._advance(batch, end))
+                if end < self.unit.end and time.perf_counter() - saved >= self.sweep.checkpoint_seconds:
+                    self._save(batch)
+                    saved = time.perf_counter()
+        if self.unit.is_last:
+            self._evaluate(batch, batch.living)
+        states = self._save(batch)
+        self.worker.keep(self.unit.name, states)
+        unit = {name: value for name, value in self.unit._asdict().items() if name in ("group", "runs", "values")}
+        reports = [report._asdict() for report in self.reports]
+        return unit | {"reports": reports, "seconds": self._seconds(), "bytes": batch.population.num_bytes}
+
+    def _start(self) -> Batch:
+        unit, rows = self.unit, self.path / "rows.jsonl"
+        population = self.worker.population(unit.group, unit.capacity)
+        configs = [configure(self.sweep, values)[0] for values in unit.values]
+        seeds = [self.sweep.seed_of(run) for run in unit.runs]
+        members = make_members(seeds, configs, [env_params(self.sweep, values) for values in unit.values])
+        everyone = range(len(unit.runs))
+        restored = checkpoint.restore(self.path / "checkpoints", lambda meta: _shapes(self.group, len(unit.runs)), record.say)
+        if restored is None:
+            rows.unlink(missing_ok=True)
+            states = None if unit.sources is None else self.worker.states(unit.sources)
+            return batches.load(population, members, states, everyone, unit.begin)
+        self.reports = [Report(**report) for report in restored.meta["reports"]]
+        self.before = restored.meta["seconds"]
+        record.cut_rows(rows, restored.meta["rows_bytes"])
+        living = [index for index in everyone if self.reports[index].status == OK]
+        states = jax.tree.map(_on_host, restored.state)
+        return batches.load(population, members, states, living, restored.meta["iteration"])
+
+    def _advance(self, batch: Batch, end: int) -> Batch:
+        """Runs up to iteration `end`, with a row for each living run."""
+        begin, living = batch.iteration, batch.living
+        num_warmup = max(min(end, self.schedule.num_warmup) - begin, 0)
+        batch, sums = batches.advance(batch, num_warmup, end - begin - num_warmup, self.schedule.num_iterations)
+        returns, total = (np.asarray(leaf)[batch.rows] for leaf in batch.states.recent)
+        nan, env_steps = sums.pop("nan"), end * self.schedule.steps_per_iteration
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means = averages(sums)
+        learned = means["updates"].any()
+        rows = []
+        for place, index in enumerate(living):
+            values = {name: mean[place] for name, mean in means.items() if learned or name in _WARMUP}
+            rows.append({"kind": "train", "run": self.unit.runs[index], "env_steps": env_steps} | record.plain(values))
+            episodes = min(int(total[index]), NUM_RECENT)
+            score = float(returns[index][:episodes].mean()) if episodes and not nan[place] else None
+            self.reports[index] = Report(NAN if nan[place] else OK, env_steps, score, episodes)
+        record.append_rows(self.path / "rows.jsonl", rows)
+        scores = [row["return_mean"] for row in rows if row["return_mean"] is not None]
+        num_steps = (end - begin) * self.schedule.steps_per_iteration * len(living)
+        self.progress(num_steps, sum(scores) / len(scores) if scores else None)
+        return batch
+
+    def _stop(self, batch: Batch) -> Batch:
+        """Takes out runs that became NaN, and runs that reached the return at which to stop, which are evaluated."""
+        goal, gone = self.sweep.stop_return, [index for index in batch.living if self.reports[index].status == NAN]
+        if goal is not None and batch.iteration < self.schedule.num_iterations:
+            reached = [index for index in batch.living if _reached(self.reports[index], goal)]
+            self._evaluate(batch, reached)
+            for index in reached:
+                self.reports[index] = self.reports[index]._replace(status=STOPPED)
+            gone += reached
+        if not gone:
+            return batch
+        return batches.stop(batch, gone, lambda capacity: self.worker.population(self.unit.group, capacity))
+
+    def _evaluate(self, batch: Batch, runs: Sequence[int]) -> None:
+        if not runs:
+            return
+        returns = batches.evaluate(batch, runs, self.schedule.num_iterations, self.sweep.eval_episodes)
+        for index, scores in zip(runs, returns, strict=True):
+            self.reports[index] = self.reports[index]._replace(eval_return=summarize(scores)["mean"])
+
+    def _save(self, batch: Batch) -> PyTree:
+        """Writes a checkpoint of all runs of the unit, and returns their states on the host."""
+        states = batches.host_states(batch)
+        rows = self.path / "rows.jsonl"
+        meta = {
+            "rows_bytes": rows.stat().st_size if rows.exists() else 0,
+            "reports": [report._asdict() for report in self.reports],
+            "iteration": batch.iteration,
+            "seconds": self._seconds(),
+        }
+        checkpoint.save(self.path / "checkpoints", batch.iteration, states, meta)
+        return states
+
+    def _seconds(self) -> float:
+        return round(self.before + time.perf_counter() - self.begun, 3)
+
+
+_WARMUP = ("updates", "episodes", "return_mean", "length_mean")
+"""What a row holds while nothing is learned yet."""
+
+
+def _reached(report: Report, goal: float) -> bool:
+    """True if the mean of enough training episodes is at the goal."""
+    return report.episodes >= NUM_RECENT and report.final_return is not None and report.final_return >= goal
