@@ -57,6 +57,29 @@ def start(sweep: Sweep, folder: Path) -> dict[str, Any]:
     return _train(sweep, groups, folder)
 
 
+def start_or_resume(sweep: Sweep, folder: Path) -> dict[str, Any]:
+    """Starts a sweep, or goes on with the same one where `folder` holds it.
+
+    Raises:
+      UsageError: bad input, or `folder` holds another sweep.
+    """
+    if not (folder / "sweep.json").exists():
+        return start(sweep, folder)
+    stored = read_sweep(folder)
+    given = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or stored.memory_limit)
+    ours, theirs = (_comparable(one) for one in (given, stored))
+    for name in ours:
+        if ours[name] != theirs[name]:
+            raise UsageError(f"out={folder} holds another sweep ({name}={theirs[name]!r}); give another folder")
+    return resume(folder)
+
+
+def _comparable(sweep: Sweep) -> dict[str, Any]:
+    """What defines a sweep, as `sweep.json` holds it."""
+    values = json.loads(json.dumps(to_values(sweep)))
+    return {name: value for name, value in values.items() if name not in ("versions", "device", "command")}
+
+
 def resume(folder: Path) -> dict[str, Any]:
     """Goes on with a sweep that was interrupted.
 

@@ -205,12 +205,13 @@ def make_population(
         share = over_devices(partial(evaluate_share, num_episodes), 4, 1)
         return share(members, turns, policies, returns, Progress(iteration, num_iterations))
 
-    program = jax.jit(advance, donate_argnums=2).lower(rows(member), turns, rows(state), *numbers).compile()
+    compiled = jax.jit(advance, donate_argnums=2, out_shardings=sharding)
+    program = compiled.lower(rows(member), turns, rows(state), *numbers).compile()
     return Population(
         capacity=capacity,
         sharding=sharding,
         batching=batching,
-        init=jax.jit(over_devices(init_share, 1, 0)),
+        init=jax.jit(over_devices(init_share, 1, 0), out_shardings=sharding),
         advance=program,
         evaluate=jax.jit(evaluate_policies, static_argnums=5),
         state_shapes=rows(state),

@@ -1,0 +1,144 @@
+"""Sweeps in Python.
+
+    result = jaxrl.sweep("ppo", "CartPole-v1", grid={"learning_rate": [1e-4, 3e-4, 1e-3]}, seeds=16, out="runs/rates")
+    best = result.best()
+    policy = result.policy(best)                  # a function of observations
+    result.save(best, "runs/best")                # a run's folder: evaluate, plot, resume, or start others from it
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl.agents import load_agent
+from jaxrl.sweeps import driver
+from jaxrl.sweeps.export import save_run
+from jaxrl.sweeps.plan import Draw, Sweep, make_configs
+from jaxrl.sweeps.results import Results, read_results
+from jaxrl.sweeps.schedules import Schedule
+from jaxrl.trained import TrainedPolicy, load
+from jaxrl.trained import score as score_run
+from jaxrl.types import UsageError
+
+
+class SweepResult(NamedTuple):
+    """A finished sweep.
+
+    Attributes:
+      folder: of the sweep, with `report.html`.
+      results: what `results.csv` and `curves.csv` hold.
+    """
+
+    folder: Path
+    results: Results
+
+    def best(self) -> int:
+        """The run with the highest final return.
+
+        Raises:
+          UsageError: no run has one.
+        """
+        returns = self.results.final_return
+        if np.all(np.isnan(returns)):
+            raise UsageError(f"{self.folder}: no run has a final return, so none is the best; train longer")
+        return int(self.results.run[np.nanargmax(returns)])
+
+    def save(self, run: int, folder: str | Path) -> Path:
+        """Writes a run of the sweep as a folder of its own, as `jaxrl train` would have; it can be resumed if it ended early."""
+        return save_run(self.folder, run, Path(folder))
+
+    def policy(self, run: int) -> TrainedPolicy:
+        """The trained policy of a run."""
+        with tempfile.TemporaryDirectory() as scratch:
+            return load(self.save(run, Path(scratch) / "run"))
+
+    def evaluate(self, run: int, num_episodes: int = 100, seed: int = 0) -> dict[str, Any]:
+        """Greedy score of a run: episodes, mean, std, unfinished."""
+        with tempfile.TemporaryDirectory() as scratch:
+            return score_run(self.save(run, Path(scratch) / "run"), num_episodes, seed)
+
+
+def sweep(
+    agent: str,
+    env: str,
+    *,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    draws: Mapping[str, Draw] | None = None,
+    num_draws: int = 1,
+    draw_seed: int = 0,
+    seeds: int | Sequence[int] = 1,
+    out: str | Path,
+    schedule: Schedule | str = "none",
+    env_options: Mapping[str, Any] | None = None,
+    total_steps: int = 500_000,
+    eval_episodes: int = 100,
+    num_rows: int = 100,
+    stop_return: float | None = None,
+    batching: str = "auto",
+    memory_limit: int | None = None,
+    executor: str = "local",
+    checkpoint_seconds: float = 30.0,
+    **fields: Any,
+) -> SweepResult:
+    """Trains every combination of hyperparameters with every seed and returns the results; goes on with a sweep begun in `out`.
+
+    Args:
+      grid: values of swept fields; `env.NAME` is an option of the environment.
+      draws: ranges of fields drawn at random, `num_draws` times for each point of the grid.
+      seeds: their number (0, 1, ...), or the seeds.
+      schedule: which runs go on for how long; a name stands for `Schedule(method=name)`.
+      fields: of the agent's config, for all runs.
+      others: as `jaxrl.sweeps.plan.Sweep` says.
+
+    Raises:
+      UsageError: bad input; nothing was written.
+    """
+    use_all_cores()
+    _, config_class = load_agent(agent)
+    known = config_class.__dataclass_fields__
+    for name in fields:
+        if name not in known:
+            from jaxrl.config import unknown
+
+            raise UsageError(unknown("field", name, known))
+    config = config_class(**fields)
+    grid, draws = dict(grid or {}), dict(draws or {})
+    planned = Sweep(
+        agent=agent,
+        env=env,
+        config=config,
+        fields=(*grid, *draws),
+        configs=make_configs(grid, draws, num_draws, draw_seed, config),
+        draws=draws,
+        env_options=dict(env_options or {}),
+        seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds),
+        total_steps=total_steps,
+        eval_episodes=eval_episodes,
+        num_rows=num_rows,
+        schedule=Schedule(schedule) if isinstance(schedule, str) else schedule,
+        stop_return=stop_return,
+        batching=batching,
+        memory_limit=memory_limit,
+        executor=executor,
+        checkpoint_seconds=checkpoint_seconds,
+        command="jaxrl.sweep(...) in Python",
+    )
+    folder = Path(out)
+    driver.start_or_resume(planned, folder)
+    return SweepResult(folder, read_results(folder))
+
+
+def use_all_cores(num_devices: int | None = None) -> None:
+    """On CPU, makes each core a device of its own (or so many), unless JAX has started already."""
+    try:
+        jax.config.update("jax_num_cpu_devices", num_devices or len(os.sched_getaffinity(0)))
+    except RuntimeError:
+        if num_devices is not None and len(jax.devices()) != num_devices:
+            raise UsageError(f"devices={num_devices}, but JAX has started with {len(jax.devices())}; ask before using JAX") from None

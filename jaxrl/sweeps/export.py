@@ -1,0 +1,64 @@
+"""A run of a sweep as a folder of its own, as if `jaxrl train` had written it: to evaluate, plot, resume or start others from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import record
+from jaxrl.run import Run, adopt, resume
+from jaxrl.sweeps.batch import one
+from jaxrl.sweeps.driver import read_sweep
+from jaxrl.sweeps.plan import configure, make_groups
+from jaxrl.sweeps.unit import OK, Report, final_states, read_outcome, unit_folder
+from jaxrl.types import UsageError
+
+
+def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
+    """Writes a run of a finished sweep into the folder `out`.
+
+    Args:
+      finish: evaluate and summarize a run that trained to its end. One that ended early can be resumed instead.
+
+    Raises:
+      UsageError: no such run, the sweep is not finished, or `out` cannot be used.
+    """
+    sweep = read_sweep(folder)
+    if not 0 <= run < sweep.num_runs:
+        raise UsageError(f"run={run} is out of range; give a run of {folder} in [0, {sweep.num_runs - 1}]")
+    if not (folder / "summary.json").exists():
+        raise UsageError(f"{folder} is not finished; go on with: jaxrl resume {folder}")
+    units = json.loads((folder / "state" / "units.json").read_text())[str(run)]
+    outcome = read_outcome(folder, units[-1])
+    assert outcome is not None
+    place = outcome["runs"].index(run)
+    report = Report(**outcome["reports"][place])
+    if report.status not in (OK, "stopped"):
+        raise UsageError(f"run={run} became NaN after {report.env_steps} env steps, so there is nothing to keep; give another run")
+    groups = make_groups(sweep)
+    config, env_options = configure(sweep, {name: _tuple(value) for name, value in outcome["values"][place].items()})
+    solo = Run(
+        agent=sweep.agent,
+        env=sweep.env,
+        config=config,
+        env_options=env_options,
+        seed=sweep.seed_of(run),
+        total_steps=sweep.total_steps,
+        eval_episodes=sweep.eval_episodes,
+        num_rows=sweep.num_rows,
+    )
+    iteration = report.env_steps // groups[outcome["group"]].schedule.steps_per_iteration
+    state = one(final_states(groups, folder, units[-1]), place)._replace(iteration=jnp.int32(iteration))
+    rows = [row for name in units for row in record.read_rows(unit_folder(folder, name) / "rows.jsonl") if row["run"] == run]
+    rows = [{name: value for name, value in row.items() if name != "run"} for row in rows]
+    adopt(solo, out, jax.tree.map(jnp.asarray, state), rows)
+    if finish and report.env_steps >= sweep.total_steps:
+        resume(out)
+    return out
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
