@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl.record import read_rows
+from jaxrl.stats import bootstrap_interval
 from jaxrl.types import UsageError
 
 
@@ -97,19 +98,3 @@ def _draw_group(axes: Any, color: str, label: str, members: list[Path]) -> None:
     if len(evaluations):
         size = 6 if len(members) == 1 else 4
         axes.plot(*evaluations.T, "o", color=color, mec="white", ms=size)
-
-
-def bootstrap_interval(values: np.ndarray, level: float = 0.95, draws: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap interval of the mean over axis 0.
-
-    Args:
-      values: [runs, ...].
-
-    Returns:
-      low, high: [...]. Efron and Tibshirani 1993, section 13.3.
-    """
-    index = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
-    means = values[index].mean(axis=1)
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(means, [tail, 1.0 - tail], axis=0)
-    return low, high
