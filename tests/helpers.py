@@ -24,7 +24,13 @@ class JaxHostEnv:
         self._env, self._key_train, self._length = env, key_train, length
         self._key_reset = jax.random.split(key_init)[1]
         self._steps, self._is_new = 0, True
-        self._step, self._reset = jax.jit(env.step), jax.jit(env.reset)
+        self._reset = jax.jit(env.reset)
+
+        @jax.jit
+        def step(iteration: int, time: int, params: PyTree, state: PyTree, action: PyTree) -> tuple[PyTree, TimeStep]:
+            return env.step(iteration_keys(key_train, iteration, length).env[time], params, state, action)
+
+        self._step = step
 
     def reset(self, seed: int) -> PyTree:
         """The first one is the run's, any other that of an iteration of fresh episodes."""
@@ -36,9 +42,8 @@ class JaxHostEnv:
 
     def step(self, action: PyTree) -> TimeStep:
         iteration, time = divmod(self._steps, self._length)
-        key = iteration_keys(self._key_train, iteration, self._length).env[time]
         self._steps += 1
-        self._state, timestep = self._step(key, self._env.params, self._state, action)
+        self._state, timestep = self._step(iteration, time, self._env.params, self._state, action)
         return jax.device_get(timestep)
 
     def close(self) -> None:

@@ -8,6 +8,8 @@ with a table need observations that name a state: they play a small MDP and twin
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -24,10 +26,12 @@ from jaxrl.envs.batch import Transition, batch_env
 from jaxrl.envs.mdp import mdp_env
 from jaxrl.host_loop import host_driver
 from jaxrl.loop import Driver, Plan, RunKeys, build, device_driver, make_chunk, plan, run_keys, train
-from jaxrl.mdp import make_mdp
+from jaxrl.mdp import MDP, make_mdp
 from jaxrl.networks import QNetwork
 from jaxrl.policy import actor_critic
-from jaxrl.types import ArraySpec, Discrete, Env, Progress, RunState, Spec
+from jaxrl.types import ArraySpec, Discrete, Env, Progress, RunState, Spec, TimeStep
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-recurrent": ("ppo", {"gru": 8, "normalize_observation": True, "normalize_reward": True, "target_kl": 0.5}),
@@ -100,12 +104,58 @@ def make_suite_env(name: str, num_envs: int) -> Env:
     return mdp_env(make_mdp(successors, probabilities, rewards, 0.9, terminal=state == 5), num_envs, time_limit=10)
 
 
-def make_probe(name: str, probe: str, num_envs: int) -> Env:
-    """A probe environment, or its twin whose observations are states 0, 1, ... in the same order, for an agent with a table."""
+PROBES = ("constant", "observation", "discount", "action", "truncation")
+"""Probe environments of one observation and two actions; `make_probes` names them by their places here."""
+
+
+class Probes(NamedTuple):
+    """Probe environments that differ in `env.params` alone, so that learning any of them is one program.
+
+    Attributes:
+      env: of the first one.
+      params: probe -> what it puts in the place of `env.params`.
+    """
+
+    env: Env
+    params: dict[str, Any]
+
+
+def make_probes(name: str, probes: tuple[str, ...], num_envs: int) -> Probes:
+    """Probes; for an agent with a table, their twins whose observations are states 0, 1, ... in the same order."""
     if agent_of(name) not in TABULAR:
-        return make(f"probe/{probe}", num_envs)  # type: ignore[return-value]
-    if probe == "truncation":
-        return _truncation_twin(num_envs)
+        return _switched([make(f"probe/{probe}", num_envs) for probe in probes], probes)
+    if probes == ("truncation",):
+        return Probes(_truncation_twin(num_envs), {"truncation": ()})
+    params = {probe: _twin(probe) for probe in probes}
+    # One step more than most of them have: they are over before it.
+    return Probes(mdp_env(params[probes[0]], num_envs, time_limit=2), params)
+
+
+def _switched(envs: list[Any], probes: tuple[str, ...]) -> Probes:
+    """The environment whose params say which of `envs` is played; its state holds one of each."""
+
+    def reset(key: jax.Array, which: jax.Array) -> tuple[Any, jax.Array]:
+        states, observations = zip(*(env.reset(key, env.params) for env in envs), strict=True)
+        return states, jnp.stack(observations)[which]
+
+    def stepper(index: int) -> Callable[..., Any]:
+        def step(key: jax.Array, states: tuple[Any, ...], action: jax.Array) -> tuple[Any, TimeStep]:
+            state, timestep = envs[index].step(key, envs[index].params, states[index], action)
+            return (*states[:index], state, *states[index + 1 :]), timestep
+
+        return step
+
+    steppers = [stepper(index) for index in range(len(envs))]
+
+    def step(key: jax.Array, which: jax.Array, states: tuple[Any, ...], action: jax.Array) -> tuple[Any, TimeStep]:
+        return jax.lax.switch(which, steppers, key, states, action)
+
+    spec = envs[0].spec._replace(time_limit=max(env.spec.time_limit for env in envs))
+    places = {probe: jnp.int32(index) for index, probe in enumerate(probes)}
+    return Probes(Env(spec, envs[0].num_envs, places[probes[0]], reset, step), places)
+
+
+def _twin(probe: str) -> MDP:
     rewards = {
         "constant": [[1.0, 1.0], [0.0, 0.0]],
         "observation": [[-1.0, -1.0], [1.0, 1.0]],
@@ -117,8 +167,7 @@ def make_probe(name: str, probe: str, num_envs: int) -> Env:
         successors[0] = 1
     initial = [0.5, 0.5, 0.0] if probe == "observation" else [1.0, 0.0, 0.0]
     terminal = np.array([False, False, True])
-    mdp = make_mdp(successors, np.ones((3, 2, 1), np.float32), [*rewards, [0.0, 0.0]], 0.5, initial=initial, terminal=terminal)
-    return mdp_env(mdp, num_envs, time_limit=2 if probe == "discount" else 1)
+    return make_mdp(successors, np.ones((3, 2, 1), np.float32), [*rewards, [0.0, 0.0]], 0.5, initial=initial, terminal=terminal)
 
 
 def _truncation_twin(num_envs: int) -> Env:
@@ -154,6 +203,11 @@ def fitted(name: str, fields: dict[str, Any]) -> Config:
     return config
 
 
+def on_device(state: RunState) -> RunState:
+    """Tied to its device as restored arrays are: one program then advances a first state and a restored one."""
+    return jax.device_put(state, jax.local_devices()[0])
+
+
 class Setup(NamedTuple):
     name: str
     make_agent: Any
@@ -164,7 +218,7 @@ class Setup(NamedTuple):
     keys: RunKeys
 
     def init(self) -> RunState:
-        return self.driver.init(self.keys.init, self.config, self.env.params)
+        return on_device(self.driver.init(self.keys.init, self.config, self.env.params))
 
     def advance(self, state: RunState, warmup: int, learn: int, config: Config | None = None) -> tuple[RunState, Any]:
         total = np.int32(self.plan.num_iterations)
@@ -172,11 +226,16 @@ class Setup(NamedTuple):
         return self.driver.advance(self.keys.train, config, self.env.params, state, np.int32(warmup), np.int32(learn), total)
 
 
-@pytest.fixture(scope="module", params=sorted([*AGENTS, *VARIANTS]))
+NAMES = sorted([*AGENTS, *VARIANTS])
+QUICK = ("actor_critic", "dqn", "sarsa")
+"""Those of which every check is among the quick tests; the others leave one to the longer ones."""
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def setup(request: pytest.FixtureRequest) -> Setup:
     name = request.param
     make_agent, _ = load_agent(agent_of(name))
-    config = fitted(name, TINY)
+    config = fitted(name, TINY | ({"rollout_length": 16} if agent_of(name) == "ppo" else {}))
     env = make_suite_env(name, config.num_envs)
     schedule = plan(config, env.spec, 4000)
     driver = device_driver(make_agent, env, lambda n: make_suite_env(name, n))
@@ -245,30 +304,44 @@ def _traced(config: Config) -> list[dataclasses.Field]:
 def test_halves_with_a_checkpoint_between_equal_the_whole_bit_for_bit(setup: Setup, trained: RunState, tmp_path: Any) -> None:
     half, _ = setup.advance(setup.init(), setup.plan.num_warmup, 10)
     checkpoint.save(tmp_path, int(half.iteration), half, {"note": 1})
-    shapes = jax.eval_shape(setup.init)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), trained)
     restored = checkpoint.restore(tmp_path, lambda meta: shapes, pytest.fail)
     assert restored is not None
-    whole, _ = setup.advance(restored.state, 0, 10)
+    num_programs = setup.driver.advance._cache_size()  # type: ignore[attr-defined]
+    whole, _ = setup.advance(on_device(restored.state), 0, 10)
     assert_same_bits(whole, trained)
+    assert setup.driver.advance._cache_size() == num_programs  # type: ignore[attr-defined]
 
 
 def test_a_vmapped_member_equals_its_solo_run(setup: Setup, trained: RunState) -> None:
-    """Over 20 iterations within tolerance; the second member has another learning rate."""
-    batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf * 1]), setup.config)
-    chunk = make_chunk(setup.make_agent, setup.env)
+    """Over 20 iterations within tolerance, every traced field a batch axis; the second member has another learning rate."""
+    batch = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), setup.config)
+    rate = np.asarray(setup.config.learning_rate)  # type: ignore[attr-defined]
+    batch = dataclasses.replace(batch, learning_rate=np.stack([rate, rate / 2]))
     axes = RunState(agent=0, env=0, obs=0, memory=0, recent=0, iteration=None)
-    keys = jax.vmap(run_keys)(jnp.stack([jax.random.key(3), jax.random.key(7)]))
     init = jax.vmap(setup.driver.init, in_axes=(0, 0, None), out_axes=axes)
-    run = jax.vmap(chunk, in_axes=(0, 0, None, axes, None, None, None), out_axes=(axes, 0))
-    state = init(keys.init, batch, setup.env.params)
-    warmup, total = np.int32(setup.plan.num_warmup), np.int32(setup.plan.num_iterations)
-    state, _ = jax.jit(run)(keys.train, batch, setup.env.params, state, warmup, np.int32(20), total)
-    member = jax.tree.map(lambda leaf: leaf[0], state._replace(iteration=trained.iteration[None]))
+    chunk = jax.vmap(make_chunk(setup.make_agent, setup.env), in_axes=(0, 0, None, axes, None, None, None), out_axes=(axes, 0))
+
+    @jax.jit
+    def run(keys: RunKeys, config: Config, params: Any, warmup: Any, total: Any) -> RunState:
+        state = init(keys.init, config, params)
+        return chunk(keys.train, config, params, state, warmup, np.int32(20), total)[0]
+
+    keys = jax.jit(jax.vmap(run_keys))(jnp.stack([jax.random.key(3), jax.random.key(7)]))
+    counts = np.int32(setup.plan.num_warmup), np.int32(setup.plan.num_iterations)
+    state = jax.device_get(run(keys, batch, setup.env.params, *counts))
+    member = jax.tree.map(lambda leaf: leaf[0], state._replace(iteration=state.iteration[None]))
     assert_close(member, trained)
 
 
-def test_every_traced_field_can_be_a_batch_axis(setup: Setup) -> None:
-    """Each alone, traced without compiling: a field that shaped anything would fail here."""
+@pytest.mark.parametrize(
+    "setup",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES],
+    indirect=True,
+    scope="module",
+)
+def test_every_traced_field_can_be_a_batch_axis_alone(setup: Setup) -> None:
+    """Traced without compiling: a field that shaped anything would fail here. That all can be at once is shown above."""
     chunk = make_chunk(setup.make_agent, setup.env)
     axes = RunState(agent=0, env=0, obs=0, memory=0, recent=0, iteration=None)
     for field in _traced(setup.config):
@@ -329,13 +402,26 @@ class Learned(NamedTuple):
     policy: Any
 
 
-def learn_probe(name: str, probe: str, steps: int = 16_000) -> Learned:
-    """What the agent learns of a probe environment with gamma 0.5."""
+@cache
+def learner(name: str, probes: tuple[str, ...], steps: int = 16_000) -> tuple[Config, Probes, Callable[..., Any]]:
+    """The config, the probes and (params of a probe) -> policy, compiled once for all of them; gamma is 0.5."""
     make_agent, _ = load_agent(name)
     config = fitted(name, PROBE | ROLLOUT_OF.get(name, {}))
-    env = make_probe(name, probe, config.num_envs)
-    run = jax.jit(lambda key: train(key, config, make_agent, env, steps).state.agent.policy)
-    return Learned(config, env, run(jax.random.key(0)))
+    made = make_probes(name, probes, config.num_envs)
+
+    @jax.jit
+    def run(params: Any) -> Any:
+        return train(jax.random.key(0), config, make_agent, made.env._replace(params=params), steps).state.agent.policy
+
+    return config, made, run
+
+
+@cache
+def learn_probe(name: str, probe: str) -> Learned:
+    """What the agent learns of a probe environment."""
+    together = PROBES if agent_of(name) not in TABULAR else tuple(p for p in PROBES if p != "truncation")
+    config, made, run = learner(name, together if probe in together else (probe,))
+    return Learned(config, made.env, run(made.params[probe]))
 
 
 @pytest.mark.parametrize(
