@@ -58,7 +58,7 @@ def _save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any]) -> 
     for left_over in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(left_over)
     partial.mkdir(parents=True)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save((partial / "state").resolve(), args=ocp.args.StandardSave(_named_leaves(state)))
     manifest = {"meta": meta, "files": {name: _digest(partial / name) for name in _files(partial)}}
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
@@ -126,9 +126,9 @@ def damage(path: Path) -> str | None:
 
 def _read(path: Path, target: PyTree) -> PyTree:
     names = _named_leaves(target)
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding) for name, leaf in names.items()}
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         stored = checkpointer.metadata(path.resolve()).item_metadata.tree
         found = {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in stored.items()}
         wanted = {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in abstract.items()}
@@ -144,6 +144,18 @@ def _read(path: Path, target: PyTree) -> PyTree:
         return _like(arrays[_name(path)], leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(restored, target)
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Orbax, working in this process alone: where a run has several, it must not wait for the others."""
+    alone = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        index = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
+        )
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _named_leaves(tree: PyTree) -> dict[str, Any]:

@@ -200,6 +200,28 @@ def _train_options() -> dict[str, tuple[Any, Any]]:
         "threads": _option(
             int, 1, "CPU threads of compiled programs; 0 leaves it to JAX. Small networks are fastest with one."
         ),
+        "devices": _option(
+            int,
+            1,
+            "Devices over which the environments are divided, a divisor of num_envs; 0 for all that JAX finds. "
+            "On a CPU as many are made. The result is that of one device up to rounding.",
+        ),
+        **_process_options(),
+        "profile": _option(bool, False, "Trace some iterations in the middle of the run into DIR/profile/."),
+    }
+
+
+def _process_options() -> dict[str, tuple[Any, Any]]:
+    """The options of a run over several processes; they are not part of its config."""
+    return {
+        "coordinator": _option(
+            str | None,
+            None,
+            "HOST:PORT of process 0 for a run over several processes, each started with this same command; "
+            "auto takes all three from Slurm, Open MPI or a TPU pod. Process 0 alone writes.",
+        ),
+        "num_processes": _option(int | None, None, "Processes of the run, with --coordinator HOST:PORT."),
+        "process_id": _option(int | None, None, "Which of them this one is, from 0."),
     }
 
 
@@ -215,6 +237,7 @@ def train(arguments: list[str]) -> None:
         return
     agent, arguments = arguments[0], arguments[1:]
     _use_threads(arguments)
+    _use_devices(_argument(arguments, "--devices"))
     _, config_class = load_agent(agent)
     options = _train_options()
     for field in dataclasses.fields(config_class):
@@ -229,13 +252,14 @@ def train(arguments: list[str]) -> None:
     out = Path(values.pop("out") or _default_folder(agent, values["env"], values["seed"]))
     env_options = dict(_name_value(text) for text in values.pop("env_option"))
     values.pop("threads")
+    profile, processes = values.pop("profile"), {name: values.pop(name) for name in _process_options()}
 
     def job() -> dict[str, Any]:
         from jaxrl.run import Run, start
 
-        return start(Run(agent=agent, config=config, env_options=env_options, **values), out)
+        return start(Run(agent=agent, config=config, env_options=env_options, **values), out, profile)
 
-    _finish(_guarded(job, out), out)
+    _run_job(job, out, processes)
 
 
 def _config_option(config_class: type, field: dataclasses.Field) -> tuple[Any, Any]:
@@ -267,16 +291,61 @@ def _default_folder(agent: str, env: str, seed: int) -> str:
 
 def _use_threads(arguments: list[str]) -> None:
     """Sets the size of XLA's CPU thread pool; it is read when JAX starts, so this must come first."""
-    text = "1"
-    for index, argument in enumerate(arguments):
-        if argument == "--threads" and index + 1 < len(arguments):
-            text = arguments[index + 1]
-        elif argument.startswith("--threads="):
-            text = argument.split("=", 1)[1]
+    text = _argument(arguments, "--threads") or "1"
     if not text.isdigit():
         _fail(f"threads={text!r} is out of range; give 0 or more")
     if text != "0":
         os.environ.setdefault("NPROC", text)
+
+
+def _argument(arguments: list[str], flag: str) -> str | None:
+    """The value behind a flag, for what must be known before JAX is imported."""
+    text = None
+    for index, argument in enumerate(arguments):
+        if argument == flag and index + 1 < len(arguments):
+            text = arguments[index + 1]
+        elif argument.startswith(f"{flag}="):
+            text = argument.split("=", 1)[1]
+    return text
+
+
+def _use_devices(text: str | None) -> None:
+    """Divides the CPU into devices, where there is no accelerator; read when JAX starts, so this must come first."""
+    if (
+        text
+        and text.isdigit()
+        and int(text) > 1
+        and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
+    ):
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", text)
+
+
+def _stored_devices(folder: Path) -> str | None:
+    """The devices of a run on disk, None where there is none; `read_run` finds what is wrong with it."""
+    try:
+        return str(json.loads((folder / "config.json").read_text())["devices"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _run_job(job: Callable[[], dict[str, Any]], out: Path, processes: dict[str, Any]) -> None:
+    """Joins the processes of a run, trains, and shows the end."""
+    from jaxrl import parallel
+
+    parallel.connect(**processes)
+    try:
+        summary = _guarded(job, out)
+    except SystemExit as stop:
+        parallel.leave(stop.code)
+        raise
+    except (RuntimeError, ValueError) as error:
+        if not parallel.is_connected() or type(error).__name__ == "UsageError":
+            raise
+        print(f"jaxrl: stopped, since another process of this run ended: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+        print(f"jaxrl: go on with the same processes and: jaxrl resume {out}", file=sys.stderr)
+        parallel.leave(1)
+    if parallel.is_writer():
+        _finish(summary, out)
 
 
 def _use_compilation_cache() -> None:
@@ -327,17 +396,18 @@ def _finish(summary: dict[str, Any], out: Path) -> None:
 
 def resume(arguments: list[str]) -> None:
     """jaxrl resume DIR"""
-    fields = {"folder": _folder("Folder of the run."), "threads": _train_options()["threads"]}
+    fields = {"folder": _folder("Folder of the run."), "threads": _train_options()["threads"], **_process_options()}
     options = _parse(_options("ResumeOptions", fields), arguments, "jaxrl resume")
     _use_threads(arguments)
     out = Path(options.folder)
+    _use_devices(_stored_devices(out))
 
     def job() -> dict[str, Any]:
         from jaxrl.run import resume as resume_run
 
         return resume_run(out)
 
-    _finish(_guarded(job, out), out)
+    _run_job(job, out, {name: getattr(options, name) for name in _process_options()})
 
 
 def evaluate(arguments: list[str]) -> None:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from jaxrl import evaluate
+from jaxrl import evaluate, parallel
 from jaxrl.config import Config, as_arrays
 from jaxrl.envs.batch import where_ended
 from jaxrl.types import (
@@ -171,7 +172,7 @@ def iterate(
         state = state._replace(env=env_state, obs=obs, memory=agent.initial_memory(env.num_envs))
     state, rollout = collect(keys, agent, env, state, progress)
     agent_state, recent, sums = finish(keys.update, agent, state.agent, state.recent, rollout, progress, learn)
-    return state._replace(agent=agent_state, recent=recent, iteration=state.iteration + 1), sums
+    return state._replace(agent=parallel.replicate(agent_state), recent=recent, iteration=state.iteration + 1), sums
 
 
 def collect(keys: IterationKeys, agent: Agent, env: Env, state: RunState, progress: Progress) -> tuple[RunState, Rollout]:
@@ -182,9 +183,11 @@ def collect(keys: IterationKeys, agent: Agent, env: Env, state: RunState, progre
         action, memory, extras = agent.act(key[0], state.agent.policy, memory, obs, progress, True)
         env_state, timestep = env.step(key[1], env.params, env_state, action)
         memory = next_memory(agent, timestep, memory, env.num_envs)
-        return (env_state, timestep.obs, memory), to_rollout(obs, action, timestep, extras)
+        row = to_rollout(obs, action, timestep, extras)
+        return parallel.divide(((env_state, timestep.obs, memory), row), axis=0, size=env.num_envs)
 
     carry, rollout = jax.lax.scan(step, (state.env, state.obs, state.memory), (keys.act, keys.env))
+    rollout = parallel.divide(rollout, axis=1, size=env.num_envs)
     return state._replace(env=carry[0], obs=carry[1], memory=carry[2]), rollout
 
 
@@ -325,6 +328,10 @@ def averages(sums: Sums) -> dict[str, Array]:
 # --- the chunked driver ---------------------------------------------------------------------------------------------
 
 
+def _unchanged(state: RunState) -> RunState:
+    return state
+
+
 class Driver(NamedTuple):
     """What the command line runs: the same calls for environments on the device and on the host.
 
@@ -338,6 +345,8 @@ class Driver(NamedTuple):
       restart: (key, config, state) -> the state to go on from after a checkpoint was restored.
       close: () frees what the environments hold.
       keeps_episodes: False where a restored run begins new episodes.
+      place: (state) -> the state where `advance` wants it, for arrays that come from elsewhere.
+      gather: (state) -> the state as one process can write it; every process calls it.
     """
 
     init: Callable[..., RunState]
@@ -347,6 +356,8 @@ class Driver(NamedTuple):
     restart: Callable[[Array, Config, RunState], RunState]
     close: Callable[[], None]
     keeps_episodes: bool
+    place: Callable[[RunState], RunState] = _unchanged
+    gather: Callable[[RunState], PyTree] = _unchanged
 
 
 def make_chunk(make_agent: MakeAgent, env: Env) -> Callable[..., tuple[RunState, Sums]]:
@@ -399,12 +410,15 @@ def _source_line(found: BaseException) -> str:
     return f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""
 
 
-def device_driver(make_agent: MakeAgent, env: Env, make_eval_env: Callable[[int], Env], debug: bool = False) -> Driver:
+def device_driver(
+    make_agent: MakeAgent, env: Env, make_eval_env: Callable[[int], Env], debug: bool = False, mesh: Mesh | None = None
+) -> Driver:
     """The driver for pure environments: one compiled program a chunk, with a donated state.
 
     Args:
       make_eval_env: (num_envs) -> environments for an evaluation.
       debug: check every operation for NaN; slower.
+      mesh: devices over which the environments are divided; None for one device. Evaluation runs on one device in any case.
     """
 
     @jax.jit
@@ -421,7 +435,7 @@ def device_driver(make_agent: MakeAgent, env: Env, make_eval_env: Callable[[int]
         return evaluate.episode_returns(key, agent, eval_env, policy, progress, each)
 
     chunk = make_chunk(make_agent, env)
-    return Driver(
+    driver = Driver(
         init=init,
         advance=find_nan(chunk) if debug else jax.jit(chunk, donate_argnums=3),
         evaluate=jax.jit(evaluate_policy, static_argnames="num_episodes"),
@@ -429,4 +443,34 @@ def device_driver(make_agent: MakeAgent, env: Env, make_eval_env: Callable[[int]
         restart=lambda key, config, state: state,
         close=lambda: None,
         keeps_episodes=True,
+    )
+    return driver if mesh is None else _divided(driver, chunk, mesh, env.num_envs)
+
+
+def _divided(driver: Driver, chunk: Callable[..., tuple[RunState, Sums]], mesh: Mesh, num_envs: int) -> Driver:
+    """`driver` with the environments divided over a mesh of devices."""
+
+    def arranged(state: RunState) -> RunState:
+        return jax.lax.with_sharding_constraint(state, parallel.layout(state, mesh, num_envs))
+
+    def init(*arguments: Any) -> RunState:
+        with parallel.over(mesh):
+            return arranged(driver.init(*arguments))
+
+    def advance(*arguments: Any) -> tuple[RunState, Sums]:
+        with parallel.over(mesh):
+            state, sums = chunk(*arguments)
+            return arranged(state), parallel.replicate(sums)
+
+    def evaluate_policy(
+        key: Array, config: Config, env_params: PyTree, policy: PyTree, progress: Progress, num_episodes: int
+    ) -> Array:
+        return driver.evaluate(key, config, env_params, parallel.local(policy), progress, num_episodes)
+
+    return driver._replace(
+        init=jax.jit(init),
+        advance=jax.jit(advance, donate_argnums=3),
+        evaluate=evaluate_policy,
+        place=lambda state: parallel.place(state, mesh, num_envs),
+        gather=parallel.gather,
     )

@@ -7,6 +7,7 @@ parameters bit for bit and the same rows but for wall-clock fields.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -21,8 +22,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from jaxrl import checkpoint, plot, record
+from jaxrl import checkpoint, parallel, plot, record
 from jaxrl.agents import load_agent
 from jaxrl.config import Config, as_arrays, check_config, from_json, to_json, unknown
 from jaxrl.envs import make
@@ -30,6 +32,9 @@ from jaxrl.evaluate import summarize
 from jaxrl.host_loop import host_driver
 from jaxrl.loop import NUM_RECENT, Driver, Plan, RunKeys, averages, build, device_driver, plan, run_keys
 from jaxrl.types import Env, Progress, PyTree, RunState, UsageError
+
+PROFILE_ITERATIONS = 100
+"""Iterations that `--profile` traces at most."""
 
 REPLAY_LIMIT = 1_000_000_000
 """Bytes of replay above which it is left out of checkpoints unless asked for."""
@@ -56,6 +61,7 @@ class Run:
       checkpoint_seconds: wall-clock seconds between checkpoints; the last state is always kept.
       checkpoint_replay: keep even a replay above `REPLAY_LIMIT` bytes in checkpoints.
       debug: stop at the first NaN and say where it arose.
+      devices: devices over which each process divides the environments; 0 for all of them.
     """
 
     agent: str
@@ -72,6 +78,7 @@ class Run:
     checkpoint_seconds: float = 30.0
     checkpoint_replay: bool = False
     debug: bool = False
+    devices: int = 1
 
 
 class Prepared(NamedTuple):
@@ -89,16 +96,22 @@ class Prepared(NamedTuple):
 # --- before anything is written -------------------------------------------------------------------------------------
 
 
-def prepare(run: Run) -> Prepared:
+def prepare(run: Run, divided: bool = False) -> Prepared:
     """Checks a run and builds what it needs.
+
+    Args:
+      divided: use all of the run's devices, and all processes; otherwise one device serves.
 
     Raises:
       UsageError: one line for whatever does not fit.
     """
     _check_run(run)
     check_config(run.config)
+    parallel.check_division(run.devices, run.config.num_envs)
     make_agent, _ = load_agent(run.agent)
+    mesh = parallel.make_mesh(run.devices, run.config.num_envs) if divided else None
     env = make(run.env, run.config.num_envs, **run.env_options)
+    _check_mesh(run, mesh, env)
     schedule = plan(run.config, env.spec, run.total_steps)
     config = as_arrays(run.config)
 
@@ -109,14 +122,30 @@ def prepare(run: Run) -> Prepared:
     keys = run_keys(jax.random.key(run.seed))
     agent_shapes = jax.eval_shape(build(make_agent, config, env.spec, env.num_envs, model).init, keys.init)
     _check_memory(agent_shapes)
-    make_driver: Callable[..., Driver] = device_driver if isinstance(env, Env) else host_driver
-    driver = make_driver(make_agent, env, make_eval_env, debug=run.debug)
+    if isinstance(env, Env):
+        driver = device_driver(make_agent, env, make_eval_env, run.debug, mesh)
+    else:
+        driver = host_driver(make_agent, env, make_eval_env, run.debug)
     params = env.params if isinstance(env, Env) else ()
     return Prepared(run, driver, schedule, config, params, keys, agent_shapes)
 
 
+def _check_mesh(run: Run, mesh: Mesh | None, env: Any) -> None:
+    if mesh is None:
+        return
+    if not isinstance(env, Env):
+        env.close()
+        raise UsageError(
+            f"env={run.env} runs on the host and cannot be divided over {mesh.size} devices; "
+            "leave --devices and --coordinator away, or choose an environment of the compiled program"
+        )
+    if run.debug:
+        raise UsageError(f"debug=True looks for the first NaN on one device, not on {mesh.size}; leave one of the two away")
+
+
 def _check_run(run: Run) -> None:
-    for name, low in (("seed", 0), ("eval_every", 0), ("eval_episodes", 1), ("num_rows", 1), ("total_steps", 1)):
+    lowest = {"seed": 0, "eval_every": 0, "eval_episodes": 1, "num_rows": 1, "total_steps": 1, "devices": 0}
+    for name, low in lowest.items():
         value = getattr(run, name)
         if value < low:
             raise UsageError(f"{name}={value} is out of range; give at least {low}")
@@ -130,7 +159,7 @@ def _check_run(run: Run) -> None:
 def _check_memory(agent_shapes: PyTree) -> None:
     """An agent's state (its replay above all) that exceeds the device's memory would hang or kill the process."""
     needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(agent_shapes))
-    device = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    device = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     limit = device or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > limit:
         raise UsageError(
@@ -163,8 +192,12 @@ def config_values(run: Run) -> dict[str, Any]:
     values = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name != "config"}
     values["track"] = list(run.track)
     values["init_from"] = str(Path(run.init_from).absolute()) if run.init_from else None
-    versions = {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
-    return values | {"config": to_json(run.config), "versions": versions, "device": jax.devices()[0].device_kind}
+    return values | {"config": to_json(run.config), "versions": versions(), "device": jax.local_devices()[0].device_kind}
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that a result depends on."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
 
 
 def _version(package: str) -> str | None:
@@ -202,7 +235,7 @@ def read_run(folder: Path) -> Run:
 def _check_stored(folder: Path, given: dict[str, Any]) -> None:
     """Checks that the fields of a `config.json` are there and of the type that `config_values` writes."""
     kinds: dict[str, Any] = {"agent": str, "env": str, "config": dict, "env_options": dict, "track": list}
-    kinds |= dict.fromkeys(("seed", "total_steps", "eval_every", "eval_episodes", "num_rows"), int)
+    kinds |= dict.fromkeys(("seed", "total_steps", "eval_every", "eval_episodes", "num_rows", "devices"), int)
     kinds |= {"init_from": (str, type(None)), "checkpoint_seconds": (int, float), "checkpoint_replay": bool, "debug": bool}
     for name in ("agent", "env", "config"):
         if name not in given:
@@ -215,24 +248,37 @@ def _check_stored(folder: Path, given: dict[str, Any]) -> None:
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def start(run: Run, folder: Path) -> dict[str, Any]:
+def start(run: Run, folder: Path, profile: bool = False) -> dict[str, Any]:
     """Trains a new run in `folder` and returns its summary.
+
+    Args:
+      profile: leave a trace of some iterations in the middle of the run in `profile/`.
 
     Raises:
       UsageError: bad input; nothing was written.
     """
-    prepared = prepare(run)
+    prepared = prepare(run, divided=True)
     initial = load_state(Path(run.init_from), prepared) if run.init_from else None
-    claim_folder(folder)
-    record.write_json(folder / "config.json", config_values(run))
-    return _begin(prepared, folder, initial)
+
+    def claim() -> None:
+        claim_folder(folder)
+        record.write_json(folder / "config.json", config_values(run))
+
+    parallel.in_writer(claim)
+    return _begin(prepared, folder, initial, profile)
 
 
-def _begin(prepared: Prepared, folder: Path, learned: PyTree | None) -> dict[str, Any]:
+def _begin(prepared: Prepared, folder: Path, learned: PyTree | None, profile: bool = False) -> dict[str, Any]:
     state = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
     if learned is not None:
-        state = state._replace(agent=_with_replay(learned, state.agent))
-    return _train(prepared, folder, state, _Clock(0.0, 0.0))
+        state = prepared.driver.place(state._replace(agent=_with_replay(learned, state.agent)))
+    return _train(prepared, folder, state, _Clock(0.0, 0.0), profile)
+
+
+def _say(message: str) -> None:
+    """A line to the user, once, however many processes a run has."""
+    if parallel.is_writer():
+        record.say(message)
 
 
 def resume(folder: Path) -> dict[str, Any]:
@@ -241,26 +287,53 @@ def resume(folder: Path) -> dict[str, Any]:
     Raises:
       UsageError: no run there.
     """
-    run = read_run(folder)
+    run = _on_devices_here(read_run(folder))
     if (folder / "summary.json").exists():
-        record.say(f"{folder} is complete; nothing to do")
+        _say(f"{folder} is complete; nothing to do")
         return json.loads((folder / "summary.json").read_text())
-    prepared = prepare(run)
-    restored = restore(prepared, folder, record.say)
+    prepared = prepare(run, divided=True)
+    restored = restore(prepared, folder, _say)
     if restored is None:
-        record.say("no whole checkpoint yet: starting again from config.json")
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
+        _say("no whole checkpoint yet: starting again from config.json")
+        parallel.in_writer(lambda: (folder / "metrics.jsonl").unlink(missing_ok=True))
         return _begin(prepared, folder, load_state(Path(run.init_from), prepared) if run.init_from else None)
     state, meta = restored
-    record.say(f"resuming at {_env_steps(prepared, state):,} env steps")
-    _cut_rows(folder / "metrics.jsonl", meta["metrics_bytes"])
+    _say(f"resuming at {_env_steps(prepared, state):,} env steps")
+    parallel.in_writer(lambda: _cut_rows(folder / "metrics.jsonl", meta["metrics_bytes"]))
     if not prepared.driver.keeps_episodes:
-        record.say("host environments cannot be saved: the agent is restored exactly, its episodes begin anew")
+        _say("host environments cannot be saved: the agent is restored exactly, its episodes begin anew")
         key = jax.random.fold_in(prepared.keys.init, state.iteration)
         state = prepared.driver.restart(key, prepared.config, state)
     if not meta["has_replay"]:
-        state = _refill(prepared, state, record.say)
+        state = _refill(prepared, state, _say)
     return _train(prepared, folder, state, _Clock(meta["wall_seconds"], meta["compile_seconds"]))
+
+
+def _on_devices_here(run: Run) -> Run:
+    """The run on as many of its devices as there are; the results are then the same up to rounding."""
+    present = jax.local_device_count()
+    if run.devices <= present:
+        return run
+    devices = parallel.fitting(present, run.config.num_envs)
+    _say(f"this run had {run.devices} devices and goes on with {devices}: the same up to rounding, not bit for bit")
+    return dataclasses.replace(run, devices=devices)
+
+
+def adopt(run: Run, folder: Path, state: RunState, rows: list[record.Row]) -> None:
+    """Makes a new folder of a run that was trained elsewhere, as of an interrupted run: `resume` goes on with it.
+
+    Args:
+      rows: of `metrics.jsonl`.
+
+    Raises:
+      UsageError: bad input; nothing was written.
+    """
+    prepared = prepare(run)
+    claim_folder(folder)
+    record.write_json(folder / "config.json", config_values(run))
+    record.append_rows(folder / "metrics.jsonl", rows)
+    _save(prepared, folder, state, _Clock(0.0, 0.0))
+    prepared.driver.close()
 
 
 def _cut_rows(path: Path, num_bytes: int) -> None:
@@ -280,10 +353,10 @@ class _Clock(NamedTuple):
     compile: float
 
 
-def _train(prepared: Prepared, folder: Path, state: RunState, before: _Clock) -> dict[str, Any]:
+def _train(prepared: Prepared, folder: Path, state: RunState, before: _Clock, profile: bool = False) -> dict[str, Any]:
     run, driver, schedule = prepared.run, prepared.driver, prepared.plan
-    out, metrics = record.console(), folder / "metrics.jsonl"
-    sinks = [record.open_sink(name, folder, config_values(run)) for name in run.track]
+    writes, metrics = parallel.is_writer(), folder / "metrics.jsonl"
+    sinks = [record.open_sink(name, folder, config_values(run)) for name in run.track] if writes else []
     begun = time.perf_counter()
     state, _ = jax.block_until_ready(_advance(prepared, state, int(state.iteration)))
     compiled = time.perf_counter()
@@ -293,28 +366,33 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: _Clock) ->
         return before.wall + time.perf_counter() - begun
 
     def write(row: record.Row) -> None:
-        record.append_row(metrics, row)
+        if writes:
+            record.append_row(metrics, row)
         for sink in sinks:
             sink.write(row)
 
     first = int(state.iteration)
-    bar = record.open_bar(schedule.num_iterations * schedule.steps_per_iteration, _env_steps(prepared, state), out)
+    bar = record.Bar(lambda env_steps, score: None, lambda: None)
+    if writes:
+        total = schedule.num_iterations * schedule.steps_per_iteration
+        bar = record.open_bar(total, _env_steps(prepared, state), record.console())
+    profiled = _profiled_end(run, schedule, first) if profile else None
     last_checkpoint = time.perf_counter()
     warned = False
     try:
         for end in _boundaries(run, schedule):
             if end <= first:
                 continue
-            state, row = _advance_row(prepared, state, end)
+            state, row = _advance_row(prepared, state, end, folder / "profile" if end == profiled else None)
             write(row | {"wall_seconds": round(elapsed(), 3)})
             if not warned and _has_nan(row):
-                record.say(f"metrics became NaN before {row['env_steps']:,} env steps; --debug finds where")
+                _say(f"metrics became NaN before {row['env_steps']:,} env steps; --debug finds where")
                 warned = True
             if _is_eval(run, schedule, end):
                 write(_eval_row(prepared, state) | {"wall_seconds": round(elapsed(), 3)})
             bar.advance(row["env_steps"], row["return_mean"])
             is_last = end == schedule.num_iterations
-            if is_last or time.perf_counter() - last_checkpoint >= run.checkpoint_seconds:
+            if parallel.agreed(is_last or time.perf_counter() - last_checkpoint >= run.checkpoint_seconds):
                 _save(prepared, folder, state, clock._replace(wall=elapsed()))
                 last_checkpoint = time.perf_counter()
     finally:
@@ -328,9 +406,10 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: _Clock) ->
     for sink in sinks:
         sink.close()
     driver.close()
-    plot.plot_runs([folder], folder / "curve.png")
-    # Last, because it marks the run as complete.
-    record.write_json(folder / "summary.json", record.plain(summary))
+    if writes:
+        plot.plot_runs([folder], folder / "curve.png")
+        # Last, because it marks the run as complete.
+        record.write_json(folder / "summary.json", record.plain(summary))
     return summary
 
 
@@ -384,9 +463,32 @@ def _advance(prepared: Prepared, state: RunState, end: int) -> tuple[RunState, d
     )
 
 
-def _advance_row(prepared: Prepared, state: RunState, end: int) -> tuple[RunState, record.Row]:
+def _profiled_end(run: Run, schedule: Plan, first: int) -> int | None:
+    """The end of the chunk in the middle of those that learn, for `--profile`."""
+    ends = [end for end in _boundaries(run, schedule) if end > max(first, schedule.num_warmup)]
+    return ends[len(ends) // 2] if ends else None
+
+
+def _advance_profiled(prepared: Prepared, state: RunState, end: int, folder: Path) -> tuple[RunState, dict[str, Any]]:
+    """As `_advance`, with a trace of its last `PROFILE_ITERATIONS`: a trace of many more would not fit into memory."""
+    begin = max(int(state.iteration), end - PROFILE_ITERATIONS)
+    state, sums = jax.block_until_ready(_advance(prepared, state, begin))
+    context = jax.profiler.trace(str(folder)) if parallel.is_writer() else contextlib.nullcontext()
+    with context:
+        state, traced = jax.block_until_ready(_advance(prepared, state, end))
+    _say(
+        f"profile of {end - begin} iterations in {folder}; look at it with: xprof --logdir {folder} (pip install xprof), "
+        "TensorBoard with its profile plugin, or open its *.trace.json.gz in https://ui.perfetto.dev"
+    )
+    return state, {name: sums.get(name, 0) + value for name, value in traced.items()}
+
+
+def _advance_row(prepared: Prepared, state: RunState, end: int, profile: Path | None) -> tuple[RunState, record.Row]:
     begin, started = int(state.iteration), time.perf_counter()
-    state, sums = jax.block_until_ready(_advance(prepared, state, end))
+    if profile is None:
+        state, sums = jax.block_until_ready(_advance(prepared, state, end))
+    else:
+        state, sums = jax.block_until_ready(_advance_profiled(prepared, state, end, profile))
     seconds = time.perf_counter() - started
     with np.errstate(divide="ignore", invalid="ignore"):
         means = averages(jax.device_get(sums))
@@ -448,6 +550,9 @@ def _save(prepared: Prepared, folder: Path, state: RunState, clock: _Clock) -> N
     has_replay = prepared.run.checkpoint_replay or _replay_bytes(state.agent) <= REPLAY_LIMIT
     if not has_replay:
         saved = saved._replace(agent=saved.agent._replace(replay=()))
+    iteration, saved = int(state.iteration), prepared.driver.gather(saved)
+    if not parallel.is_writer():
+        return
     metrics_file = folder / "metrics.jsonl"
     meta = {
         "metrics_bytes": os.path.getsize(metrics_file),
@@ -455,7 +560,7 @@ def _save(prepared: Prepared, folder: Path, state: RunState, clock: _Clock) -> N
         "wall_seconds": clock.wall,
         "compile_seconds": clock.compile,
     }
-    checkpoint.save(folder / "checkpoints", int(state.iteration), saved, meta)
+    checkpoint.save(folder / "checkpoints", iteration, saved, meta)
 
 
 def _replay_bytes(agent_state: PyTree) -> int:
@@ -484,7 +589,7 @@ def restore(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tu
         state = state._replace(agent=_with_replay(state.agent, fresh.agent))
     if not prepared.driver.keeps_episodes:
         state = state._replace(obs=fresh.obs, memory=fresh.memory)
-    return state, restored.meta
+    return prepared.driver.place(state), restored.meta
 
 
 def _refill(prepared: Prepared, state: RunState, say: Callable[[str], None]) -> RunState:
@@ -492,7 +597,7 @@ def _refill(prepared: Prepared, state: RunState, say: Callable[[str], None]) -> 
     count = max(prepared.plan.num_warmup, 1)
     say(f"the replay was left out of the checkpoint: refilling it with {count * prepared.plan.steps_per_iteration:,} env steps")
     iteration, recent = jnp.copy(state.iteration), jax.tree.map(jnp.copy, state.recent)
-    key = jax.random.fold_in(prepared.keys.init, iteration)
+    key = jax.random.fold_in(prepared.keys.init, int(iteration))
     total = np.int32(prepared.plan.num_iterations)
     state, _ = prepared.driver.advance(key, prepared.config, prepared.env_params, state, np.int32(count), np.int32(0), total)
     return state._replace(iteration=iteration, recent=recent)
@@ -505,7 +610,7 @@ def load_state(folder: Path, prepared: Prepared) -> PyTree:
       UsageError: no run or no checkpoint there, or one whose arrays do not fit.
     """
     other = prepare(read_run(folder))
-    restored = restore(other, folder, record.say)
+    restored = restore(other, folder, _say)
     other.driver.close()
     if restored is None:
         raise UsageError(f"init_from={folder} has no whole checkpoint yet; give another run")

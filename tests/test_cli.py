@@ -347,7 +347,7 @@ def parsed(monkeypatch):
 
     def parse(*arguments):
         found = []
-        monkeypatch.setattr(runs, "start", lambda run, out: found.append((run, out)))
+        monkeypatch.setattr(runs, "start", lambda run, out, profile: found.append((run, out, profile)))
         monkeypatch.setattr(cli, "_finish", lambda summary, out: None)
         cli.main([*TRAIN, *arguments])
         return found[0]
@@ -373,7 +373,7 @@ def test_an_optional_field_takes_a_number_or_none(parsed):
 
 
 def test_environment_options_are_read_as_numbers_truths_and_words(parsed):
-    run, _ = parsed("--env-option", "gravity=12", "length=0.5", "fast=true", "mode=same_step")
+    run, _, _ = parsed("--env-option", "gravity=12", "length=0.5", "fast=true", "mode=same_step")
     assert run.env_options == {"gravity": 12, "length": 0.5, "fast": True, "mode": "same_step"}
 
 
@@ -381,14 +381,14 @@ def test_every_option_reaches_the_run(parsed):
     options = (
         "--seed 7 --eval-every 500 --checkpoint-seconds 2 --checkpoint-replay --debug --init-from other --track tensorboard"
     )
-    run, out = parsed(*options.split(), "--out", "here")
+    run, out, profile = parsed(*options.split(), "--devices", "0", "--profile", "--out", "here")
     assert (run.seed, run.eval_every, run.checkpoint_seconds, run.total_steps) == (7, 500, 2.0, 2000)
     assert (run.checkpoint_replay, run.debug, run.init_from, run.track) == (True, True, "other", ("tensorboard",))
-    assert out == Path("here")
+    assert (run.devices, out, profile) == (0, Path("here"), True)
 
 
 def test_without_out_the_folder_is_new_and_names_agent_environment_and_seed(parsed):
-    _, out = parsed("--seed", "7", "--env", "gymnasium/CartPole-v1")
+    _, out, _ = parsed("--seed", "7", "--env", "gymnasium/CartPole-v1")
     assert re.fullmatch(r"runs/dqn-gymnasium-CartPole-v1-s7-\d{8}-\d{6}", str(out))
 
 
@@ -540,7 +540,7 @@ def test_an_interrupted_run_says_how_to_resume_and_keeps_a_whole_checkpoint(numb
 
 
 def test_an_interrupt_before_anything_was_written_says_so(monkeypatch, capsys):
-    def interrupt(*arguments):
+    def interrupt(*arguments, **keywords):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "prepare", interrupt)

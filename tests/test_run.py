@@ -68,9 +68,9 @@ def started_from(monkeypatch):
     """A list that will hold the agent's state and the iteration with which training begins."""
     begun, train = [], runs._train
 
-    def spy(prepared, folder, state, before):
+    def spy(prepared, folder, state, before, profile=False):
         begun.append(jax.device_get((state.agent, state.iteration)))
-        return train(prepared, folder, state, before)
+        return train(prepared, folder, state, before, profile)
 
     monkeypatch.setattr(runs, "_train", spy)
     return begun
@@ -170,6 +170,15 @@ def test_an_option_of_the_environment_reaches_config_json_training_and_evaluatio
     assert json.loads((folder / "config.json").read_text())["env_options"] == {"max_steps_in_episode": 7}
     assert summary["training_return"]["mean"] == 7.0
     assert summary["evaluation"] == {"episodes": 4, "mean": 7.0, "std": 0.0}
+
+
+def test_a_profile_is_a_trace_of_the_middle_and_changes_nothing(reference, tmp_path, capsys):
+    folder = tmp_path / "run"
+    runs.start(RUN, folder, profile=True)
+    assert len(list((folder / "profile").rglob("*.xplane.pb"))) == 1
+    assert f"profile of 50 iterations in {folder / 'profile'}; look at it with: xprof" in capsys.readouterr().err
+    assert "profile" not in json.loads((folder / "config.json").read_text())
+    assert_same_bits(final_state(folder), final_state(reference))
 
 
 def test_evaluating_while_training_does_not_change_training(reference, tmp_path):

@@ -1,0 +1,272 @@
+"""One run over several devices and processes: the result of one device, the same bits after a resume, one set of files.
+
+Devices and processes must stand before JAX starts, so every run here is a process of its own.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import jaxrl
+from helpers import assert_close, assert_same_bits
+from jaxrl import cli, parallel, record
+from jaxrl import run as runs
+from jaxrl.agents.dqn import DQNConfig
+from jaxrl.run import Run, UsageError
+
+NETWORK = ("--env", "CartPole-v1", "--num-envs", "4", "--hidden", "8", "--eval-episodes", "2", "--checkpoint-seconds", "0")
+PPO = ("ppo", *NETWORK, "--rollout-length", "16", "--num-minibatches", "2", "--total-steps", "640", "--num-rows", "2")
+DQN = (
+    "dqn",
+    *NETWORK,
+    "--capacity",
+    "64",
+    "--batch-size",
+    "8",
+    "--learning-starts",
+    "32",
+    "--total-steps",
+    "80",
+    "--num-rows",
+    "4",
+)
+"""10 iterations of PPO in two rows; 20 of DQN in four, 8 of them warm-up."""
+
+COMMANDS = """
+import sys
+from pathlib import Path
+from jaxrl import cli
+
+for command in Path(sys.argv[1]).read_text().splitlines():
+    cli.main(command.split())
+"""
+
+PARTITION = """
+import re
+import sys
+import jax, numpy as np
+from jaxrl import make, parallel
+from jaxrl.agents import load_agent
+from jaxrl.config import as_arrays
+from jaxrl.loop import device_driver, run_keys
+
+assert jax.config.jax_threefry_partitionable
+make_a2c, config_class = load_agent("a2c")
+config = as_arrays(config_class(num_envs=14, rollout_length=5, hidden=(8,)))
+env = make("CartPole-v1", 14)
+driver = device_driver(make_a2c, env, lambda n: make("CartPole-v1", n), mesh=parallel.make_mesh(2, 14))
+keys = run_keys(jax.random.key(0))
+state = driver.init(keys.init, config, env.params)
+assert [leaf.addressable_shards[0].data.shape[0] for leaf in jax.tree.leaves((state.env, state.obs))] == 8 * [7]
+assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(state.agent))
+count = np.int32(1)
+program = driver.advance.lower(keys.train, config, env.params, state, count, count, count).compile().as_text()
+# Per device 7 of 14 environments and 35 of 70 transitions, and the gradients are summed over the devices.
+assert re.search(r"f32\\[7,4\\]", program) and not re.search(r"f32\\[14,\\d", program)
+assert re.search(r"f32\\[(35|5,7),8\\]", program) and not re.search(r"f32\\[(70|5,14),8\\]", program)
+assert re.search(r"f32\\[.*all-reduce\\(", program)
+"""
+
+
+def environment(devices=None):
+    kept = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    return kept if devices is None else kept | {"JAX_NUM_CPU_DEVICES": str(devices)}
+
+
+def process(*arguments, devices=None):
+    return subprocess.Popen(
+        [sys.executable, *arguments], env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def ended(started, code=0):
+    """What a process wrote on standard output and error; one that hangs is ended after two minutes and fails."""
+    try:
+        written = started.communicate(timeout=120)
+    finally:
+        started.kill()
+    assert started.returncode == code, written[1][-3000:]
+    return written
+
+
+def rows(folder):
+    found = record.read_rows(folder / "metrics.jsonl")
+    return [{name: value for name, value in row.items() if name not in record.WALL_CLOCK_FIELDS} for row in found]
+
+
+def final_state(folder):
+    """Read on the one device of this process, whatever the run had."""
+    restored = runs.restore(runs.prepare(runs.read_run(folder)), folder, record.say)
+    assert restored is not None
+    return restored[0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Runs of PPO and DQN on one and on two devices, from one process that has two."""
+    folder = tmp_path_factory.mktemp("runs")
+    commands = [
+        ["train", *arguments, "--devices", str(devices), "--out", str(folder / f"{arguments[0]}{devices}")]
+        for arguments in (PPO, DQN)
+        for devices in (1, 2)
+    ]
+    (folder / "commands").write_text("\n".join(" ".join(command) for command in commands))
+    ended(process("-c", COMMANDS, str(folder / "commands"), devices=2))
+    return folder
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("agent", "iterations"), [("ppo", 10), ("dqn", 20)])
+def test_two_devices_give_the_result_of_one(folder, agent, iterations):
+    one, two = (final_state(folder / f"{agent}{devices}") for devices in (1, 2))
+    assert int(two.iteration) == iterations
+    assert_close(two.agent, one.agent)
+    assert_close(two.env, one.env)
+    assert json.loads((folder / f"{agent}2" / "config.json").read_text())["devices"] == 2
+
+
+def test_stepping_and_gradients_are_divided_and_the_agent_is_everywhere(folder):
+    ended(process("-c", PARTITION, devices=2))
+
+
+def test_a_run_of_two_devices_resumes_to_the_same_bits(folder, tmp_path):
+    """As if it had been killed in its third row; `resume` finds the number of devices in config.json."""
+    resumed = tmp_path / "run"
+    shutil.copytree(folder / "dqn2", resumed)
+    for path in (resumed / "checkpoints").iterdir():
+        if int(path.name) > 10:
+            shutil.rmtree(path)
+    (resumed / "summary.json").unlink()
+    _, messages = ended(process("-m", "jaxrl", "resume", str(resumed)))
+    assert "resuming at 40 env steps\n" in messages and "devices" not in messages
+    assert_same_bits(final_state(resumed), final_state(folder / "dqn2"))
+    assert rows(resumed) == rows(folder / "dqn2")
+
+
+def test_a_run_of_two_devices_goes_on_with_one_and_says_so(folder, tmp_path, capsys):
+    resumed = tmp_path / "run"
+    shutil.copytree(folder / "dqn2", resumed)
+    for path in (resumed / "checkpoints").iterdir():
+        if int(path.name) > 15:
+            shutil.rmtree(path)
+    (resumed / "summary.json").unlink()
+    runs.resume(resumed)
+    assert "this run had 2 devices and goes on with 1: the same up to rounding" in capsys.readouterr().err
+    assert_close(final_state(resumed).agent, final_state(folder / "dqn1").agent)
+
+
+def test_a_run_of_two_devices_is_scored_and_loaded_on_one(folder):
+    policy = jaxrl.load(folder / "dqn2")
+    assert policy(np.zeros((3, 4), np.float32)).shape == (3,)
+    cli.main(["evaluate", str(folder / "ppo2"), "--episodes", "2"])
+
+
+def test_arrays_go_to_the_mesh_and_come_back_as_they_were():
+    """On a mesh of the one device here; keys too."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
+    run = Run("dqn", "CartPole-v1", DQNConfig(num_envs=2, hidden=(4,), capacity=8, batch_size=2, learning_starts=4))
+    prepared = runs.prepare(run)
+    state = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
+    state = state._replace(memory=jax.random.split(jax.random.key(0), 2))
+    placed = parallel.place(state, mesh, 2)
+    assert placed.obs.sharding.spec == placed.memory.sharding.spec == jax.sharding.PartitionSpec(parallel.AXIS)
+    assert_same_bits(parallel.gather(placed)._replace(memory=()), state._replace(memory=()))
+    assert_same_bits(parallel.gather(placed).memory, jax.random.key_data(state.memory))
+
+
+def test_without_a_mesh_nothing_is_divided():
+    text = jax.jit(lambda x: parallel.replicate(parallel.divide(x, 0))).lower(np.zeros(4)).as_text()
+    assert "sharding" not in text
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_give_the_result_of_one_and_write_one_set_of_files(folder):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    out = folder / "processes"
+    common = ("-m", "jaxrl", "train", *PPO, "--out", str(out), "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2")
+    others = [process(*common, "--process-id", str(index)) for index in (1, 0)]
+    (shown1, said1), (shown0, said0) = [ended(other) for other in others]
+    assert "640 of 640 env steps" in said0 and str(out / "summary.json") in shown0
+    assert "env steps" not in said1 + shown1
+    assert {path.name for path in out.iterdir()} == {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "curve.png"}
+    assert {path.name for path in (out / "checkpoints").iterdir()} == {"5", "10"}
+    assert len(rows(out)) == 3
+    assert_close(final_state(out).agent, final_state(folder / "ppo1").agent)
+    assert_close(final_state(out).env, final_state(folder / "ppo1").env)
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def refusal(*arguments):
+    """The one line that the command line answers with exit code 2."""
+    with pytest.raises(UsageError) as caught:
+        cli._run(["train", *arguments])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--devices", "3"), r"devices=3 does not divide num_envs=4; give a divisor such as 2, or other num_envs"),
+        (("--devices", "-1"), r"devices=-1 is out of range; give at least 0"),
+        (("--devices", "two"), r"devices='two' is not of the right type; give one such as 1"),
+        (("--num-processes", "2"), r"num_processes=2 needs a coordinator; give --coordinator HOST:PORT as well"),
+        (("--coordinator", "auto", "--process-id", "0"), r"process_id=0 needs a coordinator; .*"),
+        (("--coordinator", "here"), r"coordinator='here' is not HOST:PORT; .*"),
+        (("--coordinator", "a:1"), r"num_processes is missing; .*"),
+        (("--coordinator", "a:1", "--num-processes", "2"), r"process_id is missing; .*"),
+        (("--coordinator", "a:1", "--num-processes", "0", "--process-id", "0"), r"num_processes=0 is out of range; .*"),
+        (
+            ("--coordinator", "a:1", "--num-processes", "2", "--process-id", "2"),
+            r"process_id=2 is out of range; give 0 .*",
+        ),
+    ],
+)
+def test_bad_input_costs_one_line_and_writes_nothing(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    assert re.fullmatch(message + r"(; see .*)?", refusal(*PPO, "--out", str(tmp_path / "run"), *arguments))
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_devices_than_there_are_are_refused(tmp_path, monkeypatch):
+    """Here JAX has started with one."""
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    line = refusal(*PPO, "--out", str(tmp_path / "run"), "--devices", "2")
+    assert line == "devices=2 exceeds the 1 cpu device(s) that JAX finds here; give at most 1"
+    assert not (tmp_path / "run").exists()
+
+
+def test_host_environments_and_debug_are_refused_on_several_devices(tmp_path):
+    out = tmp_path / "run"
+    common = ("--num-envs", "2", "--rollout-length", "8", "--devices", "2", "--out", str(out))
+    host = process("-m", "jaxrl", "train", "a2c", "--env", "gymnasium/CartPole-v1", *common)
+    debug = process("-m", "jaxrl", "train", "a2c", "--env", "CartPole-v1", "--debug", *common)
+    assert re.fullmatch(
+        "jaxrl: env=gymnasium/CartPole-v1 runs on the host and cannot be divided over 2 devices; .*\n", ended(host, 2)[1]
+    )
+    assert ended(debug, 2)[1].startswith("jaxrl: debug=True looks for the first NaN on one device, not on 2; ")
+    assert not out.exists()
+
+
+def test_a_coordinator_that_does_not_answer_or_whose_port_is_taken_costs_one_line(monkeypatch):
+    monkeypatch.setattr(parallel, "CONNECT_SECONDS", 0)
+    with socket.create_server(("", 0)) as server:
+        taken = server.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"coordinator=localhost:{taken}: port {taken} .*; give a free one"):
+            parallel.connect(f"localhost:{taken}", 2, 0)
+    with pytest.raises(UsageError, match=r"does not answer \(Connection refused\); start process 0 there"):
+        parallel.connect(f"localhost:{taken}", 2, 1)
