@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from jaxrl.run import Run as Run
     from jaxrl.run import resume as resume
     from jaxrl.run import start as start
+    from jaxrl.sweeps.api import sweep as sweep
+    from jaxrl.sweeps.plan import Draw as Draw
+    from jaxrl.sweeps.schedules import Schedule as Schedule
     from jaxrl.trained import load as load
     from jaxrl.types import Agent as Agent
     from jaxrl.types import Box as Box
@@ -47,6 +50,9 @@ _HOMES = {
     "jaxrl.envs.batch": ("Transition", "batch_env"),
     "jaxrl.loop": ("train",),
     "jaxrl.run": ("Run", "resume", "start"),
+    "jaxrl.sweeps.api": ("sweep",),
+    "jaxrl.sweeps.plan": ("Draw",),
+    "jaxrl.sweeps.schedules": ("Schedule",),
     "jaxrl.trained": ("load",),
     "jaxrl.types": (
         "Agent",

@@ -141,7 +141,8 @@ def _read(path: Path, target: PyTree) -> PyTree:
         arrays = checkpointer.restore(path.resolve(), args=ocp.args.StandardRestore(abstract))
 
     def restored(path: Any, leaf: Any) -> Any:
-        return _like(arrays[_name(path)], leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+        empty = jax.device_put(jnp.zeros(leaf.shape, leaf.dtype), sharding) if not leaf.size else None
+        return _like(arrays[_name(path)], leaf) if empty is None else empty
 
     return jax.tree_util.tree_map_with_path(restored, target)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -312,7 +312,7 @@ def train(key: Array, config: Config, make_agent: MakeAgent, env: Env, total_ste
     return TrainResult(state, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, others))
 
 
-def averages(sums: Sums) -> dict[str, Array]:
+def averages(sums: Mapping[str, Any]) -> dict[str, Any]:
     """Means from sums and counts; NaN where nothing was counted."""
     updates, episodes = sums.get("updates", jnp.int32(0)), sums["episodes"]
     means = {name.removeprefix("metric/"): value / updates for name, value in sums.items() if name.startswith("metric/")}

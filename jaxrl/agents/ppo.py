@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl import losses, optimizer, policy, returns
+from jaxrl import losses, optimizer, parallel, policy, returns
 from jaxrl.config import config, static, traced
 from jaxrl.policy import Params, RolloutConfig, RolloutState
 from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, UsageError, episode_end
@@ -133,6 +133,7 @@ def make_ppo(config: PPOConfig, spec: Spec, num_envs: int, rollout_length: int, 
 
         def epoch(carry: Any, order: Array) -> tuple[Any, dict[str, Array]]:
             batches = jax.tree.map(lambda leaf: leaf[order].reshape((config.num_minibatches, -1, *leaf.shape[1:])), data)
+            batches = parallel.divide(batches, axis=1)
             return jax.lax.scan(learn if config.target_kl is None else until_target(learn, config.target_kl), carry, batches)
 
         carry: Any = (state.policy.params, state.opt_state)

@@ -1,9 +1,9 @@
 """Sweeps in Python.
 
-    result = jaxrl.sweep("ppo", "CartPole-v1", grid={"learning_rate": [1e-4, 3e-4, 1e-3]}, seeds=16, out="runs/rates")
-    best = result.best()
-    policy = result.policy(best)                  # a function of observations
-    result.save(best, "runs/best")                # a run's folder: evaluate, plot, resume, or start others from it
+result = jaxrl.sweep("ppo", "CartPole-v1", grid={"learning_rate": [1e-4, 3e-4, 1e-3]}, seeds=16, out="runs/rates")
+best = result.best()
+policy = result.policy(best)                  # a function of observations
+result.save(best, "runs/best")                # a run's folder: evaluate, plot, resume, or start others from it
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SweepResult(NamedTuple):
         return int(self.results.run[np.nanargmax(returns)])
 
     def save(self, run: int, folder: str | Path) -> Path:
-        """Writes a run of the sweep as a folder of its own, as `jaxrl train` would have; it can be resumed if it ended early."""
+        """Writes a run as a folder of its own, as `jaxrl train` would have; one that ended early can be resumed."""
         return save_run(self.folder, run, Path(folder))
 
     def policy(self, run: int) -> TrainedPolicy:
@@ -141,4 +141,4 @@ def use_all_cores(num_devices: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", num_devices or len(os.sched_getaffinity(0)))
     except RuntimeError:
         if num_devices is not None and len(jax.devices()) != num_devices:
-            raise UsageError(f"devices={num_devices}, but JAX has started with {len(jax.devices())}; ask before using JAX") from None
+            raise UsageError(f"devices={num_devices}, but JAX has started with {len(jax.devices())}; set it earlier") from None

@@ -1,4 +1,4 @@
-"""A run of a sweep as a folder of its own, as if `jaxrl train` had written it: to evaluate, plot, resume or start others from."""
+"""A run of a sweep as a folder of its own, as `jaxrl train` writes them: to evaluate, plot, resume or start others from."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
     place = outcome["runs"].index(run)
     report = Report(**outcome["reports"][place])
     if report.status not in (OK, "stopped"):
-        raise UsageError(f"run={run} became NaN after {report.env_steps} env steps, so there is nothing to keep; give another run")
+        raise UsageError(f"run={run} became NaN after {report.env_steps} env steps, nothing is kept; give another")
     groups = make_groups(sweep)
     config, env_options = configure(sweep, {name: _tuple(value) for name, value in outcome["values"][place].items()})
     solo = Run(

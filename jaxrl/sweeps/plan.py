@@ -7,23 +7,25 @@ group: one compilation, one batch axis.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
+import importlib.util
 import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxrl.agents import load_agent
 from jaxrl.config import Config, as_arrays, check_config, field_types, parse_value, unknown
 from jaxrl.envs import make
 from jaxrl.loop import Plan, build, init_state, plan, run_keys
-from jaxrl.sweeps.population import BATCHINGS
+from jaxrl.options import literal
+from jaxrl.sweeps.population import BATCHINGS, without_iteration
 from jaxrl.sweeps.schedules import Schedule, check_schedule
 from jaxrl.types import Env, PyTree, UsageError, action_zeros
 
@@ -53,8 +55,8 @@ class Sweep:
       schedule: which runs go on for how long.
       stop_return: a run stops when the mean of its last 100 training episodes reaches it.
       batching: how a population works through its runs: `auto`, `serial` or `vmap`.
-      memory_limit: bytes that one batch of runs may take; None is most of the machine's memory.
-      executor: `local` or `ray`.
+      memory_limit: bytes that one batch of runs may take; None is most of the machine's memory, or of a Ray worker's share.
+      executor: `local`, or `ray` for the machines of a Ray cluster.
       checkpoint_seconds: wall-clock seconds between checkpoints of a batch.
       command: what the user typed, for the report.
     """
@@ -127,17 +129,52 @@ def make_configs(
       config: says which drawn fields are whole numbers.
 
     Raises:
-      UsageError: a field both in the grid and drawn, or draws without their number.
+      UsageError: an unknown field, one both in the grid and drawn, a grid without values or with one twice, an empty range, or
+        numbers out of range.
     """
     for name in draws:
         if name in grid:
             raise UsageError(f"field {name!r} is both in the grid and drawn; choose one")
-    if num_draws < 1:
-        raise UsageError(f"num_draws={num_draws} is out of range; give at least 1")
+        _check_draw(type(config), name, draws[name])
+    if num_draws < 1 or (num_draws > 1 and not draws):
+        raise UsageError(f"num_draws={num_draws} for {len(draws)} drawn fields; give at least 1, and more only with draws")
+    if seed < 0:
+        raise UsageError(f"seed={seed} of the draws is out of range; give at least 0")
     rng = np.random.default_rng(seed)
     drawn = [{name: draw_value(rng, draw, _is_int(config, name)) for name, draw in draws.items()} for _ in range(num_draws)]
-    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    columns = [_grid_values(name, values) for name, values in grid.items()]
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*columns)]
     return tuple(point | other for point in points for other in (drawn if draws else [{}]))
+
+
+def _grid_values(name: str, values: Any) -> list[Any]:
+    """The values of one field as plain Python objects."""
+    if isinstance(values, str) or not np.iterable(values) or not len(values):
+        raise UsageError(f"grid: {name}={values!r} is no list of values; give one or more in a list")
+    plain = [
+        value.item() if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0 else value
+        for value in values
+    ]
+    for index, value in enumerate(plain):
+        if repr(value) in map(repr, plain[:index]):
+            raise UsageError(f"grid: {name} has the value {value!r} twice; give each once")
+    return plain
+
+
+def _check_draw(config_class: type[Config], name: str, draw: Draw) -> None:
+    _check_name(config_class, name)
+    if not -math.inf < draw.low < draw.high < math.inf:
+        raise UsageError(f"draw: {name} has low={draw.low:g}, high={draw.high:g}; give finite ones with LOW < HIGH")
+    if draw.log and draw.low <= 0:
+        raise UsageError(f"draw: {name} has low={draw.low:g}, which has no logarithm; raise LOW above 0, or draw uniformly")
+    if name.startswith(ENV_PREFIX):
+        return
+    if field_types(config_class)[name] not in (int, float):
+        raise UsageError(f"draw: {name} is not a number; put its values into the grid")
+    meta = config_class.__dataclass_fields__[name].metadata
+    low, high = meta.get("low", -math.inf), meta.get("high", math.inf)
+    if not low <= draw.low < draw.high <= high:
+        raise UsageError(f"draw: {name} has low={draw.low:g}, high={draw.high:g}; stay in [{low:g}, {high:g}]")
 
 
 def draw_value(rng: np.random.Generator, draw: Draw, is_int: bool) -> float | int:
@@ -154,7 +191,7 @@ def parse_grid(config_class: type[Config], texts: Sequence[str]) -> dict[str, li
     """`learning_rate=1e-4,3e-4` and `hidden=64x64,128x128`, one text a field.
 
     Raises:
-      UsageError: an unknown field, a value of another type, a field or a value given twice.
+      UsageError: an unknown field, a value of another type, a field given twice.
     """
     grid: dict[str, list[Any]] = {}
     for text in texts:
@@ -162,8 +199,6 @@ def parse_grid(config_class: type[Config], texts: Sequence[str]) -> dict[str, li
         parsed = [_parse(config_class, name, value) for value in values.split(",")]
         if name in grid:
             raise UsageError(f"grid: field {name!r} is given twice; give all its values at once")
-        if len({repr(value) for value in parsed}) < len(parsed):
-            raise UsageError(f"grid={text!r} has a value twice; give each once")
         grid[name] = parsed
     return grid
 
@@ -172,7 +207,7 @@ def parse_draws(config_class: type[Config], texts: Sequence[str]) -> dict[str, D
     """`learning_rate=log:1e-5:1e-2` and `gamma=uniform:0.9:0.999`, one text a field.
 
     Raises:
-      UsageError: an unknown field, one that is not a number, or no range.
+      UsageError: an unknown field, one that is not a number or is given twice, or no range.
     """
     draws: dict[str, Draw] = {}
     for text in texts:
@@ -181,16 +216,13 @@ def parse_draws(config_class: type[Config], texts: Sequence[str]) -> dict[str, D
         try:
             low, high = (float(bound) for bound in bounds)
         except ValueError:
-            low, high = math.nan, math.nan
-        if kind not in ("log", "uniform") or not -math.inf < low < high < math.inf:
-            raise UsageError(f"draw={text!r} is no range; write {name}=log:LOW:HIGH or {name}=uniform:LOW:HIGH with LOW < HIGH")
-        if kind == "log" and low <= 0:
-            raise UsageError(f"draw={text!r}: a logarithm needs LOW above 0; raise it, or write uniform")
-        if not name.startswith(ENV_PREFIX) and field_types(config_class)[name] not in (int, float):
-            raise UsageError(f"draw={text!r}: {name} is not a number; put its values into --grid")
+            kind, low, high = "", 0.0, 0.0
+        if kind not in ("log", "uniform"):
+            raise UsageError(f"draw={text!r} is no range; write {name}=log:LOW:HIGH or {name}=uniform:LOW:HIGH")
         if name in draws:
             raise UsageError(f"draw: field {name!r} is given twice; give one range")
         draws[name] = Draw(low, high, kind == "log")
+        _check_draw(config_class, name, draws[name])
     return draws
 
 
@@ -211,15 +243,7 @@ def _check_name(config_class: type[Config], name: str) -> None:
 
 
 def _parse(config_class: type[Config], name: str, text: str) -> Any:
-    return parse_value(name, text, field_types(config_class)[name]) if not name.startswith(ENV_PREFIX) else parse_option(text)
-
-
-def parse_option(text: str) -> Any:
-    """A value of an environment's option: a Python literal, true or false, or else the text itself."""
-    try:
-        return ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
-    except (ValueError, SyntaxError):
-        return text
+    return parse_value(name, text, field_types(config_class)[name]) if not name.startswith(ENV_PREFIX) else literal(text)
 
 
 def configure(sweep: Sweep, values: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -255,11 +279,12 @@ def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environm
     env = environments.make(config.num_envs, options)
     schedule = plan(config, env.spec, sweep.total_steps)
     agent = build(make_agent, as_arrays(config), env.spec, env.num_envs, env.model)
-    shapes = jax.eval_shape(lambda: init_state(run_keys(jax.random.key(0)).init, agent, env)._replace(iteration=()))
+    shapes = jax.eval_shape(lambda: without_iteration(init_state(run_keys(jax.random.key(0)).init, agent, env)))
     limit = sweep.memory_limit or memory_limit()
     if (needed := num_bytes(shapes)) > limit:
         raise UsageError(
-            f"one run takes {needed / 1e9:.1f} GB and memory_limit is {limit / 1e9:.1f} GB; lower capacity or network sizes"
+            f"memory_limit={limit} bytes is below the {needed} that the state of one run takes; raise it, or lower capacity or "
+            "network sizes"
         )
 
     def make_eval_env(num_envs: int) -> Env:
@@ -296,16 +321,32 @@ class _Environments:
 
 
 def _program(env: Env) -> Any:
-    """The traced `reset` and `step` with the constants that they close over: what a compiler sees of an environment."""
+    """The traced `reset` and `step` with all that they close over: what a compiler sees of an environment."""
 
     def steps(key: Any, params: PyTree) -> PyTree:
         state, obs = env.reset(key, params)
         return obs, env.step(key, params, state, action_zeros(env.spec.action, (env.num_envs,)))
 
     traced = jax.make_jaxpr(steps)(jax.random.key(0), env.params)
-    constants = tuple(np.asarray(c).tobytes() for c in traced.consts)
     text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
-    return env.spec, jax.tree.structure(env.params), text, constants
+    return env.spec, jax.tree.structure(env.params), text, tuple(_closed_over(traced))
+
+
+def _closed_over(value: Any) -> Iterator[Any]:
+    """The constants and host functions of a traced program; printed, those of an inner `jit` would be missing."""
+    if isinstance(value, ClosedJaxpr):
+        for constant in value.consts:
+            is_key = jax.dtypes.issubdtype(constant.dtype, jax.dtypes.prng_key)
+            yield np.asarray(jax.random.key_data(constant) if is_key else constant).tobytes()
+        yield from _closed_over(value.jaxpr)
+    elif isinstance(value, Jaxpr):
+        for equation in value.eqns:
+            if "callback" in equation.params:
+                yield equation.params["callback"]
+            yield from _closed_over(tuple(equation.params.values()))
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _closed_over(part)
 
 
 def env_params(sweep: Sweep, values: Mapping[str, Any]) -> PyTree:
@@ -320,8 +361,9 @@ def _check_sweep(sweep: Sweep) -> None:
     for name in sweep.fields:
         _check_name(type(sweep.config), name)
     for name, low in (("total_steps", 1), ("eval_episodes", 1), ("num_rows", 1)):
-        if getattr(sweep, name) < low:
-            raise UsageError(f"{name}={getattr(sweep, name)} is out of range; give at least {low}")
+        value = getattr(sweep, name)
+        if not isinstance(value, int) or value < low:
+            raise UsageError(f"{name}={value} is out of range; give a whole number of at least {low}")
     if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
         raise UsageError(f"seeds={sweep.seeds} are none or not all different; give different ones")
     for seed in sweep.seeds:
@@ -330,6 +372,8 @@ def _check_sweep(sweep: Sweep) -> None:
     for name, choices in (("batching", BATCHINGS), ("executor", EXECUTORS)):
         if getattr(sweep, name) not in choices:
             raise UsageError(f"{name}={getattr(sweep, name)!r} is unknown; choose one of {', '.join(choices)}")
+    if sweep.executor == "ray" and importlib.util.find_spec("ray") is None:
+        raise UsageError("executor='ray' needs the package ray; pip install 'jaxrl[ray]'")
     if sweep.memory_limit is not None and sweep.memory_limit < 1:
         raise UsageError(f"memory_limit={sweep.memory_limit} is out of range; give bytes above 0")
     if not sweep.checkpoint_seconds >= 0:

@@ -51,8 +51,8 @@ class Turns(NamedTuple):
       counts: [devices] int32, how many of them.
     """
 
-    order: np.ndarray
-    counts: np.ndarray
+    order: Any
+    counts: Any
 
 
 class Population(NamedTuple):
@@ -114,6 +114,11 @@ def take(tree: PyTree, rows: np.ndarray) -> PyTree:
     return jax.tree.map(pick, tree)
 
 
+def without_iteration(state: RunState) -> PyTree:
+    """A run's state without what all runs of a population share."""
+    return state._replace(iteration=())  # type: ignore[arg-type]
+
+
 def place(num_runs: int, capacity: int, num_devices: int) -> np.ndarray:
     """[num_runs] rows, dealt out to the devices in turn."""
     index = np.arange(num_runs)
@@ -156,7 +161,7 @@ def make_population(
 
     def init_one(member: Members) -> PyTree:
         bound = env._replace(params=member.env_params)
-        return init_state(member.keys.init, agent_of(member, bound), bound)._replace(iteration=())
+        return without_iteration(init_state(member.keys.init, agent_of(member, bound), bound))
 
     def init_share(members: Members) -> PyTree:
         return jax.lax.map(init_one, members) if batching == "serial" else jax.vmap(init_one)(members)
@@ -164,7 +169,7 @@ def make_population(
     def advance_one(member: Members, state: RunState, iteration: Array, *lengths: Array) -> tuple[PyTree, Sums]:
         state = state._replace(iteration=iteration)
         state, sums = chunk(member.keys.train, member.config, member.env_params, state, *lengths)
-        return state._replace(iteration=()), sums | {"nan": _has_nan(state.agent.policy)}
+        return without_iteration(state), sums | {"nan": _has_nan(state.agent.policy)}
 
     def advance_share(members: Members, turns: Turns, states: PyTree, sums: Sums, *shared: Array) -> tuple[PyTree, Sums]:
         def row(member: Members, buffers: tuple[PyTree, Sums]) -> tuple[PyTree, Sums]:

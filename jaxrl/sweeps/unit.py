@@ -86,7 +86,7 @@ def unit_folder(folder: Path, name: str) -> Path:
 
 
 def read_outcome(folder: Path, name: str) -> dict[str, Any] | None:
-    """What came of a unit: group, runs, reports, iteration, seconds, compilations, bytes. None before it is done."""
+    """What came of a unit: group, runs, values, reports, seconds, compilations, bytes. None before it is done."""
     path = unit_folder(folder, name) / "outcome.json"
     return json.loads(path.read_text()) if path.exists() else None
 
@@ -155,6 +155,11 @@ class Worker:
         self._finals = {}
         return states
 
+    def reports(self, sources: Sequence[tuple[str, int]]) -> list[Report]:
+        """How runs of finished units stood at their ends."""
+        outcomes = {name: read_outcome(self.folder, name) or {} for name, _ in sources}
+        return [Report(**outcomes[name]["reports"][outcomes[name]["runs"].index(run)]) for name, run in sources]
+
     def keep(self, name: str, states: PyTree) -> None:
         """Keeps final states for the next rung, unless that takes much memory."""
         self._finals[name] = states
@@ -188,8 +193,8 @@ class _Task:
         self.worker, self.unit, self.path, self.progress = worker, unit, path, progress
         self.sweep, self.group = worker.sweep, worker.groups[unit.group]
         self.schedule = self.group.schedule
-        self.reports = [Report() for _ in unit.runs]
-        self.before = 0.0
+        self.reports = worker.reports(unit.sources) if unit.sources else [Report() for _ in unit.runs]
+        self.before, self.bytes = 0.0, 0
         self.begun = time.perf_counter()
 
     def run(self) -> dict[str, Any]:
@@ -207,14 +212,16 @@ class _Task:
         self.worker.keep(self.unit.name, states)
         unit = {name: value for name, value in self.unit._asdict().items() if name in ("group", "runs", "values")}
         reports = [report._asdict() for report in self.reports]
-        return unit | {"reports": reports, "seconds": self._seconds(), "bytes": batch.population.num_bytes}
+        return unit | {"reports": reports, "seconds": self._seconds(), "bytes": self.bytes}
 
     def _start(self) -> Batch:
         unit, rows = self.unit, self.path / "rows.jsonl"
-        population = self.worker.population(unit.group, unit.capacity)
+        population = self._population(unit.capacity)
         configs = [configure(self.sweep, values)[0] for values in unit.values]
         seeds = [self.sweep.seed_of(run) for run in unit.runs]
-        members = make_members(seeds, configs, [env_params(self.sweep, values) for values in unit.values])
+        distinct = {repr(values): values for values in unit.values}
+        params = {text: env_params(self.sweep, values) for text, values in distinct.items()}
+        members = make_members(seeds, configs, [params[repr(values)] for values in unit.values])
         everyone = range(len(unit.runs))
         restored = checkpoint.restore(self.path / "checkpoints", lambda meta: _shapes(self.group, len(unit.runs)), record.say)
         if restored is None:
@@ -226,7 +233,13 @@ class _Task:
         record.cut_rows(rows, restored.meta["rows_bytes"])
         living = [index for index in everyone if self.reports[index].status == OK]
         states = jax.tree.map(_on_host, restored.state)
+        population = self._population(batches.fitting_capacity(population, len(living)))
         return batches.load(population, members, states, living, restored.meta["iteration"])
+
+    def _population(self, capacity: int) -> Population:
+        population = self.worker.population(self.unit.group, capacity)
+        self.bytes = max(self.bytes, population.num_bytes)
+        return population
 
     def _advance(self, batch: Batch, end: int) -> Batch:
         """Runs up to iteration `end`, with a row for each living run."""
@@ -246,7 +259,7 @@ class _Task:
             score = float(returns[index][:episodes].mean()) if episodes and not nan[place] else None
             self.reports[index] = Report(NAN if nan[place] else OK, env_steps, score, episodes)
         record.append_rows(self.path / "rows.jsonl", rows)
-        scores = [row["return_mean"] for row in rows if row["return_mean"] is not None]
+        scores: list[Any] = [row["return_mean"] for row in rows if row["return_mean"] is not None]
         num_steps = (end - begin) * self.schedule.steps_per_iteration * len(living)
         self.progress(num_steps, sum(scores) / len(scores) if scores else None)
         return batch
@@ -262,7 +275,7 @@ class _Task:
             gone += reached
         if not gone:
             return batch
-        return batches.stop(batch, gone, lambda capacity: self.worker.population(self.unit.group, capacity))
+        return batches.stop(batch, gone, self._population)
 
     def _evaluate(self, batch: Batch, runs: Sequence[int]) -> None:
         if not runs:
