@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,24 @@ Execute = Callable[[Sequence[Unit]], list[dict[str, Any]]]
 """Does units, in any order, and returns their outcomes in the order given."""
 
 
+class Workers(NamedTuple):
+    """Who works on units.
+
+    Attributes:
+      execute: does them.
+      num_workers: units that are worked on at once.
+      num_devices: of each worker.
+      limit: bytes that a unit may take.
+      batching: `serial` or `vmap`.
+    """
+
+    execute: Execute
+    num_workers: int
+    num_devices: int
+    limit: int
+    batching: str
+
+
 # --- starting and resuming ------------------------------------------------------------------------------------------
 
 
@@ -46,12 +65,13 @@ def start(sweep: Sweep, folder: Path) -> dict[str, Any]:
     Raises:
       UsageError: bad input; nothing was written.
     """
-    groups = make_groups(sweep)
+    groups = _prepare(sweep)
     if sweep.schedule.method == "pbt":
         explored_fields(sweep)
     if (folder / "sweep.json").exists():
         raise UsageError(f"out={folder} already holds a sweep; give another folder, or go on with: jaxrl resume {folder}")
-    sweep = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or memory_limit())
+    if sweep.executor == "local":
+        sweep = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or memory_limit())
     claim_folder(folder)
     record.write_json(folder / "sweep.json", to_values(sweep))
     return _train(sweep, groups, folder)
@@ -92,7 +112,24 @@ def resume(folder: Path) -> dict[str, Any]:
         if not (folder / "report.html").exists():
             write_report(folder)
         return json.loads((folder / "summary.json").read_text())
-    return _train(sweep, make_groups(sweep), folder)
+    return _train(sweep, _prepare(sweep), folder)
+
+
+def _prepare(sweep: Sweep) -> tuple[Group, ...]:
+    """Checks a sweep, and that its workers can be reached.
+
+    Raises:
+      UsageError: one line for whatever does not fit.
+    """
+    if sweep.executor != "ray":
+        return make_groups(sweep)
+    # Ray's workers may share a GPU with this process, which needs little of its memory, if JAX has not taken it yet.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    groups = make_groups(sweep)
+    from jaxrl.sweeps.ray_executor import check_cluster
+
+    check_cluster()
+    return groups
 
 
 def to_values(sweep: Sweep) -> dict[str, Any]:
@@ -147,7 +184,7 @@ class _Standing(NamedTuple):
 
 
 def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any]:
-    begun, limit = time.perf_counter(), sweep.memory_limit or memory_limit()
+    begun = time.perf_counter()
     plans = brackets(sweep.schedule, len(sweep.configs), sweep.total_steps)
     record.say(
         f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) in {len(groups)} compiled groups"
@@ -155,10 +192,10 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
     bar = _open_bar(sum(_planned_steps(sweep, bracket) for bracket in plans))
     standings: dict[int, _Standing] = {}
     outcomes: list[dict[str, Any]] = []
-    with contextlib.closing(bar), _executor(sweep, groups, folder, limit, bar.advance) as execute:
-        planner = _Planner(sweep, groups, limit)
+    with contextlib.closing(bar), _workers(sweep, groups, folder, bar.advance) as workers:
+        planner = _Planner(sweep, groups, workers)
         for number, bracket in enumerate(plans):
-            outcomes += _train_bracket(planner, number, bracket, execute, standings)
+            outcomes += _train_bracket(planner, number, bracket, standings)
     statuses = _write(sweep, folder, standings)
     summary = {
         "agent": sweep.agent,
@@ -178,14 +215,12 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
     return summary
 
 
-def _train_bracket(
-    planner: _Planner, number: int, bracket: Bracket, execute: Execute, standings: dict[int, _Standing]
-) -> list[dict[str, Any]]:
+def _train_bracket(planner: _Planner, number: int, bracket: Bracket, standings: dict[int, _Standing]) -> list[dict[str, Any]]:
     """Trains the runs of a bracket rung by rung, notes how they stand, and returns the outcomes of all units."""
     sweep, done = planner.sweep, []
     steps = {run: Step(run, sweep.configs[config]) for config in bracket.configs for run in sweep.runs_of(config)}
     for rung in range(len(bracket.rungs)):
-        units, outcomes = planner.work(number, bracket, rung, steps, standings, execute)
+        units, outcomes = planner.work(number, bracket, rung, steps, standings)
         for unit, outcome in zip(units, outcomes, strict=True):
             _note(unit, outcome, standings)
         done += outcomes
@@ -207,11 +242,15 @@ def _next_steps(
     """Who goes on into the next rung."""
     reports = {run: standings[run].report for run in steps}
     if sweep.schedule.method == "pbt":
-        playing = {run: _score(report) for run, report in reports.items() if report.status != STOPPED}
+        playing = {
+            run: math.nan if report.status == NAN else report.final_return
+            for run, report in reports.items()
+            if report.status != STOPPED
+        }
         values = {run: standings[run].values for run in playing}
         return exploit_and_explore(playing, values, explored_fields(sweep), sweep.schedule, rung)
     configs = sorted({sweep.config_of(run) for run in steps})
-    scores = {config: _config_score([reports[run] for run in sweep.runs_of(config) if run in reports]) for config in configs}
+    scores = {config: _config_score([standings[run].report for run in sweep.runs_of(config)]) for config in configs}
     going = set(survivors(scores, bracket.reduction))
     return {run: step for run, step in steps.items() if sweep.config_of(run) in going and reports[run].status == OK}
 
@@ -228,19 +267,18 @@ def _config_score(reports: Sequence[Report]) -> float:
 
 
 class _Planner:
-    """Cuts the runs of a rung into units, each as large as memory allows.
+    """Cuts the runs of a rung into units, each as large as memory allows, and at least one for each worker.
 
     Attributes:
       refused: programs that were compiled and found too large.
     """
 
-    def __init__(self, sweep: Sweep, groups: Sequence[Group], limit: int) -> None:
-        self.sweep, self.groups, self.limit, self.refused = sweep, groups, limit, 0
+    def __init__(self, sweep: Sweep, groups: Sequence[Group], workers: Workers) -> None:
+        self.sweep, self.groups, self.workers, self.refused = sweep, groups, workers, 0
         self.group_of = {config: index for index, group in enumerate(groups) for config in group.configs}
-        self.num_devices = len(jax.devices())
         # A first guess; a compiled program says what it really needs.
-        overhead = 1.3 if choose_batching(sweep.batching) == "serial" else 2.0
-        self.most = [self._round(int(limit / (overhead * num_bytes(group.shapes))), down=True) for group in groups]
+        overhead = 1.3 if workers.batching == "serial" else 2.0
+        self.most = [self._round(int(workers.limit / (overhead * num_bytes(group.shapes))), down=True) for group in groups]
 
     def work(
         self,
@@ -249,7 +287,6 @@ class _Planner:
         rung: int,
         steps: Mapping[int, Step],
         standings: Mapping[int, _Standing],
-        execute: Execute,
     ) -> tuple[list[Unit], list[dict[str, Any]]]:
         """Does the units of a rung."""
         while True:
@@ -259,7 +296,7 @@ class _Planner:
                 for unit in self._units(number, bracket, rung, group, steps, standings)
             ]
             try:
-                return units, execute(units)
+                return units, self.workers.execute(units)
             except DoesNotFitError as error:
                 self.most[error.group], self.refused = error.capacity, self.refused + 1
 
@@ -273,13 +310,17 @@ class _Planner:
         standings: Mapping[int, _Standing],
     ) -> list[Unit]:
         runs = [run for run in sorted(steps) if self.group_of[self.sweep.config_of(run)] == group]
+        if not runs:
+            return []
         capacity = self._capacity(group, len(runs))
+        parts = max(-(-len(runs) // capacity), min(self.workers.num_workers, len(runs)))
         units = []
-        for part, chosen in enumerate(np.array_split(runs, -(-len(runs) // capacity)) if runs else []):
+        for part, chosen in enumerate(np.array_split(runs, parts)):
             of_unit = tuple(int(run) for run in chosen)
+            mark = zlib.crc32(repr((of_unit, capacity)).encode())
             units.append(
                 Unit(
-                    name=f"bracket{number}-rung{rung}-group{group}-part{part}-{zlib.crc32(repr((of_unit, capacity)).encode()):08x}",
+                    name=f"bracket{number}-rung{rung}-group{group}-part{part}-{mark:08x}",
                     group=group,
                     runs=of_unit,
                     values=tuple(steps[run].values for run in of_unit),
@@ -295,18 +336,24 @@ class _Planner:
         return units
 
     def _capacity(self, group: int, num_runs: int) -> int:
-        """Rows of the group's program: of all its runs, or of as many as fit, in even parts; `vmap` shrinks them by halves."""
-        everyone = len(self.groups[group].configs) * len(self.sweep.seeds)
+        """Rows of the group's program: of all its runs, or of a worker's share or as many as fit, in even parts.
+
+        `vmap` shrinks them by halves when few runs are left.
+        """
+        workers = self.workers
+        everyone = -(-len(self.groups[group].configs) * len(self.sweep.seeds) // workers.num_workers)
         parts = -(-everyone // self.most[group])
         capacity = self._round(-(-everyone // parts))
-        if choose_batching(self.sweep.batching) == "vmap":
-            while num_runs <= capacity // 2 and capacity // 2 % self.num_devices == 0:
+        if workers.batching == "vmap":
+            share = -(-num_runs // workers.num_workers)
+            while share <= capacity // 2 and capacity // 2 % workers.num_devices == 0:
                 capacity //= 2
         return capacity
 
     def _round(self, rows: int, down: bool = False) -> int:
         """A number of rows that the devices can share."""
-        return max((rows if down else rows + self.num_devices - 1) // self.num_devices, 1) * self.num_devices
+        num_devices = self.workers.num_devices
+        return max((rows if down else rows + num_devices - 1) // num_devices, 1) * num_devices
 
     def _iteration(self, group: int, env_steps: int) -> int:
         """The first iteration with a row at or after so many env steps."""
@@ -368,16 +415,21 @@ def _open_bar(total: int) -> _SweepBar:
 
 
 @contextlib.contextmanager
-def _executor(sweep: Sweep, groups: Sequence[Group], folder: Path, limit: int, progress: ProgressCallback) -> Iterator[Execute]:
-    """Where units are worked on: in this process, or as tasks on a Ray cluster."""
+def _workers(sweep: Sweep, groups: Sequence[Group], folder: Path, progress: ProgressCallback) -> Iterator[Workers]:
+    """Where units are worked on: in this process, or by many on a Ray cluster."""
     if sweep.executor == "ray":
         from jaxrl.sweeps.ray_executor import ray_executor
 
-        with ray_executor(sweep, folder, limit, progress) as execute:
-            yield execute
+        with ray_executor(sweep, folder, progress) as workers:
+            yield workers
         return
+    limit = sweep.memory_limit or memory_limit()
     worker = Worker(sweep, groups, folder, limit)
-    yield lambda units: [worker.work(unit, progress) for unit in units]
+
+    def execute(units: Sequence[Unit]) -> list[dict[str, Any]]:
+        return [worker.work(unit, progress) for unit in units]
+
+    yield Workers(execute, 1, len(jax.devices()), limit, choose_batching(sweep.batching))
 
 
 # --- results --------------------------------------------------------------------------------------------------------
