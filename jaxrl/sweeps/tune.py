@@ -100,8 +100,8 @@ class Tuning:
     agent: str
     env: str
     config: Config
-    draws: dict[str, Draw] = dataclasses.field(default_factory=dict)
-    choices: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    draws: Mapping[str, Draw] = dataclasses.field(default_factory=dict)
+    choices: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     num_trials: int = 50
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -174,6 +174,7 @@ def to_values(tuning: Tuning) -> dict[str, Any]:
     """What `tune.json` holds."""
     values = {field.name: getattr(tuning, field.name) for field in dataclasses.fields(tuning)}
     values |= {"config": to_json(tuning.config), "draws": {name: draw._asdict() for name, draw in tuning.draws.items()}}
+    values |= {"choices": {name: list(choices) for name, choices in tuning.choices.items()}}
     used = versions() | {"optuna": importlib.metadata.version("optuna")}
     return values | {"versions": used, "device": jax.devices()[0].device_kind}
 
@@ -305,7 +306,7 @@ def _is_int(tuning: Tuning, name: str) -> bool:
 
 
 def _random_point(tuning: Tuning, rng: np.random.Generator) -> dict[str, Any]:
-    point = {name: values[rng.integers(len(values))] for name, values in tuning.choices.items()}
+    point = {name: values[int(rng.integers(len(values)))] for name, values in tuning.choices.items()}
     for name in tuning.draws:
         low, high = _ends(tuning, name)
         value = float(rng.uniform(low, high))
@@ -842,13 +843,17 @@ def _importances(study: Any) -> dict[str, float] | None:
 
 
 def _table(tuning: Tuning, study: Any) -> Any:
-    """The best five trials."""
+    """The best five trials, a column each."""
     from rich.table import Table
 
-    table = Table("trial", "value", *tuning.fields, "env steps", title=f"{tuning.agent} on {tuning.env}: the best trials")
-    for trial in sorted(_trials(study, "COMPLETE"), key=lambda trial: (-trial.value, trial.number))[:5]:
-        values = [show_value(value) for value in _point(trial, tuning).values()]
-        table.add_row(str(trial.number), f"{trial.value:.4g}", *values, f"{trial.user_attrs.get('env_steps', 0):,}")
+    best = sorted(_trials(study, "COMPLETE"), key=lambda trial: (-trial.value, trial.number))[:5]
+    points = [_point(trial, tuning) for trial in best]
+    title = f"{tuning.agent} on {tuning.env}: the best trials"
+    table = Table("trial", *(str(trial.number) for trial in best), title=title)
+    table.add_row("value", *(f"{trial.value:.4g}" for trial in best))
+    for name in tuning.fields:
+        table.add_row(name, *(show_value(point[name]) for point in points))
+    table.add_row("env steps", *(f"{trial.user_attrs.get('env_steps', 0):,}" for trial in best))
     return table
 
 
@@ -863,14 +868,17 @@ def _draw(tuning: Tuning, trials: Sequence[Any], importances: Mapping[str, float
     used = np.cumsum([trial.user_attrs.get("env_steps", 0) for trial in ended])
     for state, style in (("PRUNED", {"mfc": "white", "mec": "0.6"}), ("COMPLETE", {"color": "C0", "mec": "white"})):
         chosen = [index for index, trial in enumerate(ended) if trial.state.name == state and trial.value is not None]
+        if not chosen:
+            continue
         left.plot(used[chosen], [ended[i].value for i in chosen], "o", ms=6, label=f"{_STATES[state]} trials", **style)
-        if state == "COMPLETE" and chosen:
+        if state == "COMPLETE":
             best = np.maximum.accumulate([ended[index].value for index in chosen])
             left.step([*used[chosen], used[-1]], [*best, best[-1]], where="post", color="C3", lw=1.8, label="best so far")
     left.set_xlabel("env steps of all trials")
     left.set_ylabel(f"{'training' if tuning.objective == 'training' else 'greedy'} return (interquartile mean of seeds)")
     left.xaxis.set_major_formatter(EngFormatter(sep=""))
-    left.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize="small")
+    if left.has_data():
+        left.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize="small")
     for axes in right:
         names = sorted(importances or {}, key=lambda name: (importances or {})[name])
         axes.barh(names, [(importances or {})[name] for name in names], height=0.5, color="C0")
