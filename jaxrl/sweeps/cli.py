@@ -1,4 +1,4 @@
-"""`jaxrl sweep`, `jaxrl take` and `jaxrl compare`."""
+"""`jaxrl sweep`, `jaxrl tune`, `jaxrl take` and `jaxrl compare`."""
 
 from __future__ import annotations
 
@@ -141,6 +141,80 @@ def resume(out: Path, arguments: list[str]) -> None:
     finish(opts.guarded(job, out), out)
 
 
+def _tune_options() -> dict[str, tuple[Any, Any]]:
+    """The options of `jaxrl tune` that are not fields of the agent's config."""
+    shared, sweep = opts.train_options(), _sweep_options()
+    return {name: shared[name] for name in ("env", "env_option", "total_steps", "eval_episodes", "threads")} | {
+        "draw": sweep["draw"],
+        "choice": _repeated("Values of a field to choose from: hidden=64x64,128x128. May be given several times."),
+        "num_trials": opts.option(int, 50, "Trials, complete or pruned."),
+        "seeds": opts.option(int, 3, "Seeds 0, 1, ... of each trial, trained together; its score is their interquartile mean."),
+        "num_rungs": opts.option(int, 10, "How often a trial reports and may be pruned."),
+        "objective": opts.option(str, "training", "training: mean of the last training episodes; evaluation: of greedy ones."),
+        "pruner": opts.option(str, "median", "median, halving, hyperband or none."),
+        "reduction": opts.option(int, 3, "halving, hyperband: one trial in so many goes on at each rung."),
+        "pruning_startup": opts.option(int, 5, "Complete trials before the median prunes."),
+        "sampler": opts.option(str, "tpe", "tpe or random."),
+        "sampler_startup": opts.option(int, 10, "Random trials before tpe has a model."),
+        "sampler_seed": opts.option(int, 0, "Seed of the proposals."),
+        "storage": opts.option(
+            str | None, None, "URL of Optuna's database, which processes may share; study.db in the folder."
+        ),
+        "study_name": opts.option(str | None, None, "Name of the study in the database; of agent and environment by default."),
+        "max_seconds": opts.option(float | None, None, "Begin no further trial after so many seconds."),
+        "stop_value": opts.option(float | None, None, "Begin no further trial once one has reached this."),
+        **{name: sweep[name] for name in ("batching", "memory_limit", "devices")},
+        "out": opts.option(str | None, None, "Folder of the search; a new one under runs/ by default."),
+    }
+
+
+def tune(arguments: list[str]) -> None:
+    """jaxrl tune AGENT --env ENV [--draw FIELD=log:LOW:HIGH]... [--choice FIELD=V1,V2,...]... ..."""
+    command = f"jaxrl tune {shlex.join(arguments)}"
+    given = opts.agent_of("tune", arguments)
+    if given is None:
+        return
+    agent, arguments = given
+    use_all_cores(arguments)
+    config, values = opts.parse_agent("tune", agent, _tune_options(), arguments)
+    out = Path(values.pop("out") or opts.default_folder(f"tune-{agent}", values["env"], values["sampler_seed"]))
+    for name in ("threads", "devices"):
+        values.pop(name)
+
+    def job() -> dict[str, Any]:
+        from jaxrl.sweeps.plan import parse_draws, parse_grid
+        from jaxrl.sweeps.tune import Tuning, tune
+
+        draws, choices = parse_draws(type(config), values.pop("draw")), parse_grid(type(config), values.pop("choice"))
+        seeds, env_options = tuple(range(values.pop("seeds"))), dict(opts.name_value(text) for text in values.pop("env_option"))
+        named: dict[str, Any] = {
+            "draws": draws,
+            "choices": choices,
+            "seeds": seeds,
+            "env_options": env_options,
+            "command": command,
+        }
+        return tune(Tuning(agent=agent, config=config, **named, **values), out)
+
+    _finish_tune(opts.guarded(job, out), out)
+
+
+def resume_tune(out: Path, arguments: list[str]) -> None:
+    """jaxrl resume DIR, of a search."""
+    use_all_cores(arguments)
+
+    def job() -> dict[str, Any]:
+        from jaxrl.sweeps.tune import resume
+
+        return resume(out)
+
+    _finish_tune(opts.guarded(job, out), out)
+
+
+def _finish_tune(summary: dict[str, Any], out: Path) -> None:
+    print(f"{out / 'trials.csv'}\n{out / 'history.png'}")
+
+
 def take(arguments: list[str]) -> None:
     """jaxrl take DIR RUN --out FOLDER"""
     fields = {
@@ -166,5 +240,5 @@ def compare(arguments: list[str]) -> None:
     print(report(compare(Path(parsed.first), Path(parsed.second))))
 
 
-COMMANDS = {"sweep": sweep, "compare": compare, "take": take}
-RESUME = {"sweep": resume}
+COMMANDS = {"sweep": sweep, "tune": tune, "compare": compare, "take": take}
+RESUME = {"sweep": resume, "tune": resume_tune}
