@@ -6,12 +6,14 @@ import _thread
 import contextlib
 import csv
 import dataclasses
+import io
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import pytest
@@ -27,23 +29,24 @@ from jaxrl.sweeps.unit import DoesNotFitError, Unit, unit_folder
 from jaxrl.types import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork")  # Ray starts its processes with fork and exec
-RATES = (1e-4, 1e-3)
+RATES = (1e-3, 1e-2)
 SWEEP = Sweep(
     agent="dqn",
-    env="CartPole-v1",
-    config=DQNConfig(hidden=(16,), capacity=256, batch_size=16, learning_starts=500),
-    fields=("learning_rate", "double"),
-    configs=tuple({"learning_rate": rate, "double": double} for double in (False, True) for rate in RATES),
+    env="gridworld/slippery",
+    config=DQNConfig(hidden=(16,), capacity=256, batch_size=16, learning_starts=300),
+    fields=("learning_rate", "hidden"),
+    configs=tuple({"learning_rate": rate, "hidden": hidden} for hidden in ((16,), (8,)) for rate in RATES),
     seeds=(0, 1),
-    total_steps=2000,
+    total_steps=1500,
     eval_episodes=4,
-    num_rows=20,
+    num_rows=10,
     checkpoint_seconds=0.0,
     batching="serial",
     memory_limit=10**9,
 )
 RAY_SWEEP = dataclasses.replace(SWEEP, executor="ray")
-UNIT = Unit("unit", 0, (0,), (SWEEP.configs[0],), None, 0, 20, 3, False)
+LIMIT = 1.5
+"""Bytes that a unit of `few_bytes` may take, in states of one run."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,19 +69,26 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster() -> Iterator[None]:
     """A Ray cluster of two cores, to which this process is connected."""
     handler = signal.getsignal(signal.SIGTERM)
-    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     ray.init("local", num_cpus=2, num_gpus=0, object_store_memory=100 * 2**20, **options)
     yield
     ray.shutdown()
     signal.signal(signal.SIGTERM, handler)
 
 
-@contextlib.contextmanager
-def prepared(sweep: Sweep, folder: Path) -> Iterator[driver.Workers]:
-    """Workers of a sweep whose folder was begun."""
+@pytest.fixture(scope="module")
+def few_bytes(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, driver.Workers]]:
+    """A sweep's folder and its workers, with memory for one run each."""
+    folder = tmp_path_factory.mktemp("few_bytes")
+    sweep = dataclasses.replace(RAY_SWEEP, memory_limit=int(LIMIT * num_bytes(make_groups(SWEEP)[0].shapes)))
     record.write_json(folder / "sweep.json", driver.to_values(sweep))
     with ray_executor(sweep, folder, lambda num_steps, score: None) as workers:
-        yield workers
+        yield folder, workers
+
+
+def unit(name: str, capacity: int) -> Unit:
+    """A few iterations of the first run."""
+    return Unit(name, 0, (0,), (SWEEP.configs[0],), None, 0, 15, capacity, False)
 
 
 def results(folder: Path) -> list[dict[str, str]]:
@@ -87,54 +97,70 @@ def results(folder: Path) -> list[dict[str, str]]:
         return [{name: value for name, value in row.items() if name != "wall_seconds"} for row in csv.DictReader(file)]
 
 
-def assert_same(folder: Path, local: Path) -> None:
-    assert len(results(local)) == 8
-    assert results(folder) == results(local)
-    assert (folder / "curves.csv").read_text() == (local / "curves.csv").read_text()
+def amid_a_unit(folder: Path, action: Callable[[int], None]) -> None:
+    """Calls `action(pid)` once a worker that begins after this call is at a unit that has a checkpoint."""
+    begun = time.time()
 
-
-def amid_a_unit(folder: Path, action: Callable[[int], None]) -> threading.Thread:
-    """Calls `action(pid)` once a unit of the sweep in `folder` has a checkpoint and is not done."""
+    def at_work(path: Path) -> bool:
+        return path.stat().st_mtime > begun and any(path.parent.glob("checkpoints/[0-9]*/manifest.json"))
 
     def watch() -> None:
         while True:
-            for path in folder.glob("state/*/checkpoints/*/manifest.json"):
-                unit = path.parents[2]
-                if path.parent.name.isdigit() and not (unit / "outcome.json").exists():
-                    return action(int((unit / "lock").read_text().split()[1]))
+            for path in folder.glob("state/*/lock"):
+                if at_work(path) and not path.with_name("outcome.json").exists():
+                    return action(int(path.read_text().split()[1]))
             time.sleep(0.02)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=watch, daemon=True).start()
 
 
-def test_an_interrupted_sweep_ends_soon_and_goes_on(
-    local: Path, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It begins on a cluster of its own, which ends with it, and goes on on another."""
-    folder, interrupted = tmp_path / "sweep", []
+class Interrupted(NamedTuple):
+    """A sweep that was interrupted amid a unit.
+
+    Attributes:
+      folder: of the sweep.
+      seconds: until it ended.
+      damaged: checkpoints that are not whole.
+      kept: number of checkpoints.
+      told: what was written to standard error.
+      is_left: whether Ray was as before.
+    """
+
+    folder: Path
+    seconds: float
+    damaged: list[Path]
+    kept: int
+    told: str
+    is_left: bool
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    folder, moments = tmp_path_factory.mktemp("ray") / "sweep", []
 
     def interrupt(pid: int) -> None:
-        interrupted.append(time.monotonic())
+        moments.append(time.monotonic())
         _thread.interrupt_main()
 
-    handler = signal.getsignal(signal.SIGTERM)
+    handler, told = signal.getsignal(signal.SIGTERM), io.StringIO()
     amid_a_unit(folder, interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with contextlib.redirect_stderr(told), pytest.raises(KeyboardInterrupt):
         driver.start(RAY_SWEEP, folder)
-    assert time.monotonic() - interrupted[0] < 10
-    assert not ray.is_initialized() and signal.getsignal(signal.SIGTERM) is handler
-    assert "started Ray on this machine" in capsys.readouterr().err
-    kept = {path: path.stat().st_mtime_ns for path in folder.glob("state/*/checkpoints/[0-9]*")}
-    assert kept and not any(damage(path) for path in kept)
-    request.getfixturevalue("cluster")
-    driver.resume(folder)
-    assert_same(folder, local)
+    seconds = time.monotonic() - moments[0]
+    kept = list(folder.glob("state/*/checkpoints/[0-9]*"))
+    damaged = [path for path in kept if damage(path)]
+    is_left = not ray.is_initialized() and signal.getsignal(signal.SIGTERM) is handler
+    return Interrupted(folder, seconds, damaged, len(kept), told.getvalue(), is_left)
 
 
-def test_a_killed_worker_changes_nothing(
-    local: Path, cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_interrupt_ends_the_cluster_soon_and_keeps_checkpoints(interrupted: Interrupted) -> None:
+    assert interrupted.seconds < 10
+    assert interrupted.kept and not interrupted.damaged
+    assert "started Ray on this machine" in interrupted.told and interrupted.is_left
+
+
+def test_an_interrupt_and_a_killed_worker_change_no_result(
+    local: Path, interrupted: Interrupted, cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     killed: list[int] = []
 
@@ -142,38 +168,38 @@ def test_a_killed_worker_changes_nothing(
         killed.append(pid)
         os.kill(pid, signal.SIGKILL)
 
-    watcher = amid_a_unit(tmp_path / "sweep", kill)
-    summary = driver.start(RAY_SWEEP, tmp_path / "sweep")
-    watcher.join(timeout=1)
+    amid_a_unit(interrupted.folder, kill)
+    summary = driver.resume(interrupted.folder)
     assert len(killed) == 1 and killed[0] != os.getpid()
-    assert_same(tmp_path / "sweep", local)
+    assert len(results(local)) == 8
+    assert results(interrupted.folder) == results(local)
+    assert (interrupted.folder / "curves.csv").read_text() == (local / "curves.csv").read_text()
     assert summary["groups"] == 2 and summary["batches"] == 4
     told = capsys.readouterr().err
     assert f"the Ray worker with pid {killed[0]} on" in told and "another one goes on from the last checkpoint" in told
     assert told.count("died") == 1
-    assert "16,000 of 16,000 env steps" in told
+    assert "12,000 of 12,000 env steps" in told
     assert ray.is_initialized()
 
 
-def test_a_program_that_does_not_fit_is_cut_by_the_planner(cluster: None, tmp_path: Path) -> None:
-    limit = int(1.5 * num_bytes(make_groups(SWEEP)[0].shapes))
-    with prepared(dataclasses.replace(RAY_SWEEP, memory_limit=limit), tmp_path) as workers:
-        assert workers[1:] == (2, 1, limit, "serial")
-        with pytest.raises(DoesNotFitError) as raised:
-            workers.execute([UNIT])
+def test_a_program_that_does_not_fit_is_told_to_the_planner(few_bytes: tuple[Path, driver.Workers]) -> None:
+    _, workers = few_bytes
+    assert workers[1:] == (2, 1, workers.limit, "serial")
+    with pytest.raises(DoesNotFitError) as raised:
+        workers.execute([unit("large", 3)])
     assert (raised.value.group, raised.value.capacity) == (0, 1)
 
 
 def test_a_unit_that_another_process_holds_is_waited_for(
-    cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    few_bytes: tuple[Path, driver.Workers], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with prepared(RAY_SWEEP, tmp_path) as workers, contextlib.ExitStack() as held:
-        assert held.enter_context(lock(unit_folder(tmp_path, "unit"))) is None
-        threading.Timer(3, held.pop_all().close).start()
-        outcomes = workers.execute([UNIT])
-    assert outcomes[0]["runs"] == (0,) and outcomes[0]["reports"][0]["env_steps"] == 200
-    told = capsys.readouterr().err
-    assert told.count(f"unit is still worked on by pid {os.getpid()} on") == 1
+    folder, workers = few_bytes
+    with contextlib.ExitStack() as held:
+        assert held.enter_context(lock(unit_folder(folder, "held"))) is None
+        threading.Timer(2, held.pop_all().close).start()
+        outcomes = workers.execute([unit("held", 1)])
+    assert outcomes[0]["reports"][0]["env_steps"] == 150
+    assert capsys.readouterr().err.count(f"held is still worked on by pid {os.getpid()} on") == 1
 
 
 def test_an_address_without_a_cluster_is_refused_before_anything_is_written(
