@@ -106,13 +106,18 @@ def stop(batch: Batch, runs: Iterable[int], make: Callable[[int], Population]) -
     living = tuple(run for run in batch.living if run not in gone)
     batch = batch._replace(stopped=stopped, living=living)
     population = batch.population
-    num_devices = population.sharding.num_devices
-    capacity = population.capacity
-    while population.batching == "vmap" and living and len(living) <= capacity // 2 and capacity // 2 % num_devices == 0:
-        capacity //= 2
+    capacity = fitting_capacity(population, len(living))
     if capacity < population.capacity:
         return load(make(capacity), batch.members, host_states(batch), living, batch.iteration)
     return batch._replace(turns=turns_of(population, batch.rows[list(living)]))
+
+
+def fitting_capacity(population: Population, num_living: int) -> int:
+    """Rows for so many runs: under `vmap` half of them, and half of those, as long as that is enough."""
+    capacity, num_devices = population.capacity, population.sharding.num_devices
+    while population.batching == "vmap" and 0 < num_living <= capacity // 2 and capacity // 2 % num_devices == 0:
+        capacity //= 2
+    return capacity
 
 
 def host_states(batch: Batch) -> PyTree:

@@ -149,12 +149,11 @@ def make_configs(
 
 def _grid_values(name: str, values: Any) -> list[Any]:
     """The values of one field as plain Python objects."""
-    if isinstance(values, str) or not np.iterable(values) or not len(values):
+    given = [] if isinstance(values, str) or not np.iterable(values) else list(values)
+    if not given:
         raise UsageError(f"grid: {name}={values!r} is no list of values; give one or more in a list")
-    plain = [
-        value.item() if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0 else value
-        for value in values
-    ]
+    scalar = (np.generic, np.ndarray, jax.Array)
+    plain = [value.item() if isinstance(value, scalar) and value.ndim == 0 else value for value in given]
     for index, value in enumerate(plain):
         if repr(value) in map(repr, plain[:index]):
             raise UsageError(f"grid: {name} has the value {value!r} twice; give each once")

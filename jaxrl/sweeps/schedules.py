@@ -85,22 +85,27 @@ def check_schedule(schedule: Schedule, num_configs: int, num_runs: int, total_st
         raise UsageError(f"schedule={schedule.method!r} has nothing to choose from: the sweep has one config; sweep a field")
     if schedule.method == "pbt" and num_runs < 4:
         raise UsageError(f"schedule='pbt' needs a population, the sweep has runs={num_runs}; give at least 4 configs or seeds")
+    if schedule.method in ("halving", "hyperband") and all(
+        len(bracket.rungs) == 1 for bracket in brackets(schedule, num_configs, total_steps)
+    ):
+        raise UsageError(
+            f"schedule={schedule.method!r} with reduction={schedule.reduction}, min_steps={schedule.min_steps} stops none of "
+            f"the {num_configs} configs early; lower either, or sweep more configs"
+        )
 
 
 def brackets(schedule: Schedule, num_configs: int, total_steps: int) -> tuple[Bracket, ...]:
     """The brackets of a sweep and their rungs.
 
-    Successive halving (Jamieson and Talwalkar 2016): with reduction eta the rungs end at total / eta^k, ..., total / eta, total,
-    as many as `num_configs` can be divided, and after each one config in eta goes on. Hyperband (Li et al. 2018, algorithm 1)
-    hedges over how early to stop: bracket s starts at total / eta^s, and the configs are dealt out to the brackets in proportion
-    to its n.
+    Successive halving (Jamieson and Talwalkar 2016): with reduction eta the rungs end at total / eta^k, ..., total / eta,
+    total, as many as `num_configs` can be divided, and after each one config in eta goes on. Hyperband (Li et al. 2018,
+    algorithm 1) hedges over how early to stop: bracket s starts at total / eta^s, and the configs are dealt out to the brackets
+    in proportion to its n.
     """
     everyone = tuple(range(num_configs))
     eta = schedule.reduction
     if schedule.method == "halving":
-        most = _log(num_configs, eta)
-        if schedule.min_steps is not None:
-            most = min(most, _log(total_steps / schedule.min_steps, eta))
+        most = min(_log(num_configs, eta), _log(total_steps / (schedule.min_steps or 1), eta))
         return (Bracket(everyone, _rungs(total_steps, eta, most), eta),)
     if schedule.method == "hyperband":
         most = _log(total_steps / (schedule.min_steps or max(total_steps // eta**3, 1)), eta)
@@ -157,7 +162,7 @@ def _finite(score: float) -> float:
 
 
 class Explored(NamedTuple):
-    """A field that population-based training changes: its range, whether it is a whole number, and a draw's range."""
+    """A field that population-based training changes: its range (without `low` if `low_open`), and whether it is whole."""
 
     low: float
     high: float
@@ -166,7 +171,7 @@ class Explored(NamedTuple):
 
 
 def exploit_and_explore(
-    scores: Mapping[int, float],
+    scores: Mapping[int, float | None],
     values: Mapping[int, Mapping[str, Any]],
     explored: Mapping[str, Explored],
     schedule: Schedule,
@@ -175,19 +180,22 @@ def exploit_and_explore(
     """Population-based training (Jaderberg et al. 2017, section 4.1, truncation selection).
 
     Each of the worst runs continues from the state of one of the best, drawn at random, with its values perturbed: each is
-    multiplied or divided by `pbt_factor` and kept in its range. Runs without a score (NaN) are replaced first.
+    multiplied or divided by `pbt_factor` and kept in its range. Failed runs are replaced first.
 
     Args:
-      scores: run -> score.
+      scores: run -> score; NaN of a run that failed, None of one that has no score yet and goes on as it is.
       values: run -> swept values.
       explored: fields that may change.
     """
     rng = np.random.default_rng((schedule.seed, rung))
-    ranked = sorted(scores, key=lambda run: (-_finite(scores[run]), run))
-    failed = sum(math.isnan(score) for score in scores.values())
+    known = {run: score for run, score in scores.items() if score is not None}
+    ranked = sorted(known, key=lambda run: (-_finite(known[run]), run))
+    failed = sum(math.isnan(score) for score in known.values())
+    steps = {run: Step(run, dict(values[run])) for run in sorted(scores)}
+    if failed == len(ranked):
+        return steps
     num = min(max(math.ceil(schedule.pbt_share * len(ranked)), failed), len(ranked) - 1)
     best = ranked[: max(min(num, len(ranked) - num), 1)]
-    steps = {run: Step(run, dict(values[run])) for run in ranked}
     for run in ranked[len(ranked) - num :]:
         source = best[rng.integers(len(best))]
         changed = {name: _perturb(rng, values[source][name], bounds, schedule.pbt_factor) for name, bounds in explored.items()}
@@ -199,5 +207,6 @@ def _perturb(rng: np.random.Generator, value: float, bounds: Explored, factor: f
     moved = value * factor if rng.random() < 0.5 else value / factor
     moved = min(max(moved, bounds.low), bounds.high)
     if bounds.is_int:
-        return round(moved)
+        rounded = round(moved)
+        return rounded - (rounded > bounds.high) + (rounded < bounds.low)
     return float(value if bounds.low_open and moved <= bounds.low else moved)

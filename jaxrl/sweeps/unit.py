@@ -142,6 +142,10 @@ class Worker:
             if program.num_bytes > self.limit and capacity > devices:
                 fitting = int(capacity * self.limit / program.num_bytes) // devices * devices
                 raise DoesNotFitError(group, max(min(fitting, capacity - devices), devices))
+            if program.num_bytes > self.limit:
+                record.say(
+                    f"memory_limit={self.limit} bytes is below the {program.num_bytes} of the smallest batch; it runs anyway"
+                )
             self._programs[group, capacity] = program
         return self._programs[group, capacity]
 
@@ -225,7 +229,7 @@ class _Task:
         everyone = range(len(unit.runs))
         restored = checkpoint.restore(self.path / "checkpoints", lambda meta: _shapes(self.group, len(unit.runs)), record.say)
         if restored is None:
-            rows.unlink(missing_ok=True)
+            rows.write_text("")
             states = None if unit.sources is None else self.worker.states(unit.sources)
             return batches.load(population, members, states, everyone, unit.begin)
         self.reports = [Report(**report) for report in restored.meta["reports"]]
