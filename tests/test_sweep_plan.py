@@ -252,6 +252,7 @@ def test_a_draw_that_does_not_fit_is_named(text, message):
         ({"seeds": [-1]}, "seed=-1 is out of range"),
         ({"env": "gymnasium/CartPole-v1", "agent": "dqn"}, "env='gymnasium/CartPole-v1' lives on the host"),
         ({"env": "gridworld/clasic"}, "unknown environment 'gridworld/clasic'; did you mean gridworld/classic"),
+        ({"env_options": {"slip": np.float32(0.5)}}, "float32 is not JSON serializable; give plain numbers, strings and lists"),
         ({"agent": "q_lerning"}, "unknown agent 'q_lerning'; did you mean q_learning"),
         ({"env": "CartPole-v1"}, "q_learning"),
         ({"memory_limit": 100}, "memory_limit=100 bytes is below the"),

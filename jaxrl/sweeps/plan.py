@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import itertools
+import json
 import math
 import os
 import re
@@ -373,6 +374,11 @@ def _check_sweep(sweep: Sweep) -> None:
             raise UsageError(f"{name}={getattr(sweep, name)!r} is unknown; choose one of {', '.join(choices)}")
     if sweep.executor == "ray" and importlib.util.find_spec("ray") is None:
         raise UsageError("executor='ray' needs the package ray; pip install 'jaxrl[ray]'")
+    for name in ("configs", "env_options"):
+        try:
+            json.dumps(getattr(sweep, name))
+        except TypeError as error:
+            raise UsageError(f"{name}={getattr(sweep, name)}: {error}; give plain numbers, strings and lists") from None
     if sweep.memory_limit is not None and sweep.memory_limit < 1:
         raise UsageError(f"memory_limit={sweep.memory_limit} is out of range; give bytes above 0")
     if not sweep.checkpoint_seconds >= 0:
