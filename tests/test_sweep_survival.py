@@ -280,7 +280,7 @@ def test_a_sweep_killed_three_times_ends_as_if_it_never_was(tmp_path, schedule):
     assert rows(folder) == rows(reference)
 
 
-@pytest.mark.parametrize("saves", [0, 5, 8])
+@pytest.mark.parametrize("saves", [0, pytest.param(5, marks=pytest.mark.slow), 8])
 def test_a_sweep_interrupted_at_a_checkpoint_ends_the_same(undisturbed, tmp_path, monkeypatch, saves):
     """Before the first checkpoint, in the middle, and when all is trained but not noted as done."""
     folder = interrupted(table_sweep, tmp_path / "sweep", monkeypatch, min(saves, 7))

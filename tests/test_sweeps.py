@@ -166,6 +166,7 @@ def test_vmap_gives_the_results_of_serial(serial, tmp_path):
     assert_same_results(dqn_sweep(tmp_path / "vmap", batching="vmap"), serial)
 
 
+@pytest.mark.slow
 def test_several_batches_give_the_results_of_one(serial, tmp_path):
     several = dqn_sweep(tmp_path / "sweep", memory_limit=serial.results.summary["peak_bytes"] * 3 // 8)
     assert several.results.summary["batches"] > 1
