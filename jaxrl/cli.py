@@ -137,7 +137,6 @@ def resume(arguments: list[str]) -> None:
         **opts.process_options(),
     }
     options = opts.parse(opts.make_options("ResumeOptions", fields), arguments, "jaxrl resume")
-    opts.use_threads(arguments)
     out = Path(options.folder)
     for file, command in (("sweep.json", "sweep"), ("tune.json", "tune")):
         if (out / file).exists():
@@ -145,6 +144,7 @@ def resume(arguments: list[str]) -> None:
 
             sweeps.RESUME[command](out, arguments)
             return
+    opts.use_threads(arguments)
     opts.use_devices(_stored_devices(out))
 
     def job() -> dict[str, Any]:

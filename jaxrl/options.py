@@ -251,9 +251,9 @@ def default_folder(agent: str, env: str, seed: int) -> str:
 # --- before JAX starts ----------------------------------------------------------------------------------------------
 
 
-def use_threads(arguments: list[str]) -> None:
+def use_threads(arguments: list[str], default: int = 1) -> None:
     """Sets the size of XLA's CPU thread pool; it is read when JAX starts, so this must come first."""
-    text = argument(arguments, "--threads") or "1"
+    text = argument(arguments, "--threads") or str(default)
     if not text.isdigit():
         fail(f"threads={text!r} is out of range; give 0 or more")
     if text != "0":

@@ -5,10 +5,12 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("NPROC", "1")  # Small networks run fastest with one CPU thread a device; JAX reads this when it starts.
+import common
+
+s, seed = common.arguments()
+os.environ["NPROC"] = str(s["devices"])  # A CPU thread for each device; JAX reads this when it starts.
 
 import agents
-import common
 import jax
 import numpy as np
 
@@ -20,7 +22,6 @@ from jaxrl.sweeps.plan import Sweep
 from jaxrl.sweeps.population import make_members, make_population
 from jaxrl.sweeps.results import read_results
 
-s, seed = common.arguments()
 jax.config.update("jax_num_cpu_devices", s["devices"])
 make_agent, config = agents.configured(s)
 seeds = tuple(range(seed * s["seeds"], (seed + 1) * s["seeds"]))

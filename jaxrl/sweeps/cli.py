@@ -12,7 +12,7 @@ import tyro
 from jaxrl import options as opts
 from jaxrl.types import UsageError
 
-_SHARED = ("env", "env_option", "total_steps", "eval_episodes", "num_rows", "checkpoint_seconds", "threads")
+_SHARED = ("env", "env_option", "total_steps", "eval_episodes", "num_rows", "checkpoint_seconds")
 """Options of `jaxrl train` that mean the same here."""
 
 
@@ -43,6 +43,7 @@ def _sweep_options() -> dict[str, tuple[Any, Any]]:
         "memory_limit": opts.option(int | None, None, "Bytes that one batch of runs may take; most of the memory by default."),
         "executor": opts.option(str, "local", "local, or ray: tasks on a Ray cluster (RAY_ADDRESS, or a local one)."),
         "devices": opts.option(int, 0, "CPU devices to make; 0 is one a core."),
+        "threads": opts.option(int | None, None, "CPU threads of compiled programs, for all devices; by default one a device."),
         "out": opts.option(str | None, None, "Folder of the sweep; a new one under runs/ by default."),
     }  # fmt: skip
 
@@ -105,9 +106,10 @@ def planned_sweep(agent: str, config: Any, values: dict[str, Any], command: str)
 
 def use_all_cores(arguments: list[str]) -> None:
     """Makes each core a device of its own where there is no accelerator; read when JAX starts, so this must come first."""
-    opts.use_threads(arguments)
     text = opts.argument(arguments, "--devices") or "0"
-    opts.use_devices(str(len(os.sched_getaffinity(0))) if text == "0" else text)
+    num_devices = int(text) if text.isdigit() and text != "0" else len(os.sched_getaffinity(0))
+    opts.use_threads(arguments, num_devices)
+    opts.use_devices(str(num_devices))
 
 
 def finish(summary: dict[str, Any], out: Path) -> None:
@@ -144,7 +146,7 @@ def resume(out: Path, arguments: list[str]) -> None:
 def _tune_options() -> dict[str, tuple[Any, Any]]:
     """The options of `jaxrl tune` that are not fields of the agent's config."""
     shared, sweep = opts.train_options(), _sweep_options()
-    return {name: shared[name] for name in ("env", "env_option", "total_steps", "eval_episodes", "threads")} | {
+    return {name: shared[name] for name in ("env", "env_option", "total_steps", "eval_episodes")} | {
         "draw": sweep["draw"],
         "choice": _repeated("Values of a field to choose from: hidden=64x64,128x128. May be given several times."),
         "num_trials": opts.option(int, 50, "Trials, complete or pruned."),
@@ -163,7 +165,7 @@ def _tune_options() -> dict[str, tuple[Any, Any]]:
         "study_name": opts.option(str | None, None, "Name of the study in the database; of agent and environment by default."),
         "max_seconds": opts.option(float | None, None, "Begin no further trial after so many seconds."),
         "stop_value": opts.option(float | None, None, "Begin no further trial once one has reached this."),
-        **{name: sweep[name] for name in ("batching", "memory_limit", "devices")},
+        **{name: sweep[name] for name in ("batching", "memory_limit", "devices", "threads")},
         "out": opts.option(str | None, None, "Folder of the search; a new one under runs/ by default."),
     }
 
