@@ -139,6 +139,8 @@ def run_peer(runner: str, algorithm: str, settings: dict[str, Any], seed: int, t
     """One run in a process of its own; what its runner reports."""
     python = interpreter(runner, algorithm, []) if runner != "sweep" else sys.executable
     environment = clean_environment()
+    if "devices" in settings:
+        environment["NPROC"] = str(settings["devices"])
     if "PUREJAXRL_DIR" in environment:
         environment["PUREJAXRL_DIR"] = str(Path(environment["PUREJAXRL_DIR"]).resolve())
     command = [python, str(RUNNERS / f"run_{runner}.py"), json.dumps(settings), str(seed)]

@@ -1,16 +1,11 @@
 """Seeds of this repository's DQN and PPO as the population of a sweep: `s["batching"]` on `s["devices"]` devices."""
 
-import os
 import tempfile
 import time
 from pathlib import Path
 
-import common
-
-s, seed = common.arguments()
-os.environ["NPROC"] = str(s["devices"])  # A CPU thread for each device; JAX reads this when it starts.
-
 import agents
+import common
 import jax
 import numpy as np
 
@@ -22,6 +17,7 @@ from jaxrl.sweeps.plan import Sweep
 from jaxrl.sweeps.population import make_members, make_population
 from jaxrl.sweeps.results import read_results
 
+s, seed = common.arguments()
 jax.config.update("jax_num_cpu_devices", s["devices"])
 make_agent, config = agents.configured(s)
 seeds = tuple(range(seed * s["seeds"], (seed + 1) * s["seeds"]))
