@@ -253,38 +253,47 @@ def measure_kills(console: Console, kills: int = 10, seed: int = 0) -> dict[str,
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as scratch:
         whole, alone, killed = (Path(scratch) / name for name in ("whole", "alone", "killed"))
-        undisturbed = sweep(whole, *base, "--grid", f"learning_rate={failing}")
+        sweep(whole, *base, "--grid", f"learning_rate={failing}")
         sweep(alone, *base, "--grid", f"learning_rate={healthy}")
         moments, arguments = [], command(killed, *base, "--grid", f"learning_rate={failing}")
-        while len(moments) < kills:
-            after = rng.uniform(2.0, 0.9 * undisturbed["seconds"])
-            process = subprocess.Popen(arguments, env=sweep_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            try:
-                process.wait(timeout=after)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                moments.append(round(after, 2))
+        for _ in range(kills):
+            process = subprocess.Popen(arguments, env=sweep_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            moments.append(kill_after(process, killed, count_rows(killed) + 32 * rng.randint(1, 8), rng.uniform(0.0, 0.5)))
             begun = (killed / "sweep.json").exists()
             arguments = [sys.executable, "-m", "jaxrl", "resume", str(killed)] if begun else arguments
-            if (killed / "summary.json").exists():
-                break
         process = subprocess.run(arguments, env=sweep_environment(), capture_output=True, text=True)
         rows, others = results(whole), results(alone)
         same_after_kills = process.returncode == 0 and results(killed) == rows
         same_without_failing = [row for row in rows if row["status"] != "nan"] == others
     failed = sum(row["status"] == "nan" for row in rows)
-    console.print(f"{len(rows)} runs, {failed} became NaN; {len(moments)} kills: same results {same_after_kills}")
+    console.print(f"{len(rows)} runs, {failed} became NaN; killed at rows {moments}: same results {same_after_kills}")
     console.print(f"the other {len(others)} are what they are alone: {same_without_failing}")
     return {
         "runs": len(rows),
         "nan": failed,
         "kills": len(moments),
-        "kills_after_seconds": moments,
+        "killed_at_rows": moments,
         "same_after_kills": same_after_kills,
         "others_same_without_the_failing": same_without_failing,
-        "holds": same_after_kills and same_without_failing and failed == 2 and len(moments) > 0,
+        "holds": same_after_kills and same_without_failing and failed == 2 and len(set(moments)) > 1,
     }
+
+
+def kill_after(process: subprocess.Popen, folder: Path, num_rows: int, seconds: float) -> int:
+    """SIGKILL so many seconds after a sweep has written so many rows; returns the rows there are then."""
+    while count_rows(folder) < num_rows and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(seconds)
+    if process.poll() is not None:
+        raise RuntimeError("the sweep ended before it was to be killed")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return count_rows(folder)
+
+
+def count_rows(folder: Path) -> int:
+    """Rows that the units of a sweep have written so far."""
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob("state/*/rows.jsonl"))
 
 
 def measure_halving(console: Console) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 
 from jaxrl import cli
@@ -31,6 +33,16 @@ def test_the_corridor_example_trains_to_the_end_of_the_corridor(
     command = next(line for line in README.splitlines() if line.startswith("jaxrl train dqn --env corridor"))
     cli.main([*command.split()[1:], "--out", "run"])
     assert json.loads(Path("run/summary.json").read_text())["evaluation"]["mean"] == -8.0
+
+
+def test_the_sweep_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    jax.devices()  # JAX has started, so the sweep leaves the number of devices alone.
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(next(block for block in BLOCKS if "jaxrl.sweep(" in block), "README", "exec"), names)
+    assert names["result"].results.final_return.shape == (4,)
+    assert 8 <= names["result"].evaluate(names["best"])["mean"] <= 500
+    assert Path("runs/rates/report.html").exists()
 
 
 def test_the_table_of_agents_is_true() -> None:

@@ -276,9 +276,10 @@ class _Planner:
     def __init__(self, sweep: Sweep, groups: Sequence[Group], workers: Workers) -> None:
         self.sweep, self.groups, self.workers, self.refused = sweep, groups, workers, 0
         self.group_of = {config: index for index, group in enumerate(groups) for config in group.configs}
-        # A first guess; a compiled program says what it really needs.
-        overhead = 1.3 if workers.batching == "serial" else 2.0
-        self.most = [self._round(int(workers.limit / (overhead * num_bytes(group.shapes))), down=True) for group in groups]
+        # A first guess; a compiled program says what it really needs. Each device works on a copy of one run under `serial`.
+        copies, overhead = (workers.num_devices, 1.05) if workers.batching == "serial" else (0, 2.0)
+        rows = [int(workers.limit / (overhead * num_bytes(group.shapes))) - copies for group in groups]
+        self.most = [self._round(most, down=True) for most in rows]
 
     def work(
         self,

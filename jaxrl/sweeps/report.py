@@ -174,7 +174,10 @@ def _duration(seconds: Any) -> str:
 
 
 def _bytes(number: Any) -> str:
-    return f"{number / 1e9:.2f} GB" if isinstance(number, (int, float)) else _NONE
+    if not isinstance(number, (int, float)):
+        return _NONE
+    unit, size = next(((u, n) for u, n in (("GB", 1e9), ("MB", 1e6)) if number >= n), ("kB", 1e3))
+    return f"{number / size:.3g} {unit}"
 
 
 # --- sections -------------------------------------------------------------------------------------------------------
