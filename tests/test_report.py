@@ -244,7 +244,7 @@ def test_the_heading_says_what_was_run(grid_page):
     assert "dqn on CartPole-v1" in grid_page.text
     for card in ("runs 48", "configs 6", "seeds 8", "env steps a run 10,000", "env steps in all 480,000"):
         assert card in grid_page.text
-    for card in ("runs ok 45", "runs nan 2", "runs stopped 1", "compilations 2", "peak memory 1.30 GB", "wall clock 5.2 min"):
+    for card in ("runs ok 45", "runs nan 2", "runs stopped 1", "compilations 2", "peak memory 1.3 GB", "wall clock 5.2 min"):
         assert card in grid_page.text
 
 
