@@ -250,6 +250,10 @@ def test_a_draw_that_does_not_fit_is_named(text, message):
         ({"seeds": [1, 1]}, "seeds=(1, 1) are none or not all different"),
         ({"seeds": [2**32]}, "seed=4294967296 is out of range; give a value in [0, 2^32)"),
         ({"seeds": [-1]}, "seed=-1 is out of range"),
+        ({"seeds": np.int64(0)}, "seeds=() are none or not all different"),
+        ({"seeds": np.array([2, 2])}, "seeds=(2, 2) are none or not all different"),
+        ({"seeds": 2.0}, "seeds=2.0 is no whole number and no list of them; give for example 3 or [0, 1, 2]"),
+        ({"seeds": [0.5]}, "seeds=[0.5] is no whole number and no list of them"),
         ({"env": "gymnasium/CartPole-v1", "agent": "dqn"}, "env='gymnasium/CartPole-v1' lives on the host"),
         ({"env": "gridworld/clasic"}, "unknown environment 'gridworld/clasic'; did you mean gridworld/classic"),
         ({"env_options": {"slip": np.float32(0.5)}}, "float32 is not JSON serializable; give plain numbers, strings and lists"),
@@ -283,6 +287,15 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, changes, me
     folder = tmp_path / "sweep"
     assert message in message_of(lambda: api.sweep(**(defaults | changes), out=folder))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seeds", [np.int64(2), np.uint8(2), np.arange(2), range(2), jnp.arange(2)])
+def test_seeds_may_be_of_numpy(tmp_path, monkeypatch, seeds):
+    planned = []
+    monkeypatch.setattr(driver, "start_or_resume", lambda sweep, folder: planned.append(sweep))
+    monkeypatch.setattr(api, "read_results", lambda folder: None)
+    api.sweep("q_learning", "gridworld/classic", seeds=seeds, out=tmp_path / "sweep")
+    assert planned[0].seeds == (0, 1) and {type(seed) for seed in planned[0].seeds} == {int}
 
 
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path):

@@ -23,9 +23,13 @@ import pytest
 from jaxrl import cli
 from jaxrl.agents.q_learning import make_q_learning
 from jaxrl.config import config, static, traced
-from jaxrl.sweeps import tune as tuning_module
+from jaxrl.sweeps import study as study_module
+from jaxrl.sweeps import tune as tune_module
+from jaxrl.sweeps import tune_results
 from jaxrl.sweeps.plan import Draw
-from jaxrl.sweeps.tune import Tuning, read_tuning, resume, train_command, tune
+from jaxrl.sweeps.tune import Tuning, resume, tune
+from jaxrl.sweeps.tune_results import train_command
+from jaxrl.sweeps.tuning import labels_of, read_tuning
 from jaxrl.tabular import TabularConfig
 from jaxrl.types import Agent, Array, Progress, Rollout, Spec, UsageError
 
@@ -116,10 +120,10 @@ Searched = tuple[Path, dict[str, Any]]
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take time; the search above draws one, and what is called `draw` below."""
-    monkeypatch.setattr(tuning_module, "_draw", lambda *_: None)
+    monkeypatch.setattr(tune_results, "_draw", lambda *_: None)
 
 
-draw = tuning_module._draw
+draw = tune_results._draw
 
 
 def test_the_best_trial_lies_where_learning_works(searched: Searched) -> None:
@@ -206,7 +210,7 @@ def test_a_value_to_stop_at_ends_a_search(tmp_path: Path) -> None:
 
 
 def test_each_static_value_compiles_once_and_physics_not_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning_module, "_draw", draw)
+    monkeypatch.setattr(tune_results, "_draw", draw)
     choices = {"rollout_length": (1, 2), "env.slip": (0.1, 0.3), "average": (False,)}
     summary = tune(
         dataclasses.replace(TINY, choices=choices, num_trials=8, sampler="random", pruner="none"),
@@ -286,8 +290,8 @@ def test_processes_share_a_storage(tmp_path: Path) -> None:
 
 
 def test_a_trial_of_a_dead_process_elsewhere_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning_module, "_GRACE", 1)
-    monkeypatch.setattr(tuning_module, "_HEARTBEAT", 1)
+    monkeypatch.setattr(study_module, "_GRACE", 1)
+    monkeypatch.setattr(study_module, "_HEARTBEAT", 1)
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     shared = dataclasses.replace(TINY, storage=url, num_trials=2)
     tune(dataclasses.replace(shared, num_trials=1), tmp_path / "a")
@@ -306,9 +310,9 @@ def test_a_trial_of_a_dead_process_elsewhere_is_taken_over(tmp_path: Path, monke
 def test_values_that_kill_the_process_are_given_up(tmp_path: Path) -> None:
     """Such a trial is tried four times in all; the next trial has other values."""
     study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}", direction="maximize")
-    study.sampler = tuning_module._make_sampler(TINY, study)
+    study.sampler = study_module._make_sampler(TINY, study)
     for _ in range(5):
-        tuning_module._enqueue_again(TINY, study)
+        study_module.enqueue_again(TINY, study)
         trial = study.ask()
         trial.suggest_float("learning_rate", 1e-6, 1.0, log=True)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -351,13 +355,13 @@ def test_the_command_trains_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"draws": {}}, "nothing to search"),
+        ({"draws": {}}, "nothing to search; give .* or values such as --choice gamma=0.9,0.99"),
         ({"num_trials": 0}, "num_trials=0 is out of range; give at least 1"),
         ({"num_rungs": 0}, "num_rungs=0 is out of range"),
         ({"pruner": "best"}, "pruner='best' is unknown; choose one of median"),
         ({"sampler": "best"}, "sampler='best' is unknown; choose one of tpe"),
         ({"objective": "best"}, "objective='best' is unknown"),
-        ({"choices": {"learning_rate": (0.1,)}}, "both in the grid and drawn"),
+        ({"choices": {"learning_rate": (0.1,)}}, "field 'learning_rate' has both choices and a draw"),
         ({"draws": {}, "choices": {"gamma": ()}}, "choices of 'gamma' are none"),
         ({"draws": {"learning_rate": Draw(0.1, 2.0)}}, "learning_rate=2.0 is out of range"),
         ({"draws": {"learning_rat": Draw(0.1, 2.0)}}, "unknown field 'learning_rat'"),
@@ -380,6 +384,26 @@ def test_bad_input_is_one_line_and_writes_nothing(changes: dict[str, Any], messa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--choice", "gamma"], "choice='gamma' is not FIELD=VALUES"),
+        (["--choice", "gamma=0.9", "--choice", "gamma=0.8"], "choice: field 'gamma' is given twice"),
+        (["--draw", "average=uniform:0:1"], "average is not a number; put its values into the choices"),
+    ],
+)
+def test_messages_name_the_options_of_the_command(
+    option: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaxrl.sweeps.cli.use_all_cores", lambda _: None)
+    monkeypatch.setattr("jaxrl.options.guarded", lambda job, _: job())
+    with pytest.raises(SystemExit):
+        cli.main(["tune", "q_learning", "--env", "gridworld/classic", *option, "--out", str(tmp_path / "out")])
+    output = "".join(capsys.readouterr())
+    assert message in output and "grid:" not in output and "grid=" not in output
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_missing_package_is_named_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "optuna" else find(name, *rest))
@@ -394,17 +418,17 @@ def test_folders_are_guarded(searched: Searched, tmp_path: Path) -> None:
         tune(TINY, folder)
     with pytest.raises(UsageError, match="holds no search"):
         resume(tmp_path)
-    with tuning_module._lock(folder), pytest.raises(UsageError, match="another process works on"):
+    with tune_module._lock(folder), pytest.raises(UsageError, match="another process works on"):
         resume(folder)
 
 
 def test_a_tuple_travels_as_text() -> None:
-    assert tuning_module._labels([(64, 64), (32,), None, "relu", 3, 0.5, True]) == ["64x64", "32", None, "relu", 3, 0.5, True]
+    assert labels_of([(64, 64), (32,), None, "relu", 3, 0.5, True]) == ["64x64", "32", None, "relu", 3, 0.5, True]
 
 
 def test_a_single_seed_that_never_ends_an_episode_is_not_yet_bad() -> None:
     """Interquartile mean of known scores by hand; whole quarters are cut, so of four the middle two remain."""
-    assert tuning_module._score([None, None]) is None
-    assert tuning_module._score([None, 3.0]) == 3.0
-    assert tuning_module._score([1.0, 2.0, -jnp.inf]) == -jnp.inf
-    assert tuning_module._score([-jnp.inf, 1.0, 2.0, 9.0]) == 1.5
+    assert tune_module._score([None, None]) is None
+    assert tune_module._score([None, 3.0]) == 3.0
+    assert tune_module._score([1.0, 2.0, -jnp.inf]) == -jnp.inf
+    assert tune_module._score([-jnp.inf, 1.0, 2.0, 9.0]) == 1.5

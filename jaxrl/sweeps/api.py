@@ -1,13 +1,17 @@
 """Sweeps in Python.
 
-result = jaxrl.sweep("ppo", "CartPole-v1", grid={"learning_rate": [1e-4, 3e-4, 1e-3]}, seeds=16, out="runs/rates")
-best = result.best()
-policy = result.policy(best)                  # a function of observations
-result.save(best, "runs/best")                # a run's folder: evaluate, plot, resume, or start others from it
+    result = jaxrl.sweep("ppo", "CartPole-v1", grid={"learning_rate": [1e-4, 3e-4, 1e-3]}, seeds=16, out="runs/rates")
+    best = result.best()
+    policy = result.policy(best)                  # a function of observations
+    result.save(best, "runs/best")                # a run's folder: evaluate, plot, resume, or start others from it
+
+The same call goes on with a sweep that was interrupted, and only reads the results of a finished one. On CPU each core becomes
+a device of its own, unless JAX has started already, so call `sweep` before other JAX code.
 """
 
 from __future__ import annotations
 
+import operator
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +22,7 @@ import jax
 import numpy as np
 
 from jaxrl.agents import load_agent
+from jaxrl.config import is_whole_number, unknown
 from jaxrl.sweeps import driver
 from jaxrl.sweeps.export import save_run
 from jaxrl.sweeps.plan import Draw, Sweep, make_configs
@@ -51,16 +56,20 @@ class SweepResult(NamedTuple):
         return int(self.results.run[np.nanargmax(returns)])
 
     def save(self, run: int, folder: str | Path) -> Path:
-        """Writes a run as a folder of its own, as `jaxrl train` would have; one that ended early can be resumed."""
+        """Writes a run as a folder of its own, as `jaxrl train` would have; one that ended early can be resumed.
+
+        Raises:
+          UsageError: no such run, it became NaN, or `folder` cannot be used.
+        """
         return save_run(self.folder, run, Path(folder))
 
     def policy(self, run: int) -> TrainedPolicy:
-        """The trained policy of a run."""
+        """The trained policy of a run, a function of observations; errors as of `save`."""
         with tempfile.TemporaryDirectory() as scratch:
             return load(self.save(run, Path(scratch) / "run"))
 
     def evaluate(self, run: int, num_episodes: int = 100, seed: int = 0) -> dict[str, Any]:
-        """Greedy score of a run: episodes, mean, std, unfinished."""
+        """Greedy score of a run: episodes, mean, std, unfinished; errors as of `save`."""
         with tempfile.TemporaryDirectory() as scratch:
             return score_run(self.save(run, Path(scratch) / "run"), num_episodes, seed)
 
@@ -90,23 +99,23 @@ def sweep(
     """Trains every combination of hyperparameters with every seed and returns the results; goes on with a sweep begun in `out`.
 
     Args:
+      agent, env: names, or `module:function`, as of `jaxrl train`.
       grid: values of swept fields; `env.NAME` is an option of the environment.
       draws: ranges of fields drawn at random, `num_draws` times for each point of the grid.
       seeds: their number (0, 1, ...), or the seeds.
+      out: folder of the sweep; new, empty, or with the same sweep.
       schedule: which runs go on for how long; a name stands for `Schedule(method=name)`.
       fields: of the agent's config, for all runs.
       others: as `jaxrl.sweeps.plan.Sweep` says.
 
     Raises:
-      UsageError: bad input; nothing was written.
+      UsageError: bad input, or `out` holds something else; nothing was written.
     """
     use_all_cores()
     _, config_class = load_agent(agent)
     known = config_class.__dataclass_fields__
     for name in fields:
         if name not in known:
-            from jaxrl.config import unknown
-
             raise UsageError(unknown("field", name, known))
     config = config_class(**fields)
     grid, draws = dict(grid or {}), dict(draws or {})
@@ -118,7 +127,7 @@ def sweep(
         configs=make_configs(grid, draws, num_draws, draw_seed, config),
         draws=draws,
         env_options=dict(env_options or {}),
-        seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds),
+        seeds=_seeds(seeds),
         total_steps=total_steps,
         eval_episodes=eval_episodes,
         num_rows=num_rows,
@@ -133,6 +142,16 @@ def sweep(
     folder = Path(out)
     driver.start_or_resume(planned, folder)
     return SweepResult(folder, read_results(folder))
+
+
+def _seeds(seeds: Any) -> tuple[int, ...]:
+    """0, 1, ... of a number of seeds, or the given seeds."""
+    if is_whole_number(seeds):
+        return tuple(range(seeds))
+    try:
+        return tuple(operator.index(seed) for seed in seeds)
+    except TypeError:
+        raise UsageError(f"seeds={seeds!r} is no whole number and no list of them; give for example 3 or [0, 1, 2]") from None
 
 
 def use_all_cores(num_devices: int | None = None) -> None:

@@ -187,7 +187,8 @@ def tune(arguments: list[str]) -> None:
         from jaxrl.sweeps.plan import parse_draws, parse_grid
         from jaxrl.sweeps.tune import Tuning, tune
 
-        draws, choices = parse_draws(type(config), values.pop("draw")), parse_grid(type(config), values.pop("choice"))
+        draws = parse_draws(type(config), values.pop("draw"), "choices")
+        choices = parse_grid(type(config), values.pop("choice"), "choice")
         seeds, env_options = tuple(range(values.pop("seeds"))), dict(opts.name_value(text) for text in values.pop("env_option"))
         named: dict[str, Any] = {
             "draws": draws,

@@ -161,7 +161,7 @@ def _grid_values(name: str, values: Any) -> list[Any]:
     return plain
 
 
-def _check_draw(config_class: type[Config], name: str, draw: Draw) -> None:
+def _check_draw(config_class: type[Config], name: str, draw: Draw, values: str = "grid") -> None:
     _check_name(config_class, name)
     if not -math.inf < draw.low < draw.high < math.inf:
         raise UsageError(f"draw: {name} has low={draw.low:g}, high={draw.high:g}; give finite ones with LOW < HIGH")
@@ -170,7 +170,7 @@ def _check_draw(config_class: type[Config], name: str, draw: Draw) -> None:
     if name.startswith(ENV_PREFIX):
         return
     if field_types(config_class)[name] not in (int, float):
-        raise UsageError(f"draw: {name} is not a number; put its values into the grid")
+        raise UsageError(f"draw: {name} is not a number; put its values into the {values}")
     meta = config_class.__dataclass_fields__[name].metadata
     low, high = meta.get("low", -math.inf), meta.get("high", math.inf)
     if not low <= draw.low < draw.high <= high:
@@ -187,24 +187,30 @@ def _is_int(config: Config, name: str) -> bool:
     return field_types(type(config)).get(name) is int
 
 
-def parse_grid(config_class: type[Config], texts: Sequence[str]) -> dict[str, list[Any]]:
+def parse_grid(config_class: type[Config], texts: Sequence[str], option: str = "grid") -> dict[str, list[Any]]:
     """`learning_rate=1e-4,3e-4` and `hidden=64x64,128x128`, one text a field.
+
+    Args:
+      option: what messages call the texts.
 
     Raises:
       UsageError: an unknown field, a value of another type, a field given twice.
     """
     grid: dict[str, list[Any]] = {}
     for text in texts:
-        name, values = _field_text("grid", text, config_class, "learning_rate=1e-4,3e-4")
+        name, values = _field_text(option, text, config_class, "learning_rate=1e-4,3e-4")
         parsed = [_parse(config_class, name, value) for value in values.split(",")]
         if name in grid:
-            raise UsageError(f"grid: field {name!r} is given twice; give all its values at once")
+            raise UsageError(f"{option}: field {name!r} is given twice; give all its values at once")
         grid[name] = parsed
     return grid
 
 
-def parse_draws(config_class: type[Config], texts: Sequence[str]) -> dict[str, Draw]:
+def parse_draws(config_class: type[Config], texts: Sequence[str], values: str = "grid") -> dict[str, Draw]:
     """`learning_rate=log:1e-5:1e-2` and `gamma=uniform:0.9:0.999`, one text a field.
+
+    Args:
+      values: what messages call the place of values that are no range.
 
     Raises:
       UsageError: an unknown field, one that is not a number or is given twice, or no range.
@@ -222,7 +228,7 @@ def parse_draws(config_class: type[Config], texts: Sequence[str]) -> dict[str, D
         if name in draws:
             raise UsageError(f"draw: field {name!r} is given twice; give one range")
         draws[name] = Draw(low, high, kind == "log")
-        _check_draw(config_class, name, draws[name])
+        _check_draw(config_class, name, draws[name], values)
     return draws
 
 
