@@ -60,6 +60,7 @@ ENVS: dict[str, tuple[str, ...]] = {
     "maze": ("classic", "loop", "large", "random"),
     "garnet": ("random",),
     "gymnasium": (),
+    "envpool": (),
 }
 """Ids of each family; an empty tuple stands for whatever the family's own registry holds."""
 

@@ -1,4 +1,4 @@
-"""Gymnasium environments behind jaxrl's contract, through Gymnasium's vector API; the only module that imports gymnasium.
+"""Gymnasium environments behind jaxrl's contract, through Gymnasium's vector API; its spaces are read in `jaxrl.envs.host`.
 
     env = make("CartPole-v1", num_envs=8)                      # or jaxrl.envs.make("gymnasium/CartPole-v1", 8)
     obs = env.reset(seed=0)
@@ -19,11 +19,11 @@ import jax
 import numpy as np
 
 from jaxrl.config import unknown
-from jaxrl.types import ArraySpec, Box, Discrete, PyTree, Spec, TimeStep, TreeSpec, UsageError, tree_spec
+from jaxrl.envs import host
+from jaxrl.types import PyTree, Spec, TimeStep, UsageError
 
 _MODES = ("disabled", "same_step", "next_step")
 _VECTORIZATION = ("sync", "async")
-_NARROW = {"float64": "float32", "int64": "int32", "uint64": "uint32"}
 
 
 def make(
@@ -99,19 +99,17 @@ class GymnasiumEnv:
     def __init__(self, vector_env: Any, name: str, mode: str, time_limit: int | None) -> None:
         self.num_envs: int = vector_env.num_envs
         self.spec = Spec(
-            _observation_spec(vector_env.single_observation_space, name),
-            _action_spec(vector_env.single_action_space, name),
+            host.observation_spec(vector_env.single_observation_space, f"gymnasium/{name}"),
+            host.action_spec(vector_env.single_action_space, f"gymnasium/{name}"),
             time_limit,
         )
         self._vector_env, self._name, self._mode = vector_env, name, mode
-        self._episode_return = np.zeros(self.num_envs, np.float32)
-        self._episode_length = np.zeros(self.num_envs, np.int32)
+        self._records = host.EpisodeRecords(self.num_envs)
 
     def reset(self, seed: int) -> PyTree:
         """Starts B new episodes; environment i is seeded with `seed + i`. Returns obs [B, ...]."""
         obs, _ = self._vector_env.reset(seed=int(seed))
-        self._episode_return = np.zeros(self.num_envs, np.float32)
-        self._episode_length = np.zeros(self.num_envs, np.int32)
+        self._records.begin()
         return self._cast(obs)
 
     def step(self, action: PyTree) -> TimeStep:
@@ -130,7 +128,7 @@ class GymnasiumEnv:
         reward: Any
         terminated: Any
         truncated: Any
-        native = _native_action(self._vector_env.single_action_space, action)
+        native = host.native_action(self._vector_env.single_action_space, action)
         try:
             raw_obs, reward, terminated, truncated, raw_info = self._vector_env.step(native)
         except Exception as error:
@@ -139,7 +137,7 @@ class GymnasiumEnv:
         truncated = np.array(truncated, np.bool_) & ~terminated
         ended = terminated | truncated
         obs, next_obs = self._observations(raw_obs, ended, raw_info)
-        return TimeStep(obs, reward, terminated, truncated, next_obs, self._record(reward, ended))
+        return TimeStep(obs, reward, terminated, truncated, next_obs, self._records.count(reward, ended))
 
     def close(self) -> None:
         """Closes the environments and their processes."""
@@ -194,14 +192,7 @@ class GymnasiumEnv:
         return next_obs
 
     def _cast(self, obs: PyTree) -> PyTree:
-        return _cast_observation(self._vector_env.single_observation_space, obs)
-
-    def _record(self, reward: np.ndarray, ended: np.ndarray) -> dict[str, np.ndarray]:
-        """Counts this step; `reward` and `ended`: [B]."""
-        total, length = self._episode_return + reward, self._episode_length + 1
-        self._episode_return = np.where(ended, np.float32(0), total)
-        self._episode_length = np.where(ended, np.int32(0), length)
-        return {"episode_return": total, "episode_length": length}
+        return host.cast_observation(self._vector_env.single_observation_space, obs)
 
 
 def _import_gymnasium(name: str) -> Any:
@@ -251,67 +242,6 @@ def _time_limit(vector_env: Any) -> int | None:
         return None
     limit = spec.kwargs.get("max_episode_steps") or spec.max_episode_steps
     return int(limit) if limit is not None and limit > 0 else None
-
-
-def _observation_spec(space: Any, name: str) -> ArraySpec | TreeSpec:
-    return tree_spec(_observation_zeros(space, name))
-
-
-def _observation_zeros(space: Any, name: str) -> PyTree:
-    """Zeros of one observation, cast as `_cast_observation` does."""
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Dict):
-        return {key: _observation_zeros(part, name) for key, part in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(_observation_zeros(part, name) for part in space.spaces)
-    if isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
-        return np.zeros(space.shape, _narrow(space))
-    raise UsageError(
-        f"env='gymnasium/{name}' has observations of {type(space).__name__}, which are no arrays of one shape; "
-        "wrap it so that it observes a Box"
-    )
-
-
-def _narrow(space: Any) -> str:
-    """Name of the dtype of observations of `space`: at most 32 bits, which is what JAX computes in."""
-    name = np.dtype(space.dtype).name
-    return _NARROW.get(name, name)
-
-
-def _cast_observation(space: Any, obs: PyTree) -> PyTree:
-    """A fresh copy of an observation, or of a batch of them, in the types of `Spec`; discrete ones count from 0."""
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Dict):
-        return {key: _cast_observation(part, obs[key]) for key, part in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(_cast_observation(part, obs[i]) for i, part in enumerate(space.spaces))
-    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-        obs = np.asarray(obs) - space.start
-    return np.array(obs, _narrow(space))
-
-
-def _action_spec(space: Any, name: str) -> Discrete | Box:
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Discrete):
-        return Discrete(int(space.n))
-    if not isinstance(space, spaces.Box) or np.dtype(space.dtype).kind != "f":
-        raise UsageError(f"env='gymnasium/{name}' has actions {space}; wrap it so that it takes a Discrete or a float Box")
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise UsageError(f"env='gymnasium/{name}' has unbounded actions {space}; wrap it in gymnasium.wrappers.RescaleAction")
-    return Box(tuple(space.shape))
-
-
-def _native_action(space: Any, action: PyTree) -> np.ndarray:
-    """Actions [B, ...] of `Spec` as the environment takes them."""
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Discrete):
-        return np.asarray(action, space.dtype) + space.start
-    share = (np.clip(np.asarray(action, space.dtype), -1.0, 1.0) + 1.0) / 2.0
-    return (space.low + share * (space.high - space.low)).astype(space.dtype)
 
 
 def _row(tree: PyTree, row: int) -> PyTree:
