@@ -97,7 +97,7 @@ def episodic_agent(config: EpisodicConfig, spec: Spec, weigh: Callable[[Episodes
       weigh: pure; no gradient is taken through it.
       has_value: fit a value function; without one `weigh` sees zeros for its values.
     """
-    networks = policy.actor_critic(config, spec)
+    networks = policy.actor_critic(config, spec, shared=False)  # Each has its own optimizer.
 
     def init(first: Policy) -> EpisodicState:
         actor, critic = split(first.params)

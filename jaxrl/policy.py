@@ -4,9 +4,10 @@
     policy = networks.init(key)
     distribution = networks.distribution(policy.params, features)
 
-Observations of any kind become one vector, normalised by running moments where the config says so; a core (nothing, or a GRU)
-turns it into features, from which the actor makes a distribution over actions and the critic a value. The moments belong to the
-policy, so they are checkpointed and batched with it, and evaluation uses them unchanged.
+Observations of any kind become one vector, or stay pictures for a convolutional torso, normalised by running moments where the
+config says so; torso and core (nothing, or a GRU) turn them into features, from which the actor makes a distribution over
+actions and the critic a value. The moments belong to the policy, so they are checkpointed and batched with it, and evaluation
+uses them unchanged.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class PolicyConfig(Config):
     max_grad_norm: float | None = static(0.5, "Global norm that gradients are clipped to; none for no clipping.", low=1e-8)
     hidden: tuple[int, ...] = static((64, 64), "Units of each hidden layer of actor and critic.", low=1)
     activation: str = static("tanh", "Activation of the hidden layers.", choices=tuple(networks.ACTIVATIONS))
+    torso: str = static("auto", networks.TORSO_HELP, choices=networks.TORSOS)
     distribution: str = static(
         "gaussian",
         "Continuous actions: gaussian (clipped by the environment) or tanh_gaussian (squashed into the bounds).",
@@ -59,8 +61,8 @@ class Policy(NamedTuple):
     """All that acting reads.
 
     Attributes:
-      params: actor, critic, log_std [D] of D continuous action components, and core where there is one.
-      moments: of the observation vectors [F], () where they are not normalised.
+      params: actor, critic, log_std [D] of D continuous action components, and torso and core where there is one.
+      moments: of the observation vectors [F] or pictures [H, W, C], () where they are not normalised.
     """
 
     params: Params
@@ -83,6 +85,8 @@ class RolloutState(NamedTuple):
 
 class ActorCritic(NamedTuple):
     """Networks for one environment as pure functions; see `actor_critic`.
+
+    Inputs, written [..., F], are pictures [..., H, W, C] where the torso is convolutional.
 
     Attributes:
       init: (key) -> Policy.
@@ -113,29 +117,42 @@ class ActorCritic(NamedTuple):
         return self.value(policy.params, self.step(policy.params, memory, self.inputs(policy.moments, obs))[1])
 
 
-def actor_critic(config: PolicyConfig, spec: Spec, gru: int | None = None) -> ActorCritic:
+def actor_critic(config: PolicyConfig, spec: Spec, gru: int | None = None, shared: bool = True) -> ActorCritic:
     """Builds the networks for an environment; inside a traced function `config`'s numbers may be tracers.
+
+    Actor and critic share a convolutional torso, on which they are linear (Mnih et al. 2016, supplement, "Experimental
+    Setup"), and a core.
 
     Args:
       gru: units of a recurrent core, None for none.
+      shared: False gives actor and critic a convolutional torso each, for agents that fit one without the other.
+
+    Raises:
+      UsageError: a torso that cannot see these observations.
     """
+    kind = networks.torso_of(config.torso, spec.obs)
+    torso = networks.Torso(kind, networks.orthogonal(2.0**0.5)) if shared and kind != "mlp" else None
+    hidden, own = (config.hidden, kind) if torso is None else ((), "mlp")
     size = distributions.num_parameters(spec.action)
-    actor = networks.Head(size, 0.01, config.hidden, config.activation)
-    critic = networks.Head(1, 1.0, config.hidden, config.activation)
+    actor = networks.Head(size, 0.01, hidden, config.activation, own)
+    critic = networks.Head(1, 1.0, hidden, config.activation, own)
     core = None if gru is None else networks.GRU(gru, config.activation)
 
     def init(key: Array) -> Policy:
         key_actor, key_critic, key_core = jax.random.split(key, 3)
-        x = networks.flatten(spec_zeros(spec.obs, (1,)), spec.obs)
-        features = x if gru is None else jnp.zeros((1, gru))
+        x = networks.inputs(spec_zeros(spec.obs, (1,)), spec.obs, kind)
+        seen = x if torso is None else jnp.zeros((1, networks.CONVOLUTIONAL[kind].units))
+        features = seen if gru is None else jnp.zeros((1, gru))
         log_std = jnp.full(distributions.num_stds(spec.action), config.log_std_init, jnp.float32)
         params: Params = {
             "actor": actor.init(key_actor, features),
             "critic": critic.init(key_critic, features),
             "log_std": log_std,
         }
+        if torso is not None:
+            params["torso"] = torso.init(jax.random.fold_in(key, 3), x)
         if core is not None:
-            params["core"] = core.init(key_core, initial_memory(1), x)
+            params["core"] = core.init(key_core, initial_memory(1), seen)
         moments = normalize.init_moments(x.shape[1:]) if config.normalize_observation else ()
         return Policy(params, moments)
 
@@ -143,21 +160,28 @@ def actor_critic(config: PolicyConfig, spec: Spec, gru: int | None = None) -> Ac
         return () if gru is None else jnp.zeros((num_envs, gru))
 
     def inputs(moments: PyTree, obs: PyTree) -> Array:
-        x = networks.flatten(obs, spec.obs)
-        return normalize.normalize(moments, x) if config.normalize_observation else x
+        x = networks.inputs(obs, spec.obs, kind)
+        return normalize.normalize(moments, networks.to_float(x)) if config.normalize_observation else x
 
-    def step(params: Params, memory: PyTree, x: Array) -> tuple[PyTree, Array]:
+    def see(params: Params, x: Array) -> Array:
+        return x if torso is None else torso.apply(params["torso"], x)  # type: ignore[return-value]
+
+    def remember(params: Params, memory: PyTree, x: Array) -> tuple[PyTree, Array]:
         if core is None:
             return memory, x
         memory = core.apply(params["core"], memory, x)
         return memory, memory
 
+    def step(params: Params, memory: PyTree, x: Array) -> tuple[PyTree, Array]:
+        return remember(params, memory, see(params, x))
+
     def unroll(params: Params, memory: PyTree, x: Array, ended: Array) -> tuple[PyTree, Array]:
+        x = see(params, x)
         if core is None:
             return memory, x
 
         def one(memory: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
-            after, _ = step(params, memory, row[0])
+            after, _ = remember(params, memory, row[0])
             return where_ended(row[1], initial_memory(after.shape[0]), after), after
 
         _, memories = jax.lax.scan(one, memory, (x, ended))
@@ -182,7 +206,8 @@ def actor_critic(config: PolicyConfig, spec: Spec, gru: int | None = None) -> Ac
     def absorb(policy: Policy, obs: PyTree) -> Policy:
         if not config.normalize_observation:
             return policy
-        return policy._replace(moments=normalize.update_moments(policy.moments, networks.flatten(obs, spec.obs)))
+        x = networks.to_float(networks.inputs(obs, spec.obs, kind))
+        return policy._replace(moments=normalize.update_moments(policy.moments, x))
 
     return ActorCritic(init, initial_memory, inputs, unroll, step, distribution, value, act, absorb)
 

@@ -1,5 +1,6 @@
 """Networks against forward passes and parameter counts worked out with numpy or by hand."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from jaxrl import networks
 from jaxrl.policy import PolicyConfig, actor_critic
-from jaxrl.types import ArraySpec, Box, Spec, UsageError, spec_zeros, tree_spec
+from jaxrl.types import ArraySpec, Box, Discrete, Spec, UsageError, spec_zeros, tree_spec
 
 
 def num_parameters(params):
@@ -243,3 +244,239 @@ def test_the_leaves_of_a_tree_are_joined_in_its_order():
 def test_flatten_keeps_leading_axes_of_a_tree(leading):
     spec = tree_spec((jnp.zeros((2, 3)), jnp.zeros(()), {"x": jnp.zeros(4)}))
     assert networks.flatten(spec_zeros(spec, leading), spec).shape == (*leading, 11)
+
+
+# --- convolutions ---------------------------------------------------------------------------------------------------
+
+WINDOWS = {
+    "nature-1": ((20, 20, 4), (8, 8), (4, 4)),
+    "nature-2": ((8, 8, 5), (4, 4), (2, 2)),
+    "nature-3": ((6, 6, 5), (3, 3), (1, 1)),
+    "rest": ((11, 10, 2), (4, 4), (2, 2)),
+    "indivisible": ((10, 11, 2), (3, 3), (2, 2)),
+    "apart": ((11, 10, 2), (2, 2), (3, 3)),
+    "oblong": ((9, 12, 3), (4, 3), (2, 1)),
+}
+"""(H, W, C), window, stride; of "rest" a row is in no window."""
+
+
+def convolutions(window, stride, native):
+    """Ours and flax's."""
+    ours = networks.Conv(6, window, stride, native=native)
+    return ours, nn.Conv(6, window, stride, padding="VALID")
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_a_convolution_and_its_gradients_are_those_of_flax(name, native):
+    shape, window, stride = WINDOWS[name]
+    x = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
+    ours, flax = convolutions(window, stride, native)
+    params = noisy(jax.jit(flax.init)(jax.random.key(0), x))
+
+    def found(network):
+        def loss(params, x):
+            y = network.apply(params, x)
+            return jnp.sum(jnp.sin(y)), y
+
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, x)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), found(ours), found(flax))
+
+
+def test_a_convolution_starts_with_the_parameters_of_flax():
+    x = jnp.zeros((2, 9, 9, 3))
+    ours, flax = (jax.jit(c.init)(jax.random.key(0), x) for c in convolutions((4, 4), (2, 2), None))
+    jax.tree.map(np.testing.assert_array_equal, ours, flax)
+
+
+def test_runs_of_gradient_steps_in_a_scan_are_those_of_flax():
+    """Two runs with parameters and data of their own, vmapped."""
+    rng = np.random.default_rng(2)
+    batches = rng.normal(size=(2, 5, 4, 12, 12, 2)).astype(np.float32)
+
+    def trained(network):
+        def run(key, batches):
+            def one(params, x):
+                loss, grads = jax.value_and_grad(lambda p: jnp.mean(jnp.sin(network.apply(p, x))))(params)
+                return jax.tree.map(lambda p, g: p - 0.1 * g, params, grads), loss
+
+            return jax.lax.scan(one, network.init(key, batches[0]), batches)
+
+        return jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0)), batches)
+
+    ours, flax = (trained(network) for network in convolutions((8, 8), (4, 4), False))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, flax)
+
+
+def test_a_convolution_is_a_product_of_patches_on_a_cpu_and_native_elsewhere(monkeypatch):
+    network = networks.Conv(4, (2, 2))
+    x = jnp.zeros((1, 4, 4, 1))
+    params = network.init(jax.random.key(0), x)
+    for backend, native in (("cpu", False), ("gpu", True), ("tpu", True)):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        found = primitives(lambda x: network.apply(params, x), x)
+        assert ("conv_general_dilated" in found, "dot_general" in found) == (native, not native)
+
+
+def test_a_convolution_keeps_leading_axes():
+    x = np.random.default_rng(3).normal(size=(6, 5, 5, 2)).astype(np.float32)
+    network = networks.Conv(3, (3, 3))
+    params = jax.jit(network.init)(jax.random.key(0), x)
+    flat = apply(network, params, x)
+    assert flat.shape == (6, 3, 3, 3)
+    np.testing.assert_allclose(apply(network, params, x.reshape(2, 3, 5, 5, 2)), flat.reshape(2, 3, 3, 3, 3), atol=1e-5)
+    np.testing.assert_allclose(apply(network, params, x[0]), flat[0], atol=1e-5)
+
+
+def test_orthogonal_kernels_have_orthonormal_filters():
+    kernel = np.asarray(jax.jit(lambda key: networks.orthogonal(2.0)(key, (4, 4, 3, 8)))(jax.random.key(0)))
+    assert kernel.shape == (4, 4, 3, 8)
+    np.testing.assert_allclose(np.einsum("hwci,hwcj->ij", kernel, kernel), 4.0 * np.eye(8), atol=1e-4)
+
+
+# --- torsos ---------------------------------------------------------------------------------------------------------
+
+
+def count(network, shape):
+    return num_parameters(jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape), jnp.uint8)))
+
+
+def test_the_nature_network_has_the_parameters_of_the_paper():
+    convolutions = (32 * 8 * 8 * 4 + 32) + (64 * 4 * 4 * 32 + 64) + (64 * 3 * 3 * 64 + 64)
+    expected = convolutions + (3136 * 512 + 512) + (512 * 6 + 6)
+    assert count(networks.QNetwork(6, (), torso="nature"), (84, 84, 4)) == expected
+
+
+def test_the_network_of_2013_has_the_parameters_of_the_paper():
+    expected = (16 * 8 * 8 * 4 + 16) + (32 * 4 * 4 * 16 + 32) + (9 * 9 * 32 * 256 + 256) + (256 * 6 + 6)
+    assert count(networks.QNetwork(6, (), torso="atari2013"), (84, 84, 4)) == expected
+
+
+def test_the_minatar_network_has_the_parameters_of_the_paper():
+    expected = (16 * 3 * 3 * 4 + 16) + (8 * 8 * 16 * 128 + 128) + (128 * 6 + 6)
+    assert count(networks.QNetwork(6, (), torso="minatar"), (10, 10, 4)) == expected
+
+
+def test_convolutions_stand_in_the_place_of_the_hidden_layers():
+    bare, hidden = (networks.QNetwork(3, hidden, torso="minatar") for hidden in ((), (120, 84)))
+    assert count(bare, (10, 10, 4)) == count(hidden, (10, 10, 4))
+
+
+def test_streams_of_value_and_advantage_stand_on_the_convolutions():
+    plain, dueling = (networks.QNetwork(3, (), dueling=dueling, torso="minatar") for dueling in (False, True))
+    assert count(dueling, (10, 10, 4)) == count(plain, (10, 10, 4)) + (128 + 1)
+
+
+class Written(nn.Module):
+    """A torso as its paper lists it, of flax's convolutions."""
+
+    layers: tuple
+    units: int
+
+    @nn.compact
+    def __call__(self, x):
+        for filters, window, stride in self.layers:
+            x = nn.relu(nn.Conv(filters, (window, window), (stride, stride), padding="VALID")(x))
+        return nn.relu(nn.Dense(self.units)(x.reshape((x.shape[0], -1))))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "written"),
+    [
+        ("nature", (40, 36, 4), Written(((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512)),
+        ("atari2013", (20, 24, 4), Written(((16, 8, 4), (32, 4, 2)), 256)),
+        ("minatar", (10, 10, 6), Written(((16, 3, 1),), 128)),
+    ],
+)
+def test_a_torso_is_the_network_of_its_paper_on_bytes_scaled_to_one(kind, shape, written):
+    x = np.random.default_rng(4).integers(0, 256, size=(2, *shape)).astype(np.uint8)
+    params = noisy(jax.jit(written.init)(jax.random.key(0), jnp.zeros((1, *shape))))
+    expected = apply(written, params, x.astype(np.float32) / 255.0)
+    np.testing.assert_allclose(apply(networks.Torso(kind), params, x), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_booleans_and_floats_are_not_scaled():
+    x = np.random.default_rng(5).random((2, 10, 10, 4)) < 0.5
+    written = Written(((16, 3, 1),), 128)
+    params = noisy(jax.jit(written.init)(jax.random.key(0), jnp.zeros((1, 10, 10, 4))))
+    for dtype in (bool, np.float32):
+        found = apply(networks.Torso("minatar"), params, x.astype(dtype))
+        np.testing.assert_allclose(found, apply(written, params, x.astype(np.float32)), rtol=1e-3, atol=1e-3)
+
+
+def test_channels_first_and_last_are_the_same_function_of_the_same_picture():
+    last = np.random.default_rng(6).integers(0, 256, size=(2, 36, 40, 4)).astype(np.uint8)
+    first = np.moveaxis(last, -1, 1)
+    network = networks.QNetwork(3, (), torso="nature")
+    params = jax.jit(network.init)(jax.random.key(0), jnp.asarray(last))
+
+    @jax.jit
+    def values(obs):
+        spec = ArraySpec(obs.shape[1:], "uint8")
+        return network.apply(params, networks.inputs(obs, spec, networks.torso_of("auto", spec)))
+
+    np.testing.assert_allclose(values(first), values(last), rtol=1e-5, atol=1e-6)
+    assert np.std(values(first)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shape", "picture"),
+    [
+        ((4, 84, 84), (84, 84, 4)),
+        ((84, 84, 3), (84, 84, 3)),
+        ((10, 10, 4), (10, 10, 4)),
+        ((5, 5, 5), (5, 5, 5)),
+        ((4, 84), None),
+    ],
+)
+def test_channels_are_first_where_that_axis_is_shorter_than_the_last(shape, picture):
+    spec = ArraySpec(shape, "uint8")
+    assert networks.picture_shape(spec) == picture
+    if picture is not None:
+        assert networks.inputs(spec_zeros(spec, (2, 3)), spec, "minatar").shape == (2, 3, *picture)
+
+
+@pytest.mark.parametrize(
+    ("spec", "torso"),
+    [
+        (ArraySpec((4, 84, 84), "uint8"), "nature"),
+        (ArraySpec((36, 36, 1), "float32"), "nature"),
+        (ArraySpec((4, 36, 35), "uint8"), "mlp"),
+        (ArraySpec((10, 10, 4), "bool"), "mlp"),
+        (ArraySpec((84, 84), "uint8"), "mlp"),
+        (ArraySpec((40, 40, 3), "int32", 7), "mlp"),
+        (tree_spec({"a": jnp.zeros((4, 84, 84)), "b": jnp.zeros(3)}), "mlp"),
+    ],
+)
+def test_auto_is_nature_for_large_pictures_and_else_mlp(spec, torso):
+    assert networks.torso_of("auto", spec) == torso
+
+
+@pytest.mark.parametrize("torso", networks.CONVOLUTIONAL)
+def test_a_torso_names_the_least_picture_that_it_can_see(torso):
+    """Of that size one pixel is left; one pixel less is refused in one line."""
+    least, filters, small = {
+        "nature": (36, 64, (1, 36, 35)),
+        "atari2013": (20, 32, (1, 20, 19)),
+        "minatar": (3, 16, (3, 2, 1)),
+    }[torso]
+    assert networks.torso_of(torso, ArraySpec((least, least, 1), "uint8")) == torso
+    shapes = jax.eval_shape(networks.Torso(torso).init, jax.random.key(0), jnp.zeros((1, least, least, 1)))
+    assert shapes["params"]["Dense_0"]["kernel"].shape[0] == filters
+    with pytest.raises(UsageError, match=f"torso='{torso}' needs pictures of at least {least} x {least}, not ") as error:
+        networks.torso_of(torso, ArraySpec(small, "uint8"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("spec", [ArraySpec((84, 84), "uint8"), tree_spec({"a": jnp.zeros((4, 84, 84))})])
+def test_convolutions_of_what_is_no_picture_are_refused(spec):
+    with pytest.raises(UsageError, match="torso='nature' needs pictures, arrays of three axes"):
+        networks.torso_of("nature", spec)
+
+
+@pytest.mark.parametrize(("gru", "shared"), [(None, True), (8, True), (None, False)])
+def test_initialising_convolutions_needs_no_decomposition(gru, shared):
+    spec = Spec(ArraySpec((4, 36, 36), "uint8"), Discrete(2))
+    found = primitives(actor_critic(PolicyConfig(), spec, gru, shared).init, jax.random.key(0))
+    assert "dot_general" in found and not found & DECOMPOSITIONS

@@ -37,9 +37,11 @@ def make_a2c(config: A2CConfig, spec: Spec, num_envs: int, rollout_length: int, 
     networks = policy.actor_critic(config, spec)
 
     def loss(params: Params, moments: PyTree, rollout: Rollout, reward: Array) -> tuple[Array, dict[str, Array]]:
-        features = networks.inputs(moments, rollout.obs)
+        features, next_features = (
+            networks.step(params, (), networks.inputs(moments, obs))[1] for obs in (rollout.obs, rollout.next_obs)
+        )
         chosen, value = networks.distribution(params, features), networks.value(params, features)
-        next_value = networks.value(params, networks.inputs(moments, rollout.next_obs))
+        next_value = networks.value(params, next_features)
         discount = config.gamma * (1.0 - rollout.terminated)
         fixed = jax.lax.stop_gradient((value, next_value))
         advantage = returns.gae(reward, discount, *fixed, episode_end(rollout), config.gae_lambda)

@@ -3,7 +3,8 @@
 Acting is epsilon-greedy with an epsilon that falls in a straight line; each iteration stores T x B transitions and then takes
 `num_updates` gradient steps on uniform minibatches. Flags make it double (van Hasselt et al. 2016) or dueling (Wang et al.
 2016). Deviations from the papers: Adam instead of RMSProp, a learning rate that may fall over the run, and double on by
-default, since its final policies are steadier; `--no-double` is the algorithm of 2015.
+default, since its final policies are steadier; `--no-double` is the algorithm of 2015. Pictures are seen through that paper's
+convolutions, unless `torso` says otherwise.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class DQNConfig(Config):
     dueling: bool = static(False, "Separate streams for value and advantage.")
     hidden: tuple[int, ...] = static((120, 84), "Units of each hidden layer.", low=1)
     activation: str = static("relu", "Activation of the hidden layers.", choices=tuple(networks.ACTIVATIONS))
+    torso: str = static("auto", networks.TORSO_HELP, choices=networks.TORSOS)
     max_grad_norm: float | None = static(None, "Global norm that gradients are clipped to; none for no clipping.", low=1e-8)
 
     def check(self) -> None:
@@ -87,19 +89,20 @@ def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, 
     """DQN for discrete actions and observations that are one array.
 
     Raises:
-      UsageError: continuous or mixed actions, or observations that are a tree.
+      UsageError: continuous or mixed actions, observations that are a tree, or a torso that cannot see them.
     """
     if not isinstance(spec.action, Discrete):
         raise UsageError(f"env: dqn needs discrete actions, not {spec.action}; choose an environment with Discrete actions")
     obs_spec = networks.array_obs(spec.obs, "dqn")
-    network = networks.QNetwork(spec.action.n, config.hidden, config.activation, config.dueling)
+    torso = networks.torso_of(config.torso, obs_spec)
+    network = networks.QNetwork(spec.action.n, config.hidden, config.activation, config.dueling, torso)
     loss_of = losses.huber if config.loss == "huber" else losses.squared
 
     def q_values(params: PyTree, obs: Array) -> Array:
-        return network.apply(params, networks.flatten(obs, obs_spec))  # type: ignore[return-value]
+        return network.apply(params, networks.inputs(obs, obs_spec, torso))  # type: ignore[return-value]
 
     def init(key: Array) -> DQNState:
-        params = network.init(key, networks.flatten(spec_zeros(obs_spec, (1,)), obs_spec))
+        params = network.init(key, networks.inputs(spec_zeros(obs_spec, (1,)), obs_spec, torso))
         zero = jnp.float32(0.0)
         example = Experience(spec_zeros(obs_spec), jnp.int32(0), zero, jnp.bool_(False), spec_zeros(obs_spec))
         target = jax.tree.map(jnp.copy, params)

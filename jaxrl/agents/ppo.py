@@ -49,7 +49,7 @@ class Batch(NamedTuple):
     """What a minibatch holds. Leaves are [N, ...], N transitions; of a recurrent agent [N, T, ...], N sequences.
 
     Attributes:
-      inputs: observation vectors.
+      inputs: observation vectors, or pictures where the torso is convolutional.
       ended: where the episode ended after the step.
       memory: [N, units] at the start of each sequence, () without.
     """
@@ -98,10 +98,11 @@ def make_ppo(config: PPOConfig, spec: Spec, num_envs: int, rollout_length: int, 
         return jnp.swapaxes(leaf, 0, 1) if recurrent else leaf.reshape((-1, *leaf.shape[2:]))
 
     def loss(params: Params, batch: Batch) -> tuple[Array, dict[str, Array]]:
-        features = batch.inputs
         if recurrent:
             time_first = jnp.swapaxes(batch.inputs, 0, 1), jnp.swapaxes(batch.ended, 0, 1)
             features = jnp.swapaxes(networks.unroll(params, batch.memory, *time_first)[1], 0, 1)
+        else:
+            _, features = networks.step(params, batch.memory, batch.inputs)
         chosen, value = networks.distribution(params, features), networks.value(params, features)
         ratio, log_ratio = losses.probability_ratio(chosen.log_prob(batch.action), batch.log_prob)
         advantage = policy.standardize(batch.advantage) if config.normalize_advantage else batch.advantage
