@@ -11,7 +11,7 @@ import pytest
 from jaxrl.agents import load_agent
 from jaxrl.config import as_arrays
 from jaxrl.envs.batch import Transition, batch_env
-from jaxrl.loop import build, train
+from jaxrl.loop import build, init_state, run_keys, train
 from jaxrl.networks import CONVOLUTIONAL, QNetwork
 from jaxrl.policy import PolicyConfig, actor_critic
 from jaxrl.types import ArraySpec, Discrete, Progress, Spec, UsageError
@@ -54,16 +54,23 @@ def bright_half(num_envs):
     return SimpleNamespace(env=batch_env(SPEC, (), reset, step, num_envs), picture=picture)
 
 
+each_run = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RUNS]
+)
+
+
 @cache
 def learned(name):
-    """The agent, its config and what it learned."""
+    """The agent, its first policy and what it learned."""
     agent, fields, steps = RUNS[name]
     make_agent, config_class = load_agent(agent)
     config = config_class(**fields)
     probe = bright_half(config.num_envs)
     run = jax.jit(partial(train, config=config, make_agent=make_agent, env=probe.env, total_steps=steps, num_rows=2))
     policy = run(jax.random.key(0)).state.agent.policy
-    return SimpleNamespace(agent=build(make_agent, as_arrays(config), SPEC, config.num_envs), config=config, policy=policy)
+    agent = build(make_agent, as_arrays(config), SPEC, config.num_envs)
+    first = jax.jit(lambda key: init_state(run_keys(key).init, agent, probe.env).agent.policy)(jax.random.key(0))
+    return SimpleNamespace(agent=agent, first=first, policy=policy)
 
 
 def pictures():
@@ -72,13 +79,22 @@ def pictures():
     return jax.vmap(bright_half(1).picture)(jax.random.split(jax.random.key(9), 8), sides)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RUNS])
+@each_run
 def test_the_bright_half_is_chosen(name):
     found = learned(name)
     progress = Progress(jnp.int32(1), jnp.int32(1))
     act = jax.jit(partial(found.agent.act, explore=False))
     action, _, _ = act(jax.random.key(0), found.policy, found.agent.initial_memory(8), pictures(), progress)
     assert action.tolist() == [0] * 4 + [1] * 4
+
+
+@each_run
+def test_the_convolutions_learn(name):
+    """Heads on random convolutions that stay as they were would choose the bright half as well."""
+    found = learned(name)
+    first, last = (jax.tree.leaves(getattr(policy, "params", policy)) for policy in (found.first, found.policy))
+    for a, b in zip(first, last, strict=True):
+        assert a.ndim != 4 or np.max(np.abs(a - b)) > 1e-4
 
 
 def test_the_action_values_of_pictures_are_the_rewards():
