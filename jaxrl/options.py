@@ -315,7 +315,7 @@ def guarded(job: Callable[[], dict[str, Any]], out: Path) -> dict[str, Any]:
         print(f"jaxrl: the first NaN arose here: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except RuntimeError as error:
-        if not str(error).startswith("env "):
+        if not re.match("env[ =]", str(error)):
             raise
         print(f"jaxrl: {' '.join(str(error).split())}; go on with: jaxrl resume {out}", file=sys.stderr)
         sys.exit(1)

@@ -21,6 +21,9 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     """
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", "slow or not slow" not in request.config.option.markexpr)
-    yield
+    quick = "slow or not slow" not in request.config.option.markexpr
+    jax.config.update("jax_disable_most_optimizations", quick)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(int(quick)))  # Of processes that a test starts.
+        yield
     jax.config.update("jax_disable_most_optimizations", False)

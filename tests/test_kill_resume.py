@@ -14,9 +14,19 @@ import kill_resume
 TINY = ("--hidden", "16", "--capacity", "256", "--batch-size", "16", "--num-rows", "8", "--eval-every", "1000")
 
 
-@pytest.mark.parametrize(
-    ("kills", "steps"), [(0, 3000), pytest.param(10, 30_000, marks=pytest.mark.slow)], ids=["chosen", "random"]
-)
+def test_a_run_killed_while_it_writes_a_checkpoint_resumes_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = "during a checkpoint write"
+    monkeypatch.setattr(kill_resume, "MOMENTS", {moment: kill_resume.MOMENTS[moment]})
+    options = kill_resume.Options(kills=0, steps=3000, fields=(*TINY, "--eval-episodes", "4"))
+    [result] = kill_resume.measure(options, tmp_path)
+    assert result["difference"] is None
+    assert result["found"] == "2 checkpoints, a partial one"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "steps"), [(0, 3000), (10, 30_000)], ids=["chosen", "random"])
 def test_a_killed_run_resumes_to_the_same_end(kills: int, steps: int, tmp_path: Path) -> None:
     options = kill_resume.Options(kills=kills, steps=steps, fields=(*TINY, "--eval-episodes", "4"))
     results = kill_resume.measure(options, tmp_path)

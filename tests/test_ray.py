@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import pytest
 import ray
 
@@ -28,7 +27,10 @@ from jaxrl.sweeps.ray_executor import _RayWorker, lock, ray_executor
 from jaxrl.sweeps.unit import DoesNotFitError, Unit, unit_folder
 from jaxrl.types import UsageError
 
-pytestmark = pytest.mark.filterwarnings("ignore:os.fork")  # Ray starts its processes with fork and exec
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:os.fork"),  # Ray starts its processes with fork and exec
+    pytest.mark.usefixtures("quick_compilation"),
+]
 RATES = (1e-3, 1e-2)
 SWEEP = Sweep(
     agent="dqn",
@@ -47,14 +49,6 @@ SWEEP = Sweep(
 RAY_SWEEP = dataclasses.replace(SWEEP, executor="ray")
 LIMIT = 1.5
 """Bytes that a unit of `few_bytes` may take, in states of one run."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def same_compilation(quick_compilation: None) -> Iterator[None]:
-    """Workers compile as this process does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(int(jax.config.read("jax_disable_most_optimizations"))))
-        yield
 
 
 @pytest.fixture(scope="module")

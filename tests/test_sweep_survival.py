@@ -26,6 +26,8 @@ from jaxrl.sweeps.plan import make_groups
 from jaxrl.sweeps.schedules import Schedule
 from jaxrl.types import UsageError
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DQN = {"num_envs": 4, "hidden": (8,), "capacity": 64, "batch_size": 8, "learning_starts": 8}
 SHORT = {"total_steps": 80, "num_rows": 4, "eval_episodes": 4}
 ABSURD = 1e30

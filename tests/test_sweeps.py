@@ -30,6 +30,8 @@ from jaxrl.sweeps.results import read_results
 from jaxrl.sweeps.schedules import Schedule
 from jaxrl.types import UsageError
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DQN = {"num_envs": 4, "hidden": (8,), "capacity": 64, "batch_size": 8, "learning_starts": 8}
 RATES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]
 SHORT = {"total_steps": 80, "num_rows": 4, "eval_episodes": 4}
