@@ -50,6 +50,8 @@ class Options:
 
     parts: tuple[str, ...] = PARTS
     """Of seeds, cost, limits, kills, halving."""
+    algorithms: tuple[str, ...] = ("dqn", "ppo")
+    """Of the part `seeds`."""
     steps: int = 500_000
     """Env steps of each of the 16 seeds."""
     repeats: int = 1
@@ -57,7 +59,7 @@ class Options:
     timeout: float = 1800.0
     """Seconds after which a run counts as hung."""
     out: Path | None = None
-    """JSON file to write; parts that are not measured keep what it holds."""
+    """JSON file to write; parts and algorithms that are not measured keep what it holds."""
     figure: Path | None = None
     """Image of the cost per run."""
 
@@ -68,6 +70,10 @@ def main() -> int:
     for part in options.parts:
         if part not in PARTS:
             print(f"parts={part!r} is unknown; choose of {', '.join(PARTS)}", file=sys.stderr)
+            return 2
+    for algorithm in options.algorithms:
+        if algorithm not in SETTINGS:
+            print(f"algorithms={algorithm!r} is unknown; choose of {', '.join(SETTINGS)}", file=sys.stderr)
             return 2
     console = Console()
     measures: dict[str, Callable[[], dict[str, Any]]] = {
@@ -80,7 +86,7 @@ def main() -> int:
     report: dict[str, Any] = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version(), "revision": revision("jaxrl")}
     for part in options.parts:
-        report[part] = {"date": time.strftime("%Y-%m-%d"), "machine": machine} | measures[part]()
+        report[part] = report.get(part, {}) | {"date": time.strftime("%Y-%m-%d"), "machine": machine} | measures[part]()
         if options.out:
             options.out.write_text(json.dumps(report, indent=2) + "\n")
     if options.figure and "cost" in report:
@@ -101,7 +107,7 @@ def measure_seeds(options: Options, console: Console) -> dict[str, Any]:
         "PureJaxRL": ("purejaxrl", {}),
     }
     result: dict[str, Any] = {}
-    for algorithm in ("dqn", "ppo"):
+    for algorithm in options.algorithms:
         rates: dict[str, list[float]] = {name: [] for name in contenders}
         returns: dict[str, list[float]] = {name: [] for name in contenders}
         skipped: dict[str, str] = {}
@@ -124,15 +130,17 @@ def measure_seeds(options: Options, console: Console) -> dict[str, Any]:
             "population_is_faster_by": {name: medians["population"] / rate for name, rate in medians.items()},
             "mean_final_return": {name: statistics.median(values) for name, values in returns.items() if values},
             "all": rates,
+            "steps": steps,
             "skipped": skipped,
         }
     table = Table(title=f"{NUM_SEEDS} seeds, CartPole-v1, {options.steps:,} env steps each: env steps/s, compile time included")
-    for column in ("", "DQN", "PPO"):
+    for column in ("", *map(str.upper, options.algorithms)):
         table.add_column(column, justify="right" if column else "left")
     for name in contenders:
-        table.add_row(name, *(f"{result[a]['env_steps_per_second'].get(name, float('nan')):,.0f}" for a in ("dqn", "ppo")))
+        rows = (result[algorithm]["env_steps_per_second"].get(name, float("nan")) for algorithm in options.algorithms)
+        table.add_row(name, *(f"{rate:,.0f}" for rate in rows))
     console.print(table)
-    return {"num_seeds": NUM_SEEDS, "steps": options.steps, "repeats": options.repeats} | result
+    return {"num_seeds": NUM_SEEDS} | result
 
 
 def run_peer(runner: str, algorithm: str, settings: dict[str, Any], seed: int, timeout: float) -> dict[str, Any]:
