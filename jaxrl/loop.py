@@ -113,6 +113,11 @@ def plan(config: Config, spec: Spec, total_steps: int) -> Plan:
     return Plan(length, per_iteration, -(-config.learning_starts // per_iteration), num_iterations)
 
 
+def row_ends(num_iterations: int, num_rows: int) -> list[int]:
+    """Iterations after which there is a row of metrics: `num_rows` even stretches, at least one iteration each."""
+    return sorted({-(-num_iterations * index // num_rows) for index in range(1, num_rows + 1)})
+
+
 def rollout_length(config: Config, spec: Spec) -> int:
     """T: `config.rollout_length`, where 0 stands for the environment's time limit."""
     if config.rollout_length:

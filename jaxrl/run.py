@@ -30,7 +30,7 @@ from jaxrl.config import Config, as_arrays, check_config, from_json, to_json, un
 from jaxrl.envs import make
 from jaxrl.evaluate import summarize
 from jaxrl.host_loop import host_driver
-from jaxrl.loop import NUM_RECENT, Driver, Plan, RunKeys, averages, build, device_driver, plan, run_keys
+from jaxrl.loop import NUM_RECENT, Driver, Plan, RunKeys, averages, build, device_driver, plan, row_ends, run_keys
 from jaxrl.types import Env, Progress, PyTree, RunState, UsageError
 
 PROFILE_ITERATIONS = 100
@@ -299,7 +299,7 @@ def resume(folder: Path) -> dict[str, Any]:
         return _begin(prepared, folder, load_state(Path(run.init_from), prepared) if run.init_from else None)
     state, meta = restored
     _say(f"resuming at {_env_steps(prepared, state):,} env steps")
-    parallel.in_writer(lambda: _cut_rows(folder / "metrics.jsonl", meta["metrics_bytes"]))
+    parallel.in_writer(lambda: record.cut_rows(folder / "metrics.jsonl", meta["metrics_bytes"]))
     if not prepared.driver.keeps_episodes:
         _say("host environments cannot be saved: the agent is restored exactly, its episodes begin anew")
         key = jax.random.fold_in(prepared.keys.init, state.iteration)
@@ -334,16 +334,6 @@ def adopt(run: Run, folder: Path, state: RunState, rows: list[record.Row]) -> No
     record.append_rows(folder / "metrics.jsonl", rows)
     _save(prepared, folder, state, _Clock(0.0, 0.0))
     prepared.driver.close()
-
-
-def _cut_rows(path: Path, num_bytes: int) -> None:
-    """Removes the rows that were written after the checkpoint; a file that lost rows is left as it is."""
-    held = path.stat().st_size if path.exists() else 0
-    if held < num_bytes:
-        record.say(f"{path} holds {held} of the {num_bytes} bytes it had at the checkpoint: rows are lost")
-        return
-    with path.open("r+b") as file:
-        file.truncate(num_bytes)
 
 
 class _Clock(NamedTuple):
@@ -432,9 +422,7 @@ def _summary(prepared: Prepared, state: RunState, final: record.Row, clock: _Clo
 
 def _boundaries(run: Run, schedule: Plan) -> list[int]:
     """Iterations after which a row is written: `num_rows` even stretches and every evaluation."""
-    total = schedule.num_iterations
-    rows = {-(-total * i // run.num_rows) for i in range(1, run.num_rows + 1)}
-    return sorted((rows | set(_eval_iterations(run, schedule))) - {0})
+    return sorted({*row_ends(schedule.num_iterations, run.num_rows), *_eval_iterations(run, schedule)})
 
 
 def _eval_iterations(run: Run, schedule: Plan) -> range:

@@ -24,6 +24,7 @@ import numpy as np
 from jaxrl import record
 from jaxrl.agents import load_agent
 from jaxrl.config import field_types, from_json, to_json
+from jaxrl.loop import row_ends
 from jaxrl.run import claim_folder, versions
 from jaxrl.stats import area_under_curve, interquartile_mean
 from jaxrl.sweeps.plan import ENV_PREFIX, Draw, Group, Sweep, make_groups, memory_limit, num_bytes
@@ -31,7 +32,7 @@ from jaxrl.sweeps.population import choose_batching
 from jaxrl.sweeps.report import write_report
 from jaxrl.sweeps.results import write_curves, write_results
 from jaxrl.sweeps.schedules import Bracket, Explored, Schedule, Step, brackets, exploit_and_explore, survivors
-from jaxrl.sweeps.unit import NAN, OK, STOPPED, DoesNotFitError, ProgressCallback, Report, Unit, Worker, row_ends, unit_folder
+from jaxrl.sweeps.unit import NAN, OK, STOPPED, DoesNotFitError, ProgressCallback, Report, Unit, Worker, unit_folder
 from jaxrl.types import UsageError
 
 Execute = Callable[[Sequence[Unit]], list[dict[str, Any]]]

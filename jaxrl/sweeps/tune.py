@@ -31,7 +31,7 @@ import numpy as np
 
 from jaxrl import record
 from jaxrl.evaluate import summarize
-from jaxrl.loop import NUM_RECENT
+from jaxrl.loop import NUM_RECENT, row_ends
 from jaxrl.run import claim_folder
 from jaxrl.stats import interquartile_mean
 from jaxrl.sweeps import batch as batches
@@ -68,7 +68,7 @@ from jaxrl.sweeps.tuning import (
     static_fields,
     to_values,
 )
-from jaxrl.sweeps.unit import DoesNotFitError, Worker, row_ends
+from jaxrl.sweeps.unit import DoesNotFitError, Worker
 from jaxrl.types import UsageError
 
 

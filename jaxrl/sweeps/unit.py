@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxrl import checkpoint, record
 from jaxrl.evaluate import summarize
-from jaxrl.loop import NUM_RECENT, averages
+from jaxrl.loop import NUM_RECENT, averages, row_ends
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import Batch
 from jaxrl.sweeps.plan import Group, Sweep, configure, env_params
@@ -89,11 +89,6 @@ def read_outcome(folder: Path, name: str) -> dict[str, Any] | None:
     """What came of a unit: group, runs, values, reports, seconds, compilations, bytes. None before it is done."""
     path = unit_folder(folder, name) / "outcome.json"
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def row_ends(num_iterations: int, num_rows: int) -> list[int]:
-    """Iterations after which there is a row, as in a run of its own."""
-    return sorted({-(-num_iterations * index // num_rows) for index in range(1, num_rows + 1)})
 
 
 class Worker:
