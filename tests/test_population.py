@@ -23,7 +23,7 @@ assert len(set(losses[:, -1].tolist())) == num_seeds
 """
 
 
-@pytest.mark.parametrize(("num_seeds", "gru"), [(4, 8), (16, 0)])
+@pytest.mark.parametrize(("num_seeds", "gru"), [pytest.param(4, 8, marks=pytest.mark.slow), (16, 0)])
 def test_a_vmapped_population_finishes(num_seeds: int, gru: int) -> None:
     """In a process of its own with JAX's own number of threads; one that hangs is ended after two minutes and fails."""
     environment = {name: value for name, value in os.environ.items() if name != "NPROC"}

@@ -319,8 +319,16 @@ SCHOOLING = {
 }
 
 
-@pytest.mark.parametrize("mdp", [four_by_four, five_by_five], ids=["4x4", "5x5"])
-@pytest.mark.parametrize("name", NAMES)
+ONCE = ("expected_sarsa", "monte_carlo")
+"""Agents that learn the second grid with the longer tests only."""
+
+ON_GRIDS = [
+    *(pytest.param(name, four_by_four, id=f"{name}-4x4") for name in NAMES),
+    *(pytest.param(name, five_by_five, id=f"{name}-5x5", marks=[pytest.mark.slow] * (name in ONCE)) for name in NAMES),
+]
+
+
+@pytest.mark.parametrize(("name", "mdp"), ON_GRIDS)
 def test_the_values_of_a_grid_are_learned(name, mdp):
     """Of the best policy off-policy, of the epsilon-greedy one on-policy, with epsilon 1 and 0.5. The 5x5 grid never ends."""
     make_agent, config_class = load_agent(name)
