@@ -237,5 +237,9 @@ def from_json(cls: type[C], values: Mapping[str, Any]) -> C:
     for name in values:
         if name not in declared:
             raise UsageError(unknown(f"field of {cls.__name__}", name, declared))
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return cls(**fields)
+    return cls(**{name: from_list(value) for name, value in values.items()})
+
+
+def from_list(value: Any) -> Any:
+    """A field's value as JSON gives it back: its lists are tuples."""
+    return tuple(value) if isinstance(value, list) else value

@@ -66,12 +66,12 @@ class SweepResult(NamedTuple):
     def policy(self, run: int) -> TrainedPolicy:
         """The trained policy of a run, a function of observations; errors as of `save`."""
         with tempfile.TemporaryDirectory() as scratch:
-            return load(self.save(run, Path(scratch) / "run"))
+            return load(save_run(self.folder, run, Path(scratch) / "run", finish=False))
 
     def evaluate(self, run: int, num_episodes: int = 100, seed: int = 0) -> dict[str, Any]:
         """Greedy score of a run: episodes, mean, std, unfinished; errors as of `save`."""
         with tempfile.TemporaryDirectory() as scratch:
-            return score_run(self.save(run, Path(scratch) / "run"), num_episodes, seed)
+            return score_run(save_run(self.folder, run, Path(scratch) / "run", finish=False), num_episodes, seed)
 
 
 def sweep(

@@ -102,7 +102,7 @@ def stop(batch: Batch, runs: Iterable[int], make: Callable[[int], Population]) -
       make: (capacity) -> the population with so many rows.
     """
     gone = set(runs)
-    stopped = batch.stopped | {run: jax.tree.map(_on_host, one(batch.states, int(batch.rows[run]))) for run in sorted(gone)}
+    stopped = batch.stopped | {run: jax.tree.map(on_host, one(batch.states, int(batch.rows[run]))) for run in sorted(gone)}
     living = tuple(run for run in batch.living if run not in gone)
     batch = batch._replace(stopped=stopped, living=living)
     population = batch.population
@@ -128,5 +128,6 @@ def host_states(batch: Batch) -> PyTree:
     return stack([batch.stopped.get(run, None) or one(held, run) for run in range(len(batch.rows))])
 
 
-def _on_host(leaf: Any) -> Any:
+def on_host(leaf: Any) -> Any:
+    """An array of NumPy; typed keys, which NumPy has not, stay."""
     return leaf if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.asarray(leaf)

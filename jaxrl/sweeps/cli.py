@@ -107,7 +107,9 @@ def planned_sweep(agent: str, config: Any, values: dict[str, Any], command: str)
 def use_all_cores(arguments: list[str]) -> None:
     """Makes each core a device of its own where there is no accelerator; read when JAX starts, so this must come first."""
     text = opts.argument(arguments, "--devices") or "0"
-    num_devices = int(text) if text.isdigit() and text != "0" else len(os.sched_getaffinity(0))
+    if not text.isdigit():
+        raise UsageError(f"devices={text!r} is out of range; give 0 or more")
+    num_devices = int(text) or len(os.sched_getaffinity(0))
     opts.use_threads(arguments, num_devices)
     opts.use_devices(str(num_devices))
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxrl import record
 from jaxrl.agents import load_agent
-from jaxrl.config import field_types, from_json, to_json
+from jaxrl.config import field_types, from_json, from_list, to_json
 from jaxrl.loop import row_ends
 from jaxrl.run import claim_folder, versions
 from jaxrl.stats import area_under_curve, interquartile_mean
@@ -161,15 +161,11 @@ def read_sweep(folder: Path) -> Sweep:
         given["config"] = from_json(config_class, values["config"])
         given["schedule"] = Schedule(**values["schedule"])
         given["draws"] = {name: Draw(**draw) for name, draw in values["draws"].items()}
-        given["configs"] = tuple({name: _plain(value) for name, value in config.items()} for config in values["configs"])
+        given["configs"] = tuple({name: from_list(value) for name, value in config.items()} for config in values["configs"])
         given |= {name: tuple(values[name]) for name in ("fields", "seeds")}
         return Sweep(**given)
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is not what `jaxrl sweep` wrote ({error!r}); give the folder of another sweep") from None
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 # --- training -------------------------------------------------------------------------------------------------------
@@ -256,13 +252,9 @@ def _next_steps(
     return {run: step for run, step in steps.items() if sweep.config_of(run) in going and reports[run].status == OK}
 
 
-def _score(report: Report) -> float:
-    return math.nan if report.final_return is None else report.final_return
-
-
 def _config_score(reports: Sequence[Report]) -> float:
     """Interquartile mean over seeds; a run without a score counts as the worst possible."""
-    scores = [-math.inf if math.isnan(_score(report)) else _score(report) for report in reports]
+    scores = [-math.inf if report.final_return is None else report.final_return for report in reports]
     with np.errstate(invalid="ignore"):
         return float(interquartile_mean(np.asarray(scores)))
 

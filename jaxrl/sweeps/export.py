@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import record
+from jaxrl.config import from_list
 from jaxrl.run import Run, adopt, resume
 from jaxrl.sweeps.batch import one
 from jaxrl.sweeps.driver import read_sweep
@@ -39,7 +40,7 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
     if report.status not in (OK, "stopped"):
         raise UsageError(f"run={run} became NaN after {report.env_steps} env steps, nothing is kept; give another")
     groups = make_groups(sweep)
-    config, env_options = configure(sweep, {name: _tuple(value) for name, value in outcome["values"][place].items()})
+    config, env_options = configure(sweep, {name: from_list(value) for name, value in outcome["values"][place].items()})
     solo = Run(
         agent=sweep.agent,
         env=sweep.env,
@@ -58,7 +59,3 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
     if finish and report.env_steps >= sweep.total_steps:
         resume(out)
     return out
-
-
-def _tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value

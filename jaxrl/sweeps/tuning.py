@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from jaxrl.agents import load_agent
-from jaxrl.config import Config, check_config, field_types, from_json, to_json
+from jaxrl.config import Config, check_config, field_types, from_json, from_list, to_json
 from jaxrl.run import versions
 from jaxrl.sweeps.plan import ENV_PREFIX, Draw, Sweep, make_groups
 from jaxrl.sweeps.results import format_value
@@ -122,7 +122,7 @@ def read_tuning(folder: Path) -> Tuning:
         given = {name: value for name, value in values.items() if name in known}
         given["config"] = from_json(config_class, values["config"])
         given["draws"] = {name: Draw(**draw) for name, draw in values["draws"].items()}
-        given["choices"] = {name: tuple(map(_plain, items)) for name, items in values["choices"].items()}
+        given["choices"] = {name: tuple(map(from_list, items)) for name, items in values["choices"].items()}
         given["seeds"] = tuple(values["seeds"])
         return Tuning(**given)
     except (KeyError, TypeError, AttributeError) as error:
@@ -142,10 +142,6 @@ def read_values(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder} holds no search (no tune.json); give a folder that `jaxrl tune` wrote") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}); give the folder of another search") from None
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def as_sweep(tuning: Tuning, *points: Mapping[str, Any]) -> Sweep:

@@ -20,7 +20,7 @@ from jaxrl import checkpoint, record
 from jaxrl.evaluate import summarize
 from jaxrl.loop import NUM_RECENT, averages, row_ends
 from jaxrl.sweeps import batch as batches
-from jaxrl.sweeps.batch import Batch
+from jaxrl.sweeps.batch import Batch, on_host
 from jaxrl.sweeps.plan import Group, Sweep, configure, env_params
 from jaxrl.sweeps.population import Population, choose_batching, make_members, make_population, stack
 from jaxrl.types import PyTree
@@ -174,11 +174,7 @@ def final_states(groups: Sequence[Group], folder: Path, name: str) -> PyTree:
     restored = checkpoint.restore(unit_folder(folder, name) / "checkpoints", lambda meta: target, record.say)
     if restored is None:
         raise RuntimeError(f"{unit_folder(folder, name)} is done but its checkpoints are gone; run the sweep again")
-    return jax.tree.map(_on_host, restored.state)
-
-
-def _on_host(leaf: Any) -> Any:
-    return leaf if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.asarray(leaf)
+    return jax.tree.map(on_host, restored.state)
 
 
 def _shapes(group: Group, num_runs: int) -> PyTree:
@@ -231,7 +227,7 @@ class _Task:
         self.before = restored.meta["seconds"]
         record.cut_rows(rows, restored.meta["rows_bytes"])
         living = [index for index in everyone if self.reports[index].status == OK]
-        states = jax.tree.map(_on_host, restored.state)
+        states = jax.tree.map(on_host, restored.state)
         population = self._population(batches.fitting_capacity(population, len(living)))
         return batches.load(population, members, states, living, restored.meta["iteration"])
 
