@@ -126,8 +126,7 @@ def damage(path: Path) -> str | None:
 
 def _read(path: Path, target: PyTree) -> PyTree:
     names = _named_leaves(target)
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding) for name, leaf in names.items()}
+    abstract = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf)) for name, leaf in names.items()}
     with _checkpointer() as checkpointer:
         stored = checkpointer.metadata(path.resolve()).item_metadata.tree
         found = {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in stored.items()}
@@ -141,10 +140,17 @@ def _read(path: Path, target: PyTree) -> PyTree:
         arrays = checkpointer.restore(path.resolve(), args=ocp.args.StandardRestore(abstract))
 
     def restored(path: Any, leaf: Any) -> Any:
-        empty = jax.device_put(jnp.zeros(leaf.shape, leaf.dtype), sharding) if not leaf.size else None
+        empty = jax.device_put(jnp.zeros(leaf.shape, leaf.dtype), _sharding(leaf)) if not leaf.size else None
         return _like(arrays[_name(path)], leaf) if empty is None else empty
 
     return jax.tree_util.tree_map_with_path(restored, target)
+
+
+def _sharding(leaf: Any) -> jax.sharding.Sharding:
+    """The device of a target's leaf, where it has one of its own here, else the first one."""
+    devices = leaf.devices() if isinstance(leaf, jax.Array) else set()
+    own = devices & set(jax.local_devices() + jax.local_devices(backend="cpu"))
+    return jax.sharding.SingleDeviceSharding(own.pop() if len(devices) == len(own) == 1 else jax.local_devices()[0])
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -6,8 +6,9 @@ them. Host environments cannot be saved: a resumed run restores the agent exactl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,69 +27,114 @@ from jaxrl.loop import (
     iteration_keys,
     next_memory,
     no_episodes,
+    record,
+    reported,
     rollout_length,
     to_rollout,
 )
-from jaxrl.types import Agent, Array, HostEnv, Progress, PyTree, RecentEpisodes, Rollout, RunState, TimeStep, episode_end
+from jaxrl.types import (
+    Agent,
+    Array,
+    HostEnv,
+    Progress,
+    PyTree,
+    RecentEpisodes,
+    ReplayFunctions,
+    Rollout,
+    RunState,
+    SplitHostEnv,
+    TimeStep,
+    episode_end,
+    game_over,
+)
 
 
-def host_driver(make_agent: MakeAgent, env: HostEnv, make_eval_env: Callable[[int], HostEnv], debug: bool = False) -> Driver:
+class HostGroup(NamedTuple):
+    """Environments that are stepped together while the device acts for another group.
+
+    Attributes:
+      env: the environments.
+      rows: their place among all B.
+      send: (action [b, ...]) -> None, starts a step.
+      receive: () -> TimeStep of the step that was started.
+    """
+
+    env: HostEnv
+    rows: slice
+    send: Callable[[PyTree], None]
+    receive: Callable[[], TimeStep]
+
+
+def groups_of(env: HostEnv) -> list[HostGroup]:
+    """The environments in the groups that their `split` makes, or all in one."""
+    parts = env.split() if isinstance(env, SplitHostEnv) else [env]
+    groups, first = [], 0
+    for part in parts:
+        rows = slice(first, first + part.num_envs)
+        if isinstance(part, SplitHostEnv):
+            groups.append(HostGroup(part, rows, part.send, part.receive))
+        else:
+            results: list[TimeStep] = []
+            groups.append(HostGroup(part, rows, lambda action, part=part, r=results: r.append(part.step(action)), results.pop))
+        first = rows.stop
+    return groups
+
+
+def host_driver(
+    make_agent: MakeAgent,
+    env: HostEnv,
+    make_eval_env: Callable[[int], HostEnv],
+    debug: bool = False,
+    replay_device: jax.Device | None = None,
+) -> Driver:
     """The driver for host environments.
+
+    Where the environments can be split into groups, the device acts for one while the other is stepped, so that neither waits
+    for the other. Each step acts with the policy of its iteration, as without groups.
 
     Args:
       make_eval_env: (num_envs) -> environments for an evaluation, closed after it.
       debug: check every operation of an update for NaN; slower.
+      replay_device: where the replay is kept and sampled, if not where the agent learns: a CPU, whose memory is the host's.
     """
-    num_envs = env.num_envs
-
-    def keys_of(key: Array, config: Config, iteration: Array) -> IterationKeys:
-        return iteration_keys(key, iteration, rollout_length(config, env.spec))
+    num_envs, groups = env.num_envs, groups_of(env)
 
     def agent_of(config: Config) -> Agent:
         return build(make_agent, config, env.spec, num_envs)
 
     @jax.jit
-    def init_agent(key: Array, config: Config) -> tuple[PyTree, PyTree]:
-        agent = agent_of(config)
-        return agent.init(key), agent.initial_memory(num_envs)
+    def keys_of(key: Array, config: Config, iteration: Array) -> IterationKeys:
+        return iteration_keys(key, iteration, rollout_length(config, env.spec))
 
     @jax.jit
     def act(
-        key: Array, time: Array, config: Config, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress
+        keys: Array, time: Array, group: Array, config: Config, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress
     ) -> tuple[PyTree, PyTree, PyTree]:
-        key_act = keys_of(key, config, progress.iteration).act[time]
+        key_act = keys[time] if len(groups) == 1 else jax.random.fold_in(keys[time], group)
         return agent_of(config).act(key_act, policy, memory, obs, progress, True)
 
     @jax.jit
+    def first_memories(config: Config) -> tuple[PyTree, ...]:
+        return tuple(agent_of(config).initial_memory(group.env.num_envs) for group in groups)
+
+    @jax.jit
     def remember(config: Config, timestep: TimeStep, memory: PyTree) -> PyTree:
-        return next_memory(agent_of(config), timestep, memory, num_envs)
+        return next_memory(agent_of(config), timestep, memory, timestep.reward.shape[0])
 
-    def end_iteration(
-        learn: bool,
-        key: Array,
-        config: Config,
-        agent_state: PyTree,
-        recent: RecentEpisodes,
-        rollout: Rollout,
-        progress: Progress,
-    ) -> tuple[PyTree, RecentEpisodes, Sums]:
-        key_update = keys_of(key, config, progress.iteration).update
-        return finish(key_update, agent_of(config), agent_state, recent, rollout, progress, learn)
+    learner = _learner(agent_of, replay_device, debug)
 
-    def compiled(learn: bool) -> Callable[..., tuple[PyTree, RecentEpisodes, Sums]]:
-        function = partial(end_iteration, learn)
-        return find_nan(function) if debug else jax.jit(function, donate_argnums=2)
-
-    end = {learn: compiled(learn) for learn in (False, True)}
+    def reset(key: Array) -> list[PyTree]:
+        """The first observations of each group."""
+        return [group.env.reset(_seed(key) + group.rows.start) for group in groups]
 
     def init(key: Array, config: Config, env_params: PyTree) -> RunState:
         key_agent, key_env = jax.random.split(key)
-        agent_state, memory = init_agent(key_agent, config)
-        return RunState(agent_state, (), env.reset(_seed(key_env)), memory, no_episodes(), jnp.int32(0))
+        agent_state = learner.init(key_agent, config)
+        memory = _joined(first_memories(config))
+        return RunState(agent_state, (), _joined(reset(key_env)), memory, no_episodes(), jnp.int32(0))
 
     def restart(key: Array, config: Config, state: RunState) -> RunState:
-        _, memory = init_agent(key, config)
-        return state._replace(obs=env.reset(_seed(key)), memory=memory)
+        return state._replace(obs=_joined(reset(key)), memory=_joined(first_memories(config)))
 
     def advance(
         key: Array,
@@ -99,35 +145,58 @@ def host_driver(make_agent: MakeAgent, env: HostEnv, make_eval_env: Callable[[in
         num_learn: int,
         num_iterations: int,
     ) -> tuple[RunState, Sums]:
-        reports: list[Sums] = []
-        for index in range(int(num_warmup) + int(num_learn)):
-            state, sums = iterate(key, config, state, int(num_iterations), learn=index >= int(num_warmup))
-            reports.append(sums)
-        return state, _add_up(reports)
+        total: Sums = {}
+        fresh = agent_of(config).fresh_episodes
+        for count, learn in ((int(num_warmup), False), (int(num_learn), True)):
+            report: Sums | None = None
+            for _ in range(count):
+                state, sums = iterate(key, config, state, int(num_iterations), fresh, learn)
+                report = sums if report is None else _add(report, sums)
+            total |= {name: total.get(name, 0) + value for name, value in jax.device_get(report or {}).items()}
+        return state, total
 
-    def iterate(key: Array, config: Config, state: RunState, num_iterations: int, learn: bool) -> tuple[RunState, Sums]:
+    def iterate(
+        key: Array, config: Config, state: RunState, num_iterations: int, fresh: bool, learn: bool
+    ) -> tuple[RunState, Sums]:
         progress = Progress(jnp.asarray(state.iteration), jnp.int32(num_iterations))
-        obs, memory = state.obs, state.memory
-        if agent_of(config).fresh_episodes:
-            key_reset = keys_of(key, config, progress.iteration).reset
-            obs, memory = env.reset(_seed(key_reset)), init_agent(key_reset, config)[1]
-        rows = []
-        for time in range(rollout_length(config, env.spec)):
-            action, memory, extras = act(key, jnp.int32(time), config, state.agent.policy, memory, obs, progress)
-            action = jax.tree.map(np.asarray, action)
-            timestep = env.step(action)
-            rows.append(to_rollout(obs, action, timestep, extras))
-            if jax.tree.leaves(memory) and np.any(episode_end(timestep)):
-                memory = remember(config, timestep, memory)
-            obs = timestep.obs
-        rollout = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *rows)
-        agent_state, recent, sums = end[learn](key, config, state.agent, state.recent, rollout, progress)
-        return RunState(agent_state, (), obs, memory, recent, progress.iteration + 1), sums
+        keys = keys_of(key, config, progress.iteration)
+        obs = [jax.tree.map(lambda leaf, rows=group.rows: leaf[rows], state.obs) for group in groups]
+        memory = [jax.tree.map(lambda leaf, rows=group.rows: leaf[rows], state.memory) for group in groups]
+        if fresh:
+            obs, memory = reset(keys.reset), list(first_memories(config))
+        length = rollout_length(config, env.spec)
+        rollout = _RolloutBuffer(length, num_envs)
+        acted: list[tuple[PyTree, PyTree]] = [((), ())] * len(groups)
+
+        def begin(time: int, index: int) -> None:
+            """Acts for one group and starts its step."""
+            drawn, policy = (keys.act, np.int32(time), np.int32(index)), state.agent.policy
+            action, memory[index], extras = act(*drawn, config, policy, memory[index], obs[index], progress)
+            acted[index] = jax.tree.map(np.asarray, (action, extras))
+            groups[index].send(acted[index][0])
+
+        for index in range(len(groups)):
+            begin(0, index)
+        for time in range(length):
+            for index, group in enumerate(groups):
+                timestep = group.receive()
+                rollout.write(time, group.rows, to_rollout(obs[index], acted[index][0], timestep, acted[index][1]))
+                if jax.tree.leaves(memory[index]) and np.any(episode_end(timestep)):
+                    memory[index] = remember(config, timestep, memory[index])
+                obs[index] = timestep.obs
+                if time + 1 < length:
+                    begin(time + 1, index)
+        agent_state, recent, sums = learner.end(keys.update, config, state.agent, state.recent, rollout.rows, progress, learn)
+        return RunState(agent_state, (), _joined(obs), _joined(memory), recent, progress.iteration + 1), sums
 
     def evaluate_policy(
         key: Array, config: Config, env_params: PyTree, policy: PyTree, progress: Progress, num_episodes: int
     ) -> np.ndarray:
         return host_episode_returns(key, make_agent, config, make_eval_env, policy, progress, num_episodes)
+
+    def close() -> None:
+        for group in groups:
+            group.env.close()
 
     return Driver(
         init=init,
@@ -135,9 +204,138 @@ def host_driver(make_agent: MakeAgent, env: HostEnv, make_eval_env: Callable[[in
         evaluate=evaluate_policy,  # type: ignore[arg-type]
         saved=lambda state: state._replace(obs=(), memory=()),
         restart=restart,
-        close=env.close,
+        close=close,
         keeps_episodes=False,
     )
+
+
+class _Learner(NamedTuple):
+    """The agent apart from acting.
+
+    Attributes:
+      init: (key, config) -> AgentState.
+      end: (key, config, AgentState, recent, rollout, progress, learn) -> (AgentState, recent, sums); the state is donated.
+    """
+
+    init: Callable[[Array, Config], PyTree]
+    end: Callable[..., tuple[PyTree, RecentEpisodes, Sums]]
+
+
+def _learner(agent_of: Callable[[Config], Agent], replay_device: jax.Device | None, debug: bool) -> _Learner:
+    """Compiles the end of an iteration, with the replay on a device of its own if there is one."""
+
+    def init(key: Array, config: Config) -> PyTree:
+        return agent_of(config).init(key)
+
+    def end(
+        learn: bool,
+        key: Array,
+        config: Config,
+        agent_state: PyTree,
+        recent: RecentEpisodes,
+        rollout: Rollout,
+        progress: Progress,
+    ) -> tuple[PyTree, RecentEpisodes, Sums]:
+        return finish(key, agent_of(config), agent_state, recent, rollout, progress, learn)
+
+    def compiled(function: Callable[..., Any], donated: int) -> Callable[..., Any]:
+        return find_nan(function) if debug else jax.jit(function, donate_argnums=donated)
+
+    if replay_device is None:
+        ends = {learn: compiled(partial(end, learn), 2) for learn in (False, True)}
+
+        def whole(*arguments: Any) -> tuple[PyTree, RecentEpisodes, Sums]:
+            return ends[arguments[-1]](*arguments[:-1])
+
+        return _Learner(jax.jit(init), whole)
+    return _divided_learner(agent_of, init, compiled, replay_device)
+
+
+def _divided_learner(
+    agent_of: Callable[[Config], Agent],
+    init: Callable[[Array, Config], PyTree],
+    compiled: Callable[[Callable[..., Any], int], Callable[..., Any]],
+    replay_device: jax.Device,
+) -> _Learner:
+    """Stores and samples on `replay_device`, learns where everything else is."""
+    device = jax.local_devices()[0]
+
+    def functions(config: Config) -> ReplayFunctions:
+        replay = agent_of(config).replay
+        assert replay is not None, "an agent without replay functions has no replay to keep elsewhere"
+        return replay
+
+    store = jax.jit(lambda config, replay, rollout: functions(config).store(replay, rollout), donate_argnums=1)
+    sample = jax.jit(lambda key, config, replay: functions(config).sample(key, replay))
+
+    def learn_from(
+        config: Config, agent_state: PyTree, recent: RecentEpisodes, rollout: Rollout, batches: PyTree, progress: Progress
+    ) -> tuple[PyTree, RecentEpisodes, Sums]:
+        recent, sums = record(recent, rollout, False)
+        agent_state, metrics = functions(config).learn(agent_state, batches, progress)
+        return agent_state, recent, sums | reported(metrics)
+
+    step = compiled(learn_from, 1)
+    count = jax.jit(lambda recent, rollout: record(recent, rollout, False))
+
+    def place(state: PyTree) -> PyTree:
+        return jax.device_put(state._replace(replay=()), device)._replace(replay=jax.device_put(state.replay, replay_device))
+
+    def divided_init(key: Array, config: Config) -> PyTree:
+        return place(jax.jit(init)(*jax.device_put((key, config), replay_device)))
+
+    def end(
+        key: Array,
+        config: Config,
+        agent_state: PyTree,
+        recent: RecentEpisodes,
+        rollout: Rollout,
+        progress: Progress,
+        learn: bool,
+    ) -> tuple[PyTree, RecentEpisodes, Sums]:
+        there = jax.device_put(config, replay_device)
+        replay = store(there, agent_state.replay, jax.device_put(rollout, replay_device))
+        agent_state = agent_state._replace(replay=())
+        # Nothing of the observations is read by the records.
+        rollout = rollout._replace(obs=(), next_obs=(), extras=())
+        if not learn:
+            recent, sums = count(recent, rollout)
+        else:
+            batches = jax.device_put(sample(jax.device_put(key, replay_device), there, replay), device)
+            agent_state, recent, sums = step(config, agent_state, recent, rollout, batches, progress)
+        return agent_state._replace(replay=replay), recent, sums
+
+    return _Learner(divided_init, end)
+
+
+class _RolloutBuffer:
+    """A rollout that is filled as the groups' steps arrive; every iteration has a new one, since JAX may read it later."""
+
+    def __init__(self, length: int, num_envs: int) -> None:
+        self._shape = (length, num_envs)
+        self.rows: Any = None
+
+    def write(self, time: int, rows: slice, step: Rollout) -> None:
+        """Row `time` of the environments `rows`; leaves of `step` are [b, ...]."""
+        if self.rows is None:
+            self.rows = jax.tree.map(lambda leaf: np.empty(self._shape + np.shape(leaf)[1:], leaf.dtype), step)
+
+        def assign(whole: np.ndarray, leaf: Any) -> None:
+            whole[time, rows] = leaf
+
+        jax.tree.map(assign, self.rows, step)
+
+
+def _joined(parts: Sequence[PyTree]) -> PyTree:
+    """The groups' leaves [b, ...] as one [B, ...]."""
+    if len(parts) == 1:
+        return parts[0]
+    return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *parts)
+
+
+@jax.jit
+def _add(report: Sums, sums: Sums) -> Sums:
+    return jax.tree.map(jnp.add, report, sums)
 
 
 def host_episode_returns(
@@ -162,7 +360,7 @@ def host_episode_returns(
     for time in range((env.spec.time_limit or evaluate.MAX_STEPS) * each):
         action, memory, _ = act(jax.random.fold_in(key, time), policy, memory, obs, progress)
         timestep = env.step(jax.tree.map(np.asarray, action))
-        for index in np.flatnonzero(episode_end(timestep) & (finished < each)):
+        for index in np.flatnonzero(game_over(timestep) & (finished < each)):
             returns[index, finished[index]] = timestep.info["episode_return"][index]
             finished[index] += 1
         if np.all(finished >= each):
@@ -177,12 +375,3 @@ def host_episode_returns(
 def _seed(key: Array) -> int:
     """A seed for a host environment, below 2^31."""
     return int(jax.random.bits(key, dtype=jnp.uint32) >> 1)
-
-
-def _add_up(reports: list[Sums]) -> Sums:
-    """Sums over iterations; warm-up iterations report fewer names."""
-    total: Sums = {}
-    for report in jax.device_get(reports):
-        for name, value in report.items():
-            total[name] = total.get(name, 0) + value
-    return total

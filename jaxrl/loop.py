@@ -35,6 +35,7 @@ from jaxrl.types import (
     UsageError,
     episode_end,
     first_episode_mask,
+    game_over,
 )
 
 MakeAgent = Callable[..., Agent]
@@ -223,13 +224,17 @@ def finish(
     if not learn:
         return agent.observe(agent_state, rollout), recent, sums
     agent_state, metrics = agent.update(key, agent_state, rollout, progress)
-    reported = {f"metric/{name}": value.astype(jnp.float32) for name, value in metrics.items()}
-    return agent_state, recent, sums | reported | {"updates": jnp.int32(1)}
+    return agent_state, recent, sums | reported(metrics)
+
+
+def reported(metrics: dict[str, Array]) -> Sums:
+    """An update's metrics as the sums of one iteration."""
+    return {f"metric/{name}": value.astype(jnp.float32) for name, value in metrics.items()} | {"updates": jnp.int32(1)}
 
 
 def record(recent: RecentEpisodes, rollout: Rollout, fresh_episodes: bool) -> tuple[RecentEpisodes, Sums]:
     """Counts the episodes that ended and keeps the last returns."""
-    ended = episode_end(rollout)
+    ended = game_over(rollout)
     if fresh_episodes:
         ended = ended & first_episode_mask(ended)
     ended = ended.reshape(-1)

@@ -18,6 +18,24 @@ import jax.numpy as jnp
 from jaxrl.types import Array, PyTree
 
 
+class Transitions(NamedTuple):
+    """What learning from replay sees, leaves [N, ...].
+
+    Attributes:
+      obs: observations.
+      action: what was done.
+      reward: of the step, or the discounted sum over n steps.
+      discount: of the value behind it: gamma (to the power n), 0 where the MDP ended.
+      next_obs: the true successor, after n steps where the reward is of n.
+    """
+
+    obs: PyTree
+    action: PyTree
+    reward: Array
+    discount: Array
+    next_obs: PyTree
+
+
 class Replay(NamedTuple):
     """A ring of transitions.
 

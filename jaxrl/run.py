@@ -28,7 +28,7 @@ from jaxrl import checkpoint, parallel, plot, record
 from jaxrl.agents import load_agent
 from jaxrl.config import Config, as_arrays, check_config, from_json, to_json, unknown
 from jaxrl.envs import make
-from jaxrl.evaluate import summarize
+from jaxrl.evaluate import split_episodes, summarize
 from jaxrl.host_loop import host_driver
 from jaxrl.loop import NUM_RECENT, Driver, Plan, RunKeys, averages, build, device_driver, plan, row_ends, run_keys
 from jaxrl.types import Env, Progress, PyTree, RunState, UsageError
@@ -38,6 +38,9 @@ PROFILE_ITERATIONS = 100
 
 REPLAY_LIMIT = 1_000_000_000
 """Bytes of replay above which it is left out of checkpoints unless asked for."""
+
+REPLAY_SHARE = 0.8
+"""Share of a memory that a replay may take."""
 
 _PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
 
@@ -82,7 +85,12 @@ class Run:
 
 
 class Prepared(NamedTuple):
-    """A run that passed every check, with its driver; `agent_shapes` is the agent's state as `jax.ShapeDtypeStruct`s."""
+    """A run that passed every check, with its driver.
+
+    Attributes:
+      agent_shapes: the agent's state as `jax.ShapeDtypeStruct`s.
+      protocol: how the policy is scored, for the summary.
+    """
 
     run: Run
     driver: Driver
@@ -91,6 +99,7 @@ class Prepared(NamedTuple):
     env_params: PyTree
     keys: RunKeys
     agent_shapes: PyTree
+    protocol: dict[str, Any]
 
 
 # --- before anything is written -------------------------------------------------------------------------------------
@@ -120,14 +129,28 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
 
     model = env.model if isinstance(env, Env) else None
     keys = run_keys(jax.random.key(run.seed))
-    agent_shapes = jax.eval_shape(build(make_agent, config, env.spec, env.num_envs, model).init, keys.init)
-    _check_memory(agent_shapes)
+    agent = build(make_agent, config, env.spec, env.num_envs, model)
+    agent_shapes = jax.eval_shape(agent.init, keys.init)
     if isinstance(env, Env):
+        _check_memory(agent_shapes)
         driver = device_driver(make_agent, env, make_eval_env, run.debug, mesh)
     else:
-        driver = host_driver(make_agent, env, make_eval_env, run.debug)
+        elsewhere = _replay_device(agent_shapes) if agent.replay is not None else None
+        _check_memory(_without_replay(agent_shapes) if elsewhere else agent_shapes)
+        driver = host_driver(make_agent, env, make_eval_env, run.debug, elsewhere)
     params = env.params if isinstance(env, Env) else ()
-    return Prepared(run, driver, schedule, config, params, keys, agent_shapes)
+    return Prepared(run, driver, schedule, config, params, keys, agent_shapes, _protocol(run, env))
+
+
+def _protocol(run: Run, env: Any) -> dict[str, Any]:
+    """How the final policy is scored; the settings are those that the environment says it was made with."""
+    return {
+        "policy": "greedy, with the final parameters",
+        "return": "of whole episodes (games, where a lost life ends an episode), rewards neither clipped nor scaled",
+        "episodes_per_environment": split_episodes(run.eval_episodes)[1],
+        "env_options": run.env_options,
+        "env_settings": getattr(env, "settings", {}),
+    }
 
 
 def _check_mesh(run: Run, mesh: Mesh | None, env: Any) -> None:
@@ -156,11 +179,23 @@ def _check_run(run: Run) -> None:
     record.check_sinks(run.track)
 
 
+def _memory_limits() -> tuple[int, int]:
+    """Bytes of the device's memory and of the host's."""
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit") or host, host
+
+
+def _replay_device(agent_shapes: PyTree) -> jax.Device | None:
+    """A CPU for a replay that does not fit beside the rest on the accelerator, but does into the host's memory."""
+    device, host = _memory_limits()
+    if jax.default_backend() == "cpu" or not device * REPLAY_SHARE < _replay_bytes(agent_shapes) < host * REPLAY_SHARE:
+        return None
+    return jax.local_devices(backend="cpu")[0]
+
+
 def _check_memory(agent_shapes: PyTree) -> None:
     """An agent's state (its replay above all) that exceeds the device's memory would hang or kill the process."""
-    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(agent_shapes))
-    device = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    limit = device or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed, limit = _num_bytes(agent_shapes), _memory_limits()[0]
     if needed > limit:
         raise UsageError(
             f"the agent's state takes {needed / 1e9:.1f} GB and the device has {limit / 1e9:.1f} GB; "
@@ -417,6 +452,7 @@ def _summary(prepared: Prepared, state: RunState, final: record.Row, clock: _Clo
         "steps_per_second": rate,
         "evaluation": {"episodes": final["eval_episodes"], "mean": final["eval_return"], "std": final["eval_return_std"]},
         "training_return": _recent_score(state),
+        "protocol": prepared.protocol,
     }
 
 
@@ -552,8 +588,11 @@ def _save(prepared: Prepared, folder: Path, state: RunState, clock: _Clock) -> N
 
 
 def _replay_bytes(agent_state: PyTree) -> int:
-    leaves = jax.tree.leaves(getattr(agent_state, "replay", ()))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    return _num_bytes(getattr(agent_state, "replay", ()))
+
+
+def _num_bytes(tree: PyTree) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _with_replay(agent_state: PyTree, fresh: PyTree) -> PyTree:

@@ -22,7 +22,7 @@ from jaxrl.agents import load_agent
 from jaxrl.envs import make
 from jaxrl.loop import build
 from jaxrl.run import Prepared, evaluate_state, prepare, read_run, restore
-from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, UsageError, episode_end
+from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, UsageError, episode_end, game_over
 
 
 class TrainedPolicy(NamedTuple):
@@ -141,7 +141,7 @@ def _film_host(key: Array, env: Any, agent: Agent, act: Callable[..., Any], para
     for time in range(limit):
         action, memory, _ = act(jax.random.fold_in(key, time), params, memory, obs)
         timestep = env.step(jax.tree.map(np.asarray, action))
-        if bool(episode_end(timestep)[0]):
+        if bool(game_over(timestep)[0]):
             break
         frames.append(env.render_frame())
         obs = timestep.obs

@@ -34,11 +34,15 @@ class ArraySpec(NamedTuple):
     Attributes:
       num_values: of integers that name one of finitely many things (the state of an MDP): they are 0 .. num_values - 1. Tabular
         agents need it, networks see such an integer as a one-hot vector. None where numbers are quantities.
+      num_frames: of pictures stacked along the first axis, oldest first: how many points in time they show, each with the same
+        number of channels. Within an episode, the next observation has this one's frames but for the oldest, and a new one; a
+        replay stores each once. 1 for what is no stack.
     """
 
     shape: tuple[int, ...]
     dtype: str
     num_values: int | None = None
+    num_frames: int = 1
 
 
 class TreeSpec(NamedTuple):
@@ -180,9 +184,35 @@ class HostEnv(Protocol):
         ...
 
 
+@runtime_checkable
+class SplitHostEnv(HostEnv, Protocol):
+    """A `HostEnv` whose step can be started and fetched later, and which can be split into groups to be stepped in turn."""
+
+    def split(self) -> list[HostEnv]:
+        """The same environments in groups, or `[self]`; asked for before the first reset.
+
+        Environment i of all is seeded with `seed + i` whatever the groups.
+        """
+        ...
+
+    def send(self, action: PyTree) -> None:
+        """Starts the step that `receive` waits for; `action` is NumPy [B, ...]."""
+        ...
+
+    def receive(self) -> TimeStep:
+        """What `step` would have returned."""
+        ...
+
+
 def episode_end(step: Any) -> Array:
     """`terminated | truncated` of a `TimeStep` or `Rollout`: where the episode ended, for whatever reason."""
     return step.terminated | step.truncated
+
+
+def game_over(step: Any) -> Array:
+    """Where the records count an episode: `info["game_over"]` of an environment that ends episodes within a game, such as at a
+    lost life, else `episode_end`."""
+    return step.info["game_over"] if "game_over" in step.info else episode_end(step)
 
 
 def first_episode_mask(ended: Array) -> Array:
@@ -231,6 +261,21 @@ def _store_nothing(state: PyTree, rollout: Rollout) -> PyTree:
     return state
 
 
+class ReplayFunctions(NamedTuple):
+    """The update of an agent that learns from replay, in three parts, so that the replay may be on another device than the
+    networks: in host memory, where it does not fit the accelerator's.
+
+    Attributes:
+      store: (replay, rollout) -> replay.
+      sample: (key, replay) -> batches, all that one update learns from.
+      learn: (state, batches, progress) -> (state, metrics); leaves `state.replay` alone.
+    """
+
+    store: Callable[[PyTree, Rollout], PyTree]
+    sample: Callable[[Array, PyTree], PyTree]
+    learn: Callable[[PyTree, PyTree, Progress], tuple[PyTree, dict[str, Array]]]
+
+
 class Agent(NamedTuple):
     """A learning algorithm as pure functions, from `make_agent(config, spec, num_envs, rollout_length, model=None)`.
 
@@ -238,7 +283,8 @@ class Agent(NamedTuple):
       init: (key) -> AgentState, a NamedTuple with a field `policy`: all that acting reads. A field `replay`, where
         there is one, may be left out of checkpoints and refilled.
       act: (key, policy, memory, obs [B, ...], progress, explore) -> (action [B, ...], memory, extras); `explore` is a
-        Python bool, and False means the greedy action, which ignores all exploration state.
+        Python bool, and False means the greedy action, which ignores all exploration state. B is that of `obs`: a group
+        of host environments is smaller than `num_envs`.
       update: (key, state, rollout, progress) -> (state, metrics), metrics a flat dict of scalars. An off-policy agent
         stores the rollout first, then learns.
       initial_memory: (num_envs) -> memory [B, ...] of a recurrent agent, () for a feed-forward one. The loop resets it
@@ -246,6 +292,7 @@ class Agent(NamedTuple):
       observe: (state, rollout) -> state, which only stores (warm-up); identity for on-policy agents.
       fresh_episodes: the loop resets all environments when an iteration starts and T covers the time limit; the agent
         weighs steps by `first_episode_mask`.
+      replay: the parts of `update` where it learns from replay; see `off_policy`.
     """
 
     init: Callable[[Array], PyTree]
@@ -254,6 +301,20 @@ class Agent(NamedTuple):
     initial_memory: Callable[[int], PyTree] = _no_memory
     observe: Callable[[PyTree, Rollout], PyTree] = _store_nothing
     fresh_episodes: bool = False
+    replay: ReplayFunctions | None = None
+
+
+def off_policy(init: Callable[[Array], PyTree], act: Callable[..., Any], replay: ReplayFunctions) -> Agent:
+    """The feed-forward agent that stores each rollout in its state's field `replay`, then learns from samples of it."""
+
+    def observe(state: Any, rollout: Rollout) -> Any:
+        return state._replace(replay=replay.store(state.replay, rollout))
+
+    def update(key: Array, state: Any, rollout: Rollout, progress: Progress) -> tuple[Any, dict[str, Array]]:
+        state = observe(state, rollout)
+        return replay.learn(state, replay.sample(key, state.replay), progress)
+
+    return Agent(init=init, act=act, update=update, observe=observe, replay=replay)
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl import exploration, losses, networks, optimizer, replay, schedules
+from jaxrl import experience, exploration, losses, networks, optimizer, schedules
 from jaxrl.config import Config, config, static, traced
-from jaxrl.types import Agent, Array, Discrete, Progress, PyTree, Rollout, Spec, UsageError, spec_zeros
+from jaxrl.replay import Transitions
+from jaxrl.types import Agent, Array, Discrete, Progress, PyTree, ReplayFunctions, Spec, UsageError, off_policy, spec_zeros
 
 
 @config
@@ -34,8 +35,9 @@ class DQNConfig(Config):
     epsilon_start: float = traced(1.0, "Share of random actions at the start.", low=0.0, high=1.0)
     epsilon_end: float = traced(0.05, "Share of random actions after the annealing.", low=0.0, high=1.0)
     exploration_fraction: float = traced(0.2, "Share of the run over which epsilon falls.", low=0.0, high=1.0)
-    capacity: int = static(50_000, "Transitions that the replay holds.", low=1)
+    capacity: int = static(50_000, "Transitions that the replay holds; of pictures in stacks, frames.", low=1)
     batch_size: int = static(128, "Transitions of a minibatch.", low=1)
+    n_step: int = static(1, "Steps of the return that a value is fitted to.", low=1)
     num_updates: int = static(1, "Gradient steps in one iteration of T x B env steps.", low=1)
     target_period: int = traced(500, "Env steps between updates of the target network.", low=1)
     tau: float = traced(1.0, "Weight of the online network in a target update; 1 copies it.", low=0.0, high=1.0, low_open=True)
@@ -66,23 +68,13 @@ class DQNState(NamedTuple):
       policy: parameters of the online network, all that acting reads.
       target: parameters of the target network.
       opt_state: of `jaxrl.optimizer`.
-      replay: the ring of `Experience`.
+      replay: the ring of `jaxrl.experience`.
     """
 
     policy: PyTree
     target: PyTree
     opt_state: PyTree
-    replay: replay.Replay
-
-
-class Experience(NamedTuple):
-    """Transitions [N, ...]; `terminated` alone decides bootstrapping."""
-
-    obs: Array
-    action: Array
-    reward: Array
-    terminated: Array
-    next_obs: Array
+    replay: PyTree
 
 
 def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
@@ -101,12 +93,11 @@ def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, 
     def q_values(params: PyTree, obs: Array) -> Array:
         return network.apply(params, networks.inputs(obs, obs_spec, torso))  # type: ignore[return-value]
 
+    replay = experience.make_experience(obs_spec, num_envs, config.capacity, config.n_step, config.gamma)
+
     def init(key: Array) -> DQNState:
         params = network.init(key, networks.inputs(spec_zeros(obs_spec, (1,)), obs_spec, torso))
-        zero = jnp.float32(0.0)
-        example = Experience(spec_zeros(obs_spec), jnp.int32(0), zero, jnp.bool_(False), spec_zeros(obs_spec))
-        target = jax.tree.map(jnp.copy, params)
-        return DQNState(params, target, optimizer.init(params), replay.init(example, config.capacity))
+        return DQNState(params, jax.tree.map(jnp.copy, params), optimizer.init(params), replay.init())
 
     def act(
         key: Array, policy: PyTree, memory: PyTree, obs: Array, progress: Progress, explore: bool
@@ -119,38 +110,29 @@ def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, 
     def epsilon(progress: Progress) -> Array:
         return schedules.linear(progress, config.epsilon_start, config.epsilon_end, config.exploration_fraction)
 
-    def observe(state: DQNState, rollout: Rollout) -> DQNState:
-        steps = Experience(rollout.obs, rollout.action, rollout.reward, rollout.terminated, rollout.next_obs)
-        flat = jax.tree.map(lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]), steps)
-        return state._replace(replay=replay.add(state.replay, flat))
+    def sample(key: Array, ring: PyTree) -> Transitions:
+        return replay.sample(key, ring, (config.num_updates, config.batch_size))
 
-    def loss(params: PyTree, target: PyTree, batch: Experience) -> tuple[Array, dict[str, Array]]:
-        discount_t = config.gamma * (1.0 - batch.terminated)
+    def loss(params: PyTree, target: PyTree, batch: Transitions) -> tuple[Array, dict[str, Array]]:
         selector = q_values(params, batch.next_obs) if config.double else None
-        goal = losses.q_learning_target(batch.reward, discount_t, q_values(target, batch.next_obs), selector)
+        goal = losses.q_learning_target(batch.reward, batch.discount, q_values(target, batch.next_obs), selector)
         q_tm1 = losses.select(q_values(params, batch.obs), batch.action)
         value = jnp.mean(loss_of(goal - q_tm1))
         return value, {"loss": value, "q_mean": jnp.mean(q_tm1), "td_error": jnp.mean(jnp.abs(goal - q_tm1))}
 
-    def learn(state: DQNState, index: Array, learning_rate: Array) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
-        batch = replay.gather(state.replay, index)
-        grads, metrics = jax.grad(loss, has_aux=True)(state.policy, state.target, batch)
-        step = optimizer.step(state.policy, grads, state.opt_state, learning_rate, config.max_grad_norm)
-        return (step.params, step.opt_state), metrics | {"grad_norm": step.grad_norm}
-
-    def update(key: Array, state: DQNState, rollout: Rollout, progress: Progress) -> tuple[DQNState, dict[str, Array]]:
-        state = observe(state, rollout)
+    def learn(state: DQNState, batches: Transitions, progress: Progress) -> tuple[DQNState, dict[str, Array]]:
         learning_rate = schedules.cosine(progress, config.learning_rate, config.learning_rate * config.learning_rate_end)
 
-        def one(carry: tuple[PyTree, PyTree], index: Array) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
-            return learn(state._replace(policy=carry[0], opt_state=carry[1]), index, learning_rate)
+        def one(carry: tuple[PyTree, PyTree], batch: Transitions) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
+            grads, metrics = jax.grad(loss, has_aux=True)(carry[0], state.target, batch)
+            step = optimizer.step(carry[0], grads, carry[1], learning_rate, config.max_grad_norm)
+            return (step.params, step.opt_state), metrics | {"grad_norm": step.grad_norm}
 
-        indices = replay.sample_indices(key, state.replay, (config.num_updates, config.batch_size))
-        (params, opt_state), metrics = jax.lax.scan(one, (state.policy, state.opt_state), indices)
+        (params, opt_state), metrics = jax.lax.scan(one, (state.policy, state.opt_state), batches)
         every = jnp.maximum(config.target_period // (num_envs * rollout_length), 1)
         due = schedules.is_due(progress, every)
         target = jax.lax.cond(due, lambda: optax.incremental_update(params, state.target, config.tau), lambda: state.target)
         metrics = jax.tree.map(jnp.mean, metrics) | {"epsilon": epsilon(progress), "learning_rate": learning_rate}
         return DQNState(params, target, opt_state, state.replay), metrics
 
-    return Agent(init=init, act=act, update=update, observe=observe)
+    return off_policy(init, act, ReplayFunctions(replay.store, sample, learn))

@@ -18,8 +18,7 @@ and never repeated by chance (`repeat_action_probability=0.0`; Machado et al. 20
 truncated after `max_episode_steps=27000` decisions, 30 minutes of play. `reward` is the sign of the game's
 (`reward_clip=True`), whereas `info["episode_return"]` is always the game's own score, so training and evaluation report what
 papers do. With `episodic_life=True` a lost life is a termination from which play goes on, while score and length go on over
-the lives of a game; `info["game_over"]` tells the last life. The records count each end as an episode, so published scores
-need `episodic_life=False`.
+the lives of a game; `info["game_over"]` tells the last life, and records, scores and pictures are of whole games.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ import numpy as np
 
 from jaxrl.config import unknown
 from jaxrl.envs import host
-from jaxrl.types import PyTree, Spec, TimeStep, UsageError
+from jaxrl.types import ArraySpec, HostEnv, PyTree, Spec, TimeStep, UsageError
 
 _MANAGED = ("num_envs", "batch_size", "seed", "env_seed", "max_num_players", "base_path", "gym_reset_return_info")
 """Options of envpool that this module sets itself."""
@@ -49,6 +48,22 @@ _NAMED = ("task", "task_name", "xml_file")
 
 _COUNTS = ("num_threads", "max_episode_steps", "stack_num", "frame_stack", "frame_skip", "noop_max", "img_height", "img_width")
 """Options that end the process, or make no sense, below 1."""
+
+_PREPROCESSING = (
+    "frame_skip",
+    "stack_num",
+    "gray_scale",
+    "img_height",
+    "img_width",
+    "noop_max",
+    "use_fire_reset",
+    "episodic_life",
+    "repeat_action_probability",
+    "full_action_space",
+    "reward_clip",
+    "max_episode_steps",
+)
+"""Options of Atari that a published score depends on."""
 
 _NO_LIMIT = 2**31 - 1
 
@@ -92,6 +107,7 @@ class EnvpoolEnv:
     Attributes:
       spec: 64-bit observations become 32-bit, boxes of actions are [-1, 1].
       num_envs: B.
+      settings: of Atari, the preprocessing that this module's first paragraphs speak of.
     """
 
     def __init__(self, name: str, num_envs: int, family: str, options: dict[str, Any]) -> None:
@@ -101,17 +117,22 @@ class EnvpoolEnv:
         with _quiet():
             self._obs_space, self._action_space = native.gymnasium_observation_space, native.gymnasium_action_space
         self.num_envs = num_envs
+        obs_spec = host.observation_spec(self._obs_space, f"envpool/{name}")
+        if family == "envpool.atari" and isinstance(obs_spec, ArraySpec):
+            obs_spec = obs_spec._replace(num_frames=int(config["stack_num"]))
         self.spec = Spec(
-            host.observation_spec(self._obs_space, f"envpool/{name}"),
+            obs_spec,
             host.action_spec(self._action_space, f"envpool/{name}"),
             None if limit == _NO_LIMIT else int(limit),
         )
         self._name, self._options = name, dict(options)
-        self._is_atari = family == "envpool.atari"
+        self._family, self._is_atari = family, family == "envpool.atari"
+        self.settings = {option: config[option] for option in _PREPROCESSING} if self._is_atari else {}
         self._has_lives = self._is_atari and bool(config["episodic_life"])
         self._limit = self.spec.time_limit if family in _LIMIT_KEPT_HERE else None
         self._records = host.EpisodeRecords(num_envs)
         self._pool: Any = None
+        self._sent: Any = None
         self._can_draw = family in _DRAW_IN_MEMORY
 
     def reset(self, seed: int) -> PyTree:
@@ -131,15 +152,27 @@ class EnvpoolEnv:
         self._records.begin()
         return self._cast(raw_obs)
 
+    def split(self) -> list[HostEnv]:
+        """The environments as two pools of half the size, so that one is stepped while the device acts for the other.
+
+        An odd number stays together.
+        """
+        if self.num_envs % 2:
+            return [self]
+        half = self.num_envs // 2
+        options = self._options | {"num_threads": min(self._options["num_threads"], half)}
+        return [EnvpoolEnv(self._name, half, self._family, options) for _ in range(2)]
+
     def step(self, action: PyTree) -> TimeStep:
-        """Steps all B environments and resets those whose episode ended.
+        """Steps all B environments and resets those whose episode ended: `send`, then `receive`."""
+        self.send(action)
+        return self.receive()
+
+    def send(self, action: PyTree) -> None:
+        """Starts a step in envpool's threads.
 
         Args:
           action: [B] int for `Discrete`, [B, ...] float in [-1, 1] for `Box` (clipped).
-
-        Returns:
-          TimeStep with NumPy leaves. `info` holds `episode_return` [B] float32, of unclipped rewards, and `episode_length` [B]
-          int32 of the running episode, this step included; with `episodic_life` also `game_over` [B] bool.
 
         Raises:
           UsageError: not reset yet, or closed.
@@ -147,16 +180,28 @@ class EnvpoolEnv:
         """
         if self._pool is None:
             raise UsageError(f"env='envpool/{self._name}' has no episode to step; call reset(seed) first")
-        native = host.native_action(self._action_space, action)
+        self._sent = host.native_action(self._action_space, action)
+        self._call("step", self._pool.send, self._sent)
+
+    def receive(self) -> TimeStep:
+        """Waits for the step that `send` started and resets the environments whose episode ended.
+
+        Returns:
+          TimeStep with NumPy leaves. `info` holds `episode_return` [B] float32, of unclipped rewards, and `episode_length` [B]
+          int32 of the running episode, this step included; with `episodic_life` also `game_over` [B] bool.
+
+        Raises:
+          RuntimeError: the environment raised; the message names it.
+        """
         reward: Any
         terminated: Any
         truncated: Any
-        raw_obs, reward, terminated, truncated, raw_info = self._call("step", self._pool.step, native)
+        raw_obs, reward, terminated, truncated, raw_info = self._call("step", self._pool.recv)
         reward = np.array(reward, np.float32)
         terminated, truncated = self._ends(terminated, truncated, raw_info)
         ended = terminated | truncated
         next_obs = self._cast(raw_obs)
-        obs = self._after_reset(next_obs, native, ended) if ended.any() else next_obs
+        obs = self._after_reset(next_obs, self._sent, ended) if ended.any() else next_obs
         return TimeStep(obs, reward, terminated, truncated, next_obs, self._info(reward, terminated, truncated, raw_info))
 
     def close(self) -> None:

@@ -132,6 +132,7 @@ class GymnasiumEnv:
         try:
             raw_obs, reward, terminated, truncated, raw_info = self._vector_env.step(native)
         except Exception as error:
+            self._give_up()
             raise RuntimeError(f"env='gymnasium/{self._name}' failed in step: {error!r}") from error
         reward, terminated = np.array(reward, np.float32), np.array(terminated, np.bool_)
         truncated = np.array(truncated, np.bool_) & ~terminated
@@ -190,6 +191,13 @@ class GymnasiumEnv:
             final = self._cast(_row(raw_info["final_obs"], row))
             jax.tree.map(lambda batch, value, row=row: assign(batch, value, row), next_obs, final)
         return next_obs
+
+    def _give_up(self) -> None:
+        """Ends the processes of environments of which one failed; their own `close` would wait for the dead."""
+        inner = self._vector_env.unwrapped
+        for process in getattr(inner, "processes", ()):
+            process.terminate()
+        inner.closed = True
 
     def _cast(self, obs: PyTree) -> PyTree:
         return host.cast_observation(self._vector_env.single_observation_space, obs)

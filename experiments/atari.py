@@ -1,0 +1,65 @@
+"""Atari from pixels: deep Q-learning with the network of 2013 on Pong, and PPO on Breakout, with learning curves.
+
+    python experiments/atari.py --study dqn-Pong-v5
+
+Screens as in Mnih et al. 2015: grey, 84 x 84, stacks of four, each action lasting four frames, rewards clipped to their signs
+for training and raw for scores, up to 30 no-ops at the start, the minimal set of actions. Deviations from that paper are those
+of `jaxrl.agents.dqn` (Adam, double) and what the configs below say; exploration ends after a tenth of the run, since it
+is shorter than theirs by a factor of 25. `study.py` says what a study is.
+"""
+
+from __future__ import annotations
+
+import tyro
+from study import Options, Study, run_study
+
+from jaxrl.agents.dqn import DQNConfig
+from jaxrl.agents.ppo import PPOConfig
+
+STUDIES = {
+    "dqn-Pong-v5": Study(
+        "dqn",
+        "envpool/Pong-v5",
+        DQNConfig(
+            num_envs=8,
+            rollout_length=4,
+            num_updates=8,  # One gradient step for four env steps.
+            learning_starts=20_000,
+            capacity=200_000,
+            batch_size=32,
+            learning_rate=2.5e-4,
+            learning_rate_end=0.2,
+            epsilon_end=0.01,
+            exploration_fraction=0.1,
+            target_period=4_000,
+            n_step=3,
+            torso="atari2013",
+        ),
+        15.0,
+        total_steps=1_600_000,
+        num_seeds=1,
+        eval_every=200_000,
+        eval_episodes=16,
+    ),
+    "ppo-Breakout-v5": Study(
+        "ppo",
+        "envpool/Breakout-v5",
+        PPOConfig(
+            num_envs=8,
+            rollout_length=128,
+            learning_rate=2.5e-4,
+            clip=0.1,
+            clip_value=True,
+            torso="atari2013",
+        ),
+        None,
+        total_steps=2_000_000,
+        num_seeds=1,
+        env_options={"episodic_life": True},
+        eval_every=0,
+        eval_episodes=16,
+    ),
+}
+
+if __name__ == "__main__":
+    run_study(tyro.cli(Options, description=__doc__), STUDIES, "atari.py")
