@@ -23,22 +23,23 @@ STUDIES = {
         DQNConfig(
             num_envs=8,
             rollout_length=4,
-            num_updates=8,  # One gradient step for four env steps.
+            num_updates=6,  # Of 32 transitions, for 32 env steps.
             learning_starts=20_000,
             capacity=200_000,
             batch_size=32,
             learning_rate=2.5e-4,
             learning_rate_end=0.2,
             epsilon_end=0.01,
+            double=False,
             exploration_fraction=0.1,
             target_period=4_000,
             n_step=3,
             torso="atari2013",
         ),
         15.0,
-        total_steps=1_600_000,
+        total_steps=1_536_000,
         num_seeds=1,
-        eval_every=200_000,
+        eval_every=300_000,
         eval_episodes=16,
     ),
     "ppo-Breakout-v5": Study(

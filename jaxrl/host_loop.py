@@ -71,13 +71,15 @@ def groups_of(env: HostEnv) -> list[HostGroup]:
     groups, first = [], 0
     for part in parts:
         rows = slice(first, first + part.num_envs)
-        if isinstance(part, SplitHostEnv):
-            groups.append(HostGroup(part, rows, part.send, part.receive))
-        else:
-            results: list[TimeStep] = []
-            groups.append(HostGroup(part, rows, lambda action, part=part, r=results: r.append(part.step(action)), results.pop))
+        groups.append(HostGroup(part, rows, *((part.send, part.receive) if isinstance(part, SplitHostEnv) else _at_once(part))))
         first = rows.stop
     return groups
+
+
+def _at_once(env: HostEnv) -> tuple[Callable[[PyTree], None], Callable[[], TimeStep]]:
+    """`send` and `receive` of environments that can only be stepped whole."""
+    results: list[TimeStep] = []
+    return lambda action: results.append(env.step(action)), results.pop
 
 
 def host_driver(
