@@ -126,6 +126,8 @@ def measure_seeds(options: Options, console: Console) -> dict[str, Any]:
                 console.print(f"{algorithm}, {name}: {rates[name][-1]:,.0f} env steps/s", markup=False)
         medians = {name: statistics.median(values) for name, values in rates.items() if values}
         result[algorithm] = {
+            "date": time.strftime("%Y-%m-%d"),
+            "revision": revision("jaxrl"),
             "env_steps_per_second": medians,
             "population_is_faster_by": {name: medians["population"] / rate for name, rate in medians.items()},
             "mean_final_return": {name: statistics.median(values) for name, values in returns.items() if values},

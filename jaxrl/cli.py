@@ -276,7 +276,10 @@ def _list_envs() -> None:
 def _list_experiments() -> None:
     print("experiments")
     for path in sorted(Path("experiments").glob("*.py")):
-        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+        text = path.read_text()
+        if "__main__" not in text:  # A module that experiments share.
+            continue
+        doc = ast.get_docstring(ast.parse(text)) or ""
         print(f"  {path}  {doc.splitlines()[0] if doc else ''}")
 
 

@@ -6,6 +6,7 @@ them. Host environments cannot be saved: a resumed run restores the agent exactl
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -110,7 +111,7 @@ def host_driver(
 
     @jax.jit
     def act(
-        keys: Array, time: Array, group: Array, config: Config, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress
+        keys: Array, time: Array, group: Array, config: Config, policy: PyTree, progress: Progress, memory: PyTree, obs: PyTree
     ) -> tuple[PyTree, PyTree, PyTree]:
         key_act = keys[time] if len(groups) == 1 else jax.random.fold_in(keys[time], group)
         return agent_of(config).act(key_act, policy, memory, obs, progress, True)
@@ -168,12 +169,13 @@ def host_driver(
             obs, memory = reset(keys.reset), list(first_memories(config))
         length = rollout_length(config, env.spec)
         rollout = _RolloutBuffer(length, num_envs)
+        acting = (config, state.agent.policy, progress)
         acted: list[tuple[PyTree, PyTree]] = [((), ())] * len(groups)
 
         def begin(time: int, index: int) -> None:
             """Acts for one group and starts its step."""
-            drawn, policy = (keys.act, np.int32(time), np.int32(index)), state.agent.policy
-            action, memory[index], extras = act(*drawn, config, policy, memory[index], obs[index], progress)
+            draw = (keys.act, _index(time), _index(index))
+            action, memory[index], extras = act(*draw, *acting, memory[index], obs[index])
             acted[index] = jax.tree.map(np.asarray, (action, extras))
             groups[index].send(acted[index][0])
 
@@ -372,6 +374,12 @@ def host_episode_returns(
         obs = timestep.obs
     env.close()
     return returns.reshape(-1)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _index(number: int) -> Array:
+    """A small number on the device, put there once."""
+    return jnp.int32(number)
 
 
 def _seed(key: Array) -> int:

@@ -111,8 +111,8 @@ def native_convolution(x: Array, kernel: Array, strides: tuple[int, int]) -> Arr
 def product_convolution(x: Array, kernel: Array, strides: tuple[int, int]) -> Array:
     """`native_convolution` as one matrix product.
 
-    Where the stride s divides the window, squares of s x s pixels first become the channels of one, so that a window of 8 x 8 at
-    stride 4 is four squares. A window of few squares is a sum over its parts: every square is multiplied by all parts of the
+    Where the stride s divides the window, squares of s x s pixels first become the channels of one, so that a window of 8 x 8
+    at stride 4 is four squares. A window of few squares is a sum over its parts: every square is multiplied by all parts of the
     kernel at once, and the products are added up shifted. A window of many is copied out, as a row of h w C numbers.
     """
     (h, w, _, _), (down, right) = kernel.shape, strides
@@ -148,8 +148,8 @@ MAX_PARTS = 4
 def to_squares(x: Array, block: tuple[int, int]) -> Array:
     """[N, H, W, C] -> [N, H / a, W / b, a b C]: the pixels of each rectangle of `block` = (a, b) as channels of one.
 
-    The order of these depends on C alone: up to four come frame by frame, since such pictures are mostly stacks of frames, which
-    lie so in memory; their bytes are moved four at a time.
+    The order of these depends on C alone: up to four come frame by frame, since such pictures are mostly stacks of frames,
+    which lie so in memory; their bytes are moved four at a time.
     """
     num, height, width, channels = x.shape
     a, b = block

@@ -312,7 +312,8 @@ def test_lists_name_every_agent_and_environment(capsys):
 
 def test_list_shows_the_first_line_of_each_experiment(capsys):
     Path("experiments").mkdir()
-    Path("experiments", "mine.py").write_text('"""Does it learn?\n\nMore."""\n')
+    Path("experiments", "mine.py").write_text('"""Does it learn?\n\nMore."""\nif __name__ == "__main__":\n    print()\n')
+    Path("experiments", "shared.py").write_text('"""What experiments share."""\n')
     cli.main(["list", "experiments"])
     assert capsys.readouterr().out == "experiments\n  experiments/mine.py  Does it learn?\n"
 

@@ -309,7 +309,7 @@ def test_runs_of_gradient_steps_in_a_scan_are_those_of_flax():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, flax)
 
 
-def test_a_convolution_is_a_product_of_patches_on_a_cpu_and_native_elsewhere(monkeypatch):
+def test_a_convolution_is_a_matrix_product_on_a_cpu_and_native_elsewhere(monkeypatch):
     network = networks.Conv(4, (2, 2))
     x = jnp.zeros((1, 4, 4, 1))
     params = network.init(jax.random.key(0), x)
@@ -317,6 +317,21 @@ def test_a_convolution_is_a_product_of_patches_on_a_cpu_and_native_elsewhere(mon
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
         found = primitives(lambda x: network.apply(params, x), x)
         assert ("conv_general_dilated" in found, "dot_general" in found) == (native, not native)
+
+
+@pytest.mark.parametrize("channels", [3, 4, 6])
+@pytest.mark.parametrize("stride", [2, 4])
+def test_bytes_are_seen_as_their_values_over_255(channels, stride):
+    """Bytes of stacks move four at a time where the stride is four, which must be seen by nobody."""
+    x = np.random.default_rng(4).integers(0, 256, (2, 20, 24, channels), np.uint8)
+    networks_ = convolutions((8, 8), (stride, stride), False)
+    params = noisy(jax.jit(networks_[1].init)(jax.random.key(0), x.astype(np.float32)))
+    for native in (False, True):
+        ours = networks.Conv(6, (8, 8), (stride, stride), native=native)
+        loss = jax.jit(jax.value_and_grad(lambda p, x, ours=ours: jnp.sum(jnp.sin(ours.apply(p, x)))))
+        flax = jax.jit(jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(networks_[1].apply(p, x)))))
+        found, wanted = loss(params, x), flax(params, x.astype(np.float32) / 255.0)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), found, wanted)
 
 
 def test_a_convolution_keeps_leading_axes():
