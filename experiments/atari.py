@@ -54,7 +54,7 @@ STUDIES = {
             torso="atari2013",
         ),
         None,
-        total_steps=2_000_000,
+        total_steps=409_600,
         num_seeds=1,
         env_options={"episodic_life": True},
         eval_every=0,

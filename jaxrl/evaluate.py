@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.envs.batch import where_ended
-from jaxrl.types import Agent, Array, Env, Progress, PyTree, UsageError, episode_end
+from jaxrl.types import Agent, Array, Env, Progress, PyTree, UsageError, episode_end, game_over
 
 MAX_ENVS = 128
 MAX_STEPS = 100_000
@@ -59,18 +59,18 @@ def episode_returns(key: Array, agent: Agent, env: Env, policy: PyTree, progress
         key_act, key_env = jax.random.split(jax.random.fold_in(key, tally.time))
         action, memory, _ = agent.act(key_act, policy, tally.memory, tally.obs, progress, False)
         env_state, timestep = env.step(key_env, env.params, tally.env, action)
-        ended = episode_end(timestep)
-        memory = where_ended(ended, agent.initial_memory(env.num_envs), memory)
+        over = game_over(timestep)
+        memory = where_ended(episode_end(timestep), agent.initial_memory(env.num_envs), memory)
         running = tally.running + timestep.reward
         score = timestep.info.get("episode_return", running)
-        place = jnp.where(ended, tally.finished, each)
+        place = jnp.where(over, tally.finished, each)
         returns = tally.returns.at[rows, place].set(score, mode="drop")
         return _Tally(
             env_state,
             timestep.obs,
             memory,
-            tally.finished + ended,
-            jnp.where(ended, 0.0, running),
+            tally.finished + over,
+            jnp.where(over, 0.0, running),
             returns,
             tally.time + 1,
         )

@@ -1,7 +1,8 @@
 """The loop for environments that live on the host (Gymnasium, envpool): the same agents, the same key schedule.
 
 Acting and updating are the same compiled functions as on the device; only the environment's step is a call into NumPy between
-them. Host environments cannot be saved: a resumed run restores the agent exactly and begins new episodes.
+them. Where the environments can be stepped in two groups, one is stepped while the device acts for the other. Host environments
+cannot be saved: a resumed run restores the agent exactly and begins new episodes.
 """
 
 from __future__ import annotations

@@ -167,10 +167,19 @@ def test_updates_stop_for_good_once_the_target_kl_is_exceeded():
 
 @pytest.mark.parametrize(("gru", "given", "what"), [(None, 5, "num_envs * rollout_length = 24"), (8, 3, "num_envs = 4")])
 def test_minibatches_that_do_not_divide_are_refused(gru, given, what):
-    config = PPOConfig(num_minibatches=given, gru=gru)
+    config = PPOConfig(num_envs=B, num_minibatches=given, gru=gru)
     with pytest.raises(UsageError) as error:
         make_ppo(config, SPEC, B, T)
     assert str(error.value) == f"num_minibatches={given} does not divide {what}; give a number that does"
+
+
+def test_a_recurrent_policy_acts_in_any_number_of_environments():
+    """An evaluation of seven episodes, where minibatches divide the four environments of training."""
+    agent = make_ppo(as_arrays(PPOConfig(num_envs=B, num_minibatches=2, gru=5)), SPEC, 7, T)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    obs = jnp.ones((7, *SPEC.obs.shape))
+    action, _, _ = agent.act(jax.random.key(1), state.policy, agent.initial_memory(7), obs, START, False)
+    assert action.shape == (7,)
 
 
 # --- what must be learned -------------------------------------------------------------------------------------------

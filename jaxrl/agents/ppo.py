@@ -71,7 +71,8 @@ def make_ppo(config: PPOConfig, spec: Spec, num_envs: int, rollout_length: int, 
       UsageError: minibatches that do not divide the transitions (environments, for a recurrent agent) of an iteration.
     """
     recurrent = config.gru is not None
-    num_items = num_envs if recurrent else num_envs * rollout_length
+    # Of training: an evaluation has environments in another number.
+    num_items = config.num_envs if recurrent else config.num_envs * rollout_length
     if num_items % config.num_minibatches:
         what = "num_envs" if recurrent else "num_envs * rollout_length"
         raise UsageError(
