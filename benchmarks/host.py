@@ -363,7 +363,13 @@ def main(options: Options) -> None:
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version(), "revision": revision("jaxrl")}
     for part in options.parts:
         measured = measure(options, part)
-        report[part] = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "num_envs": options.num_envs} | measured
+        settings = {
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": machine,
+            "threads": options.threads,
+            "num_envs": options.num_envs,
+        }
+        report[part] = settings | measured
         show(part, measured)
         if options.out:
             options.out.write_text(json.dumps(report, indent=2) + "\n")
