@@ -3,9 +3,10 @@
     python benchmarks/host.py --out host.json
 
 Parts:
-  acting    random play through envpool alone, its own rate; then the 2013 network choosing DQN's actions, in jaxrl's driver
-            (two groups of environments: the device acts for one while the other is stepped), in the same driver without groups,
-            inside one compiled program through `env.xla()`, and in the plain loop of CleanRL's scripts.
+  acting    random play through envpool alone, its own rate; then the 2013 network choosing DQN's actions, in jaxrl's driver,
+            in the same driver with two groups of environments, of which one is stepped while the device acts for the other
+            (what it does with an accelerator), inside one compiled program through `env.xla()`, and in the plain loop of
+            CleanRL's scripts.
   training  DQN with that network, minibatches of 32, one gradient step for every 4 env steps: jaxrl, and the plain loop with
             a NumPy replay of stacked pairs.
   replay    a million frames of 84 x 84: resident bytes when full, and milliseconds to store a step and to sample 32 stacks.
@@ -62,7 +63,7 @@ class Options:
 # --- jaxrl ----------------------------------------------------------------------------------------------------------
 
 
-def jaxrl_rate(options: Options, learn: bool, grouped: bool = True) -> dict[str, Any]:
+def jaxrl_rate(options: Options, learn: bool, split: bool | None = None) -> dict[str, Any]:
     """Env steps/s of jaxrl's driver for host environments."""
     import jax
 
@@ -92,7 +93,7 @@ def jaxrl_rate(options: Options, learn: bool, grouped: bool = True) -> dict[str,
         return make_dqn(*arguments)._replace(observe=lambda state, rollout: state)
 
     env: Any = make(f"envpool/{options.game}", options.num_envs)
-    driver = host_driver(make_dqn if learn else make_actor, env if grouped else _InOneGroup(env), lambda n: env)
+    driver = host_driver(make_dqn if learn else make_actor, env, lambda n: env, split=split)
     keys = run_keys(jax.random.key(0))
     state = driver.init(keys.init, config, ())
     total = 1_000_000
@@ -107,13 +108,6 @@ def jaxrl_rate(options: Options, learn: bool, grouped: bool = True) -> dict[str,
     rate = steady_rate(lambda: advance(20), 20 * options.num_envs * length, options.seconds)
     driver.close()
     return {"env_steps_per_second": rate}
-
-
-class _InOneGroup:
-    """A host environment without the functions that divide it into groups."""
-
-    def __init__(self, env: Any) -> None:
-        self.spec, self.num_envs, self.reset, self.step, self.close = env.spec, env.num_envs, env.reset, env.step, env.close
 
 
 # --- envpool alone, and the plain loop ----------------------------------------------------------------------------------
@@ -337,13 +331,13 @@ PARTS: dict[str, dict[str, Callable[[Options], dict[str, Any]]]] = {
     "acting": {
         "envpool alone": envpool_rate,
         "jaxrl": lambda options: jaxrl_rate(options, learn=False),
-        "jaxrl, one group": lambda options: jaxrl_rate(options, learn=False, grouped=False),
+        "jaxrl, two groups": lambda options: jaxrl_rate(options, learn=False, split=True),
         "env.xla()": xla_rate,
         "plain loop": lambda options: plain_rate(options, learn=False),
     },
     "training": {
         "jaxrl": lambda options: jaxrl_rate(options, learn=True),
-        "jaxrl, one group": lambda options: jaxrl_rate(options, learn=True, grouped=False),
+        "jaxrl, two groups": lambda options: jaxrl_rate(options, learn=True, split=True),
         "plain loop": lambda options: plain_rate(options, learn=True),
     },
     "replay": {"frames": replay_cost},

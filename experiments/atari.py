@@ -54,9 +54,10 @@ STUDIES = {
             torso="atari2013",
         ),
         None,
-        total_steps=409_600,
+        total_steps=256_000,
         num_seeds=1,
-        env_options={"episodic_life": True},
+        # Five minutes of play at most, as in the evaluation of Mnih et al. 2015.
+        env_options={"episodic_life": True, "max_episode_steps": 4_500},
         eval_every=0,
         eval_episodes=16,
     ),

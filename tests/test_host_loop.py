@@ -20,7 +20,7 @@ from jaxrl.agents.dqn import DQNConfig, make_dqn
 from jaxrl.config import Config, as_arrays, config
 from jaxrl.host_loop import groups_of, host_driver
 from jaxrl.loop import run_keys
-from jaxrl.types import Agent, ArraySpec, Discrete, HostEnv, Rollout, Spec, SplitHostEnv, TimeStep
+from jaxrl.types import Agent, ArraySpec, Discrete, Rollout, Spec, SplitHostEnv, TimeStep
 
 
 @config
@@ -56,16 +56,10 @@ def make_watcher(config: PlainConfig, spec: Spec, num_envs: int, rollout_length:
     return Agent(init=init, act=act, update=update, initial_memory=jnp.zeros)
 
 
-class InOneGroup:
-    """A host environment without the functions that divide it."""
-
-    def __init__(self, env: Any) -> None:
-        self.spec, self.num_envs, self.reset, self.step, self.close = env.spec, env.num_envs, env.reset, env.step, env.close
-
-
-def watched(env: HostEnv, iterations: int) -> Any:
+def watched(num_envs: int, split: bool, iterations: int = 3) -> Any:
+    env = envs.make("envpool/CartPole-v1", num_envs)
     settings = as_arrays(PlainConfig(num_envs=env.num_envs, rollout_length=60))
-    driver = host_driver(make_watcher, env, lambda n: env)
+    driver = host_driver(make_watcher, env, lambda n: env, split=split)
     keys = run_keys(jax.random.key(0))
     state = driver.init(keys.init, settings, ())
     state, sums = driver.advance(keys.train, settings, (), state, 0, iterations, iterations)
@@ -76,9 +70,8 @@ def watched(env: HostEnv, iterations: int) -> Any:
 @pytest.mark.parametrize("num_envs", [6, 5])
 def test_groups_play_what_one_group_plays(num_envs):
     """Random draws alone differ: those of the two groups are apart."""
-    made = [envs.make("envpool/CartPole-v1", num_envs) for _ in range(2)]
-    assert len(groups_of(made[0])) == (2 if num_envs % 2 == 0 else 1)
-    (split, split_sums), (whole, whole_sums) = watched(made[0], 3), watched(InOneGroup(made[1]), 3)
+    assert len(groups_of(envs.make("envpool/CartPole-v1", num_envs), True)) == (2 if num_envs % 2 == 0 else 1)
+    (split, split_sums), (whole, whole_sums) = watched(num_envs, True), watched(num_envs, False)
     rows = [state.agent.rollout._replace(extras=state.agent.rollout.extras["memory"]) for state in (split, whole)]
     assert rows[0].terminated.any() and rows[0].extras.max() > 5
     assert_same_bits(*rows)
@@ -122,7 +115,7 @@ def test_one_group_steps_while_the_device_acts_for_the_other():
     env = Script("all", [])
     assert isinstance(env, SplitHostEnv)
     settings = as_arrays(PlainConfig(num_envs=4, rollout_length=3))
-    driver, keys = host_driver(make_watcher, env, lambda n: env), run_keys(jax.random.key(0))
+    driver, keys = host_driver(make_watcher, env, lambda n: env, split=True), run_keys(jax.random.key(0))
     state = driver.init(keys.init, settings, ())
     driver.advance(keys.train, settings, (), state, 0, 1, 1)
     driver.close()
@@ -132,9 +125,18 @@ def test_one_group_steps_while_the_device_acts_for_the_other():
     assert ", ".join(env.notes) == f"{expected}, close a, close b"
 
 
+def test_only_an_accelerator_is_given_groups(monkeypatch):
+    """On a CPU, acting and stepping share the cores."""
+    for backend, calls in (("cpu", 0), ("gpu", 2)):
+        env = Script("all", [])
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        host_driver(make_watcher, env, lambda n, env=env: env).close()
+        assert len([note for note in env.notes if note in ("close a", "close b")]) == calls
+
+
 def test_environments_of_a_group_have_the_seeds_of_their_place():
     whole = envs.make("envpool/CartPole-v1", 4)
-    groups = groups_of(envs.make("envpool/CartPole-v1", 4))
+    groups = groups_of(envs.make("envpool/CartPole-v1", 4), True)
     parts = [group.env.reset(7 + group.rows.start) for group in groups]
     np.testing.assert_array_equal(np.concatenate(parts), whole.reset(7))
 
