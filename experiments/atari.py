@@ -54,7 +54,7 @@ STUDIES = {
             torso="atari2013",
         ),
         None,
-        total_steps=256_000,
+        total_steps=2_000_000,
         num_seeds=1,
         # Five minutes of play at most, as in the evaluation of Mnih et al. 2015.
         env_options={"episodic_life": True, "max_episode_steps": 4_500},
