@@ -1,4 +1,4 @@
-"""Atari from pixels: deep Q-learning with the network of 2013 on Pong, and PPO on Breakout, with learning curves.
+"""Atari from pixels: deep Q-learning with the network of 2013 on Pong, and PPO on Breakout.
 
     python experiments/atari.py --study dqn-Pong-v5
 
