@@ -4,8 +4,8 @@
 
 Screens as in Mnih et al. 2015: grey, 84 x 84, stacks of four, each action lasting four frames, rewards clipped to their signs
 for training and raw for scores, up to 30 no-ops at the start, the minimal set of actions. Deviations from that paper are those
-of `jaxrl.agents.dqn` (Adam, double) and what the configs below say; exploration ends after a tenth of the run, since it
-is shorter than theirs by a factor of 25. `study.py` says what a study is.
+of `jaxrl.agents.dqn` (Adam) and what the configs below say; exploration ends after a tenth of the run, since it is much
+shorter than theirs. `study.py` says what a study is.
 """
 
 from __future__ import annotations
