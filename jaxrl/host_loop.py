@@ -7,7 +7,6 @@ environments cannot be saved: a resumed run restores the agent exactly and begin
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -102,7 +101,7 @@ def host_driver(
       debug: check every operation of an update for NaN; slower.
       replay_device: where the replay is kept and sampled, if not where the agent learns: a CPU, whose memory is the host's.
       split: into groups, where the environments can be; None splits them unless the device is a CPU. There, acting and stepping
-        share the cores, and one group of eight Ataris is 5 to 10 % faster than two of four (`benchmarks/host.py`).
+        share the cores, and one group of eight Ataris is 4 to 11 % faster than two of four (`benchmarks/host.py`).
     """
     split = jax.default_backend() != "cpu" if split is None else split
     num_envs, groups = env.num_envs, groups_of(env, split)
@@ -179,7 +178,7 @@ def host_driver(
 
         def begin(time: int, index: int) -> None:
             """Acts for one group and starts its step."""
-            draw = (keys.act, _index(time), _index(index))
+            draw = (keys.act, np.int32(time), np.int32(index))
             action, memory[index], extras = act(*draw, *acting, memory[index], obs[index])
             acted[index] = jax.tree.map(np.asarray, (action, extras))
             groups[index].send(acted[index][0])
@@ -236,16 +235,8 @@ def _learner(agent_of: Callable[[Config], Agent], replay_device: jax.Device | No
     def init(key: Array, config: Config) -> PyTree:
         return agent_of(config).init(key)
 
-    def end(
-        learn: bool,
-        key: Array,
-        config: Config,
-        agent_state: PyTree,
-        recent: RecentEpisodes,
-        rollout: Rollout,
-        progress: Progress,
-    ) -> tuple[PyTree, RecentEpisodes, Sums]:
-        return finish(key, agent_of(config), agent_state, recent, rollout, progress, learn)
+    def end(learn: bool, key: Array, config: Config, *rest: Any) -> tuple[PyTree, RecentEpisodes, Sums]:
+        return finish(key, agent_of(config), *rest, learn)
 
     def compiled(function: Callable[..., Any], donated: int) -> Callable[..., Any]:
         return find_nan(function) if debug else jax.jit(function, donate_argnums=donated)
@@ -379,12 +370,6 @@ def host_episode_returns(
         obs = timestep.obs
     env.close()
     return returns.reshape(-1)
-
-
-@functools.lru_cache(maxsize=10_000)
-def _index(number: int) -> Array:
-    """A small number on the device, put there once."""
-    return jnp.int32(number)
 
 
 def _seed(key: Array) -> int:

@@ -22,7 +22,7 @@ from jaxrl.agents import load_agent
 from jaxrl.envs import make
 from jaxrl.loop import build
 from jaxrl.run import Prepared, evaluate_state, prepare, read_run, restore
-from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, UsageError, episode_end, game_over
+from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, UsageError, game_over
 
 
 class TrainedPolicy(NamedTuple):
@@ -128,7 +128,7 @@ def _film_device(key: Array, env: Env, agent: Agent, act: Callable[..., Any], pa
         key_act, key_env = jax.random.split(jax.random.fold_in(key, time))
         action, memory, _ = act(key_act, params, memory, obs)
         state, timestep = step(key_env, env.params, state, action)
-        if bool(episode_end(timestep)[0]):
+        if bool(game_over(timestep)[0]):
             break
         frames.append(env.render(env.params, state, 0))
         obs = timestep.obs

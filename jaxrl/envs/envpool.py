@@ -117,8 +117,9 @@ class EnvpoolEnv:
         with _quiet():
             self._obs_space, self._action_space = native.gymnasium_observation_space, native.gymnasium_action_space
         self.num_envs = num_envs
+        self._family, self._is_atari = family, family == "envpool.atari"
         obs_spec = host.observation_spec(self._obs_space, f"envpool/{name}")
-        if family == "envpool.atari" and isinstance(obs_spec, ArraySpec):
+        if self._is_atari and isinstance(obs_spec, ArraySpec):
             obs_spec = obs_spec._replace(num_frames=int(config["stack_num"]))
         self.spec = Spec(
             obs_spec,
@@ -126,7 +127,6 @@ class EnvpoolEnv:
             None if limit == _NO_LIMIT else int(limit),
         )
         self._name, self._options = name, dict(options)
-        self._family, self._is_atari = family, family == "envpool.atari"
         self.settings = {option: config[option] for option in _PREPROCESSING} if self._is_atari else {}
         self._has_lives = self._is_atari and bool(config["episodic_life"])
         self._limit = self.spec.time_limit if family in _LIMIT_KEPT_HERE else None

@@ -129,11 +129,7 @@ class GymnasiumEnv:
         terminated: Any
         truncated: Any
         native = host.native_action(self._vector_env.single_action_space, action)
-        try:
-            raw_obs, reward, terminated, truncated, raw_info = self._vector_env.step(native)
-        except Exception as error:
-            self._give_up()
-            raise RuntimeError(f"env='gymnasium/{self._name}' failed in step: {error!r}") from error
+        raw_obs, reward, terminated, truncated, raw_info = self._call("step", self._vector_env.step, native)
         reward, terminated = np.array(reward, np.float32), np.array(terminated, np.bool_)
         truncated = np.array(truncated, np.bool_) & ~terminated
         ended = terminated | truncated
@@ -172,10 +168,7 @@ class GymnasiumEnv:
             return obs, obs
         if self._mode == "same_step":
             return obs, self._with_final(obs, ended, raw_info)
-        try:
-            raw_reset, _ = self._vector_env.reset(options={"reset_mask": ended.copy()})
-        except Exception as error:
-            raise RuntimeError(f"env='gymnasium/{self._name}' failed in reset: {error!r}") from error
+        raw_reset, _ = self._call("reset", self._vector_env.reset, options={"reset_mask": ended.copy()})
         return self._cast(raw_reset), obs
 
     def _with_final(self, obs: PyTree, ended: np.ndarray, raw_info: dict[str, Any]) -> PyTree:
@@ -192,12 +185,16 @@ class GymnasiumEnv:
             jax.tree.map(lambda batch, value, row=row: assign(batch, value, row), next_obs, final)
         return next_obs
 
-    def _give_up(self) -> None:
-        """Ends the processes of environments of which one failed; their own `close` would wait for the dead."""
-        inner = self._vector_env.unwrapped
-        for process in getattr(inner, "processes", ()):
-            process.terminate()
-        inner.closed = True
+    def _call(self, what: str, function: Any, *args: Any, **options: Any) -> Any:
+        """The result; where an environment fails, ends all their processes, since their own `close` would wait for the dead."""
+        try:
+            return function(*args, **options)
+        except Exception as error:
+            inner = self._vector_env.unwrapped
+            for process in getattr(inner, "processes", ()):
+                process.terminate()
+            inner.closed = True
+            raise RuntimeError(f"env='gymnasium/{self._name}' failed in {what}: {error!r}") from error
 
     def _cast(self, obs: PyTree) -> PyTree:
         return host.cast_observation(self._vector_env.single_observation_space, obs)
