@@ -235,8 +235,16 @@ def _learner(agent_of: Callable[[Config], Agent], replay_device: jax.Device | No
     def init(key: Array, config: Config) -> PyTree:
         return agent_of(config).init(key)
 
-    def end(learn: bool, key: Array, config: Config, *rest: Any) -> tuple[PyTree, RecentEpisodes, Sums]:
-        return finish(key, agent_of(config), *rest, learn)
+    def end(
+        learn: bool,
+        key: Array,
+        config: Config,
+        agent_state: PyTree,
+        recent: RecentEpisodes,
+        rollout: Rollout,
+        progress: Progress,
+    ) -> tuple[PyTree, RecentEpisodes, Sums]:
+        return finish(key, agent_of(config), agent_state, recent, rollout, progress, learn)
 
     def compiled(function: Callable[..., Any], donated: int) -> Callable[..., Any]:
         return find_nan(function) if debug else jax.jit(function, donate_argnums=donated)
