@@ -23,7 +23,7 @@ STUDIES = {
         DQNConfig(
             num_envs=8,
             rollout_length=4,
-            num_updates=6,  # Of 32 transitions, for 32 env steps.
+            num_updates=4,  # Of 32 transitions, for 32 env steps: half as many as in that paper.
             learning_starts=20_000,
             capacity=200_000,
             batch_size=32,
@@ -54,7 +54,7 @@ STUDIES = {
             torso="atari2013",
         ),
         None,
-        total_steps=2_000_000,
+        total_steps=1_500_000,
         num_seeds=1,
         # Five minutes of play at most, as in the evaluation of Mnih et al. 2015.
         env_options={"episodic_life": True, "max_episode_steps": 4_500},

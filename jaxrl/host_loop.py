@@ -188,12 +188,13 @@ def host_driver(
         for time in range(length):
             for index, group in enumerate(groups):
                 timestep = group.receive()
-                rollout.write(time, group.rows, to_rollout(obs[index], acted[index][0], timestep, acted[index][1]))
+                step = to_rollout(obs[index], acted[index][0], timestep, acted[index][1])
                 if jax.tree.leaves(memory[index]) and np.any(episode_end(timestep)):
                     memory[index] = remember(config, timestep, memory[index])
                 obs[index] = timestep.obs
                 if time + 1 < length:
                     begin(time + 1, index)
+                rollout.write(time, group.rows, step)  # While the next step is under way.
         agent_state, recent, sums = learner.end(keys.update, config, state.agent, state.recent, rollout.rows, progress, learn)
         return RunState(agent_state, (), _joined(obs), _joined(memory), recent, progress.iteration + 1), sums
 
