@@ -8,7 +8,9 @@ Everything is rebuilt from the run's `config.json` and its last whole checkpoint
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,11 +99,11 @@ def score(folder: Path, num_episodes: int, seed: int) -> dict[str, Any]:
     return result
 
 
-def film(folder: Path, seed: int) -> list[np.ndarray]:
-    """Pictures [height, width, 3] uint8 of one greedy episode.
+def film(folder: Path, seed: int) -> Iterator[np.ndarray]:
+    """Plays one greedy episode as its pictures [height, width, 3] uint8 are asked for.
 
     Raises:
-      UsageError: the environment has no pictures.
+      UsageError: the environment has no pictures; before any is asked for.
     """
     loaded = _load(folder)
     loaded.prepared.driver.close()
@@ -115,40 +117,43 @@ def film(folder: Path, seed: int) -> list[np.ndarray]:
         if env.render is None:
             raise UsageError(f"gif: there are no pictures of {run.env}; its policy can be scored without --gif")
         return _film_device(key, env, agent, act, loaded.params, limit)
-    return _film_host(key, env, agent, act, loaded.params, limit)
+    frames = _film_host(key, env, agent, act, loaded.params, limit)
+    return itertools.chain([next(frames)], frames)
 
 
-def _film_device(key: Array, env: Env, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int) -> list[np.ndarray]:
+def _film_device(
+    key: Array, env: Env, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int
+) -> Iterator[np.ndarray]:
     assert env.render is not None
     step = jax.jit(env.step)
     key_reset, key = jax.random.split(key)
     state, obs = env.reset(key_reset, env.params)
-    memory, frames = agent.initial_memory(1), [env.render(env.params, state, 0)]
+    memory = agent.initial_memory(1)
+    yield env.render(env.params, state, 0)
     for time in range(limit):
         key_act, key_env = jax.random.split(jax.random.fold_in(key, time))
         action, memory, _ = act(key_act, params, memory, obs)
         state, timestep = step(key_env, env.params, state, action)
         if bool(game_over(timestep)[0]):
-            break
-        frames.append(env.render(env.params, state, 0))
+            return
+        yield env.render(env.params, state, 0)
         obs = timestep.obs
-    return frames
 
 
-def _film_host(key: Array, env: Any, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int) -> list[np.ndarray]:
-    obs, memory = env.reset(int(jax.random.bits(key, dtype=jnp.uint32) >> 1)), agent.initial_memory(1)
-    frames = [env.render_frame()]
-    for time in range(limit):
-        action, memory, _ = act(jax.random.fold_in(key, time), params, memory, obs)
-        timestep = env.step(jax.tree.map(np.asarray, action))
-        if bool(game_over(timestep)[0]):
-            break
-        frames.append(env.render_frame())
-        obs = timestep.obs
-    env.close()
-    if frames[0] is None:
-        raise UsageError("gif: this environment draws no pictures; its policy can be scored without --gif")
-    return frames
+def _film_host(key: Array, env: Any, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int) -> Iterator[np.ndarray]:
+    with contextlib.closing(env):
+        obs, memory = env.reset(int(jax.random.bits(key, dtype=jnp.uint32) >> 1)), agent.initial_memory(1)
+        first = env.render_frame()
+        if first is None:
+            raise UsageError("gif: this environment draws no pictures; its policy can be scored without --gif")
+        yield first
+        for time in range(limit):
+            action, memory, _ = act(jax.random.fold_in(key, time), params, memory, obs)
+            timestep = env.step(jax.tree.map(np.asarray, action))
+            if bool(game_over(timestep)[0]):
+                return
+            yield env.render_frame()
+            obs = timestep.obs
 
 
 def _agent(prepared: Prepared, num_envs: int | None = None) -> tuple[Agent, Spec]:

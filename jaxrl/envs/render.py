@@ -177,22 +177,23 @@ def save_gif(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: fl
     """Writes an endless GIF.
 
     Args:
-      frames: pictures [height, width, 3] uint8, all of one size.
+      frames: pictures [height, width, 3] uint8, all of one size, taken one at a time.
       fps: pictures a second; a GIF counts in hundredths of a second, so 30 becomes 33, and 50 is the most that viewers show.
 
     Raises:
       ValueError: no frames, or an `fps` that is not positive.
     """
-    pictures = [Image.fromarray(np.asarray(frame, np.uint8)) for frame in frames]
-    if not pictures:
-        raise ValueError("frames=[] holds no picture; give at least one")
     if not fps > 0:
         raise ValueError(f"fps={fps} is out of range; give a number above 0")
+    pictures = (Image.fromarray(np.asarray(frame, np.uint8)) for frame in frames)
+    first = next(pictures, None)
+    if first is None:
+        raise ValueError("frames=[] holds no picture; give at least one")
     # One palette for all: a palette of its own for each frame makes flat colours flicker.
-    first = pictures[0].quantize(colors=128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    frames_p = [first, *(p.quantize(palette=first, dither=Image.Dither.NONE) for p in pictures[1:])]
+    first = first.quantize(colors=128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    rest = (picture.quantize(palette=first, dither=Image.Dither.NONE) for picture in pictures)
     milliseconds = max(20, 10 * round(100 / fps))
-    frames_p[0].save(path, format="GIF", save_all=True, append_images=frames_p[1:], duration=milliseconds, loop=0)
+    first.save(path, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
 
 
 RENDERERS: dict[str, Callable[[Any, Any], np.ndarray]] = {
