@@ -155,7 +155,9 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
 
 
 def use_all_cores(num_devices: int | None = None) -> None:
-    """On CPU, makes each core a device of its own (or so many), unless JAX has started already."""
+    """On CPU, makes each core a device of its own (or so many), unless JAX has started or JAX_NUM_CPU_DEVICES says."""
+    if num_devices is None and "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
     try:
         jax.config.update("jax_num_cpu_devices", num_devices or len(os.sched_getaffinity(0)))
     except RuntimeError:
