@@ -101,7 +101,7 @@ def host_driver(
       debug: check every operation of an update for NaN; slower.
       replay_device: where the replay is kept and sampled, if not where the agent learns: a CPU, whose memory is the host's.
       split: into groups, where the environments can be; None splits them unless the device is a CPU. There, acting and stepping
-        share the cores, and one group of eight Ataris is 4 to 11 % faster than two of four (`benchmarks/host.py`).
+        share the cores, and DQN trains on eight Ataris 11 % faster in one group than in two (`benchmarks/host.py`).
     """
     split = jax.default_backend() != "cpu" if split is None else split
     num_envs, groups = env.num_envs, groups_of(env, split)

@@ -228,8 +228,15 @@ class Setup(NamedTuple):
 
 
 NAMES = sorted([*AGENTS, *VARIANTS])
-QUICK = ("actor_critic", "dqn", "sarsa")
-"""Those of which every check is among the quick tests; the others leave one to the longer ones."""
+QUICK = ("actor_critic", "dqn", "ppo-recurrent", "sarsa")
+"""Those of which every check is among the quick tests; the others leave two to the longer ones."""
+
+each_agent = pytest.mark.parametrize(
+    "setup",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES],
+    indirect=True,
+    scope="module",
+)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -314,6 +321,7 @@ def test_halves_with_a_checkpoint_between_equal_the_whole_bit_for_bit(setup: Set
     assert setup.driver.advance._cache_size() == num_programs  # type: ignore[attr-defined]
 
 
+@each_agent
 def test_a_vmapped_member_equals_its_solo_run(setup: Setup, trained: RunState) -> None:
     """Over 20 iterations within tolerance, every traced field a batch axis; the second member has another learning rate."""
     batch = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), setup.config)
@@ -335,12 +343,7 @@ def test_a_vmapped_member_equals_its_solo_run(setup: Setup, trained: RunState) -
     assert_close(member, trained)
 
 
-@pytest.mark.parametrize(
-    "setup",
-    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES],
-    indirect=True,
-    scope="module",
-)
+@each_agent
 def test_every_traced_field_can_be_a_batch_axis_alone(setup: Setup) -> None:
     """Traced without compiling: a field that shaped anything would fail here. That all can be at once is shown above."""
     chunk = make_chunk(setup.make_agent, setup.env)

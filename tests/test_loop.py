@@ -139,7 +139,7 @@ def run_agent(make_agent: Any, env: Env, iterations: int, length: int, **fields:
 # --- what the contracts carry ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("recurrent", "score"), [(True, 1.0), (False, 0.0)])
+@pytest.mark.parametrize(("recurrent", "score"), [(True, 1.0), pytest.param(False, 0.0, marks=pytest.mark.slow)])
 def test_only_an_agent_with_memory_solves_the_memory_probe(recurrent: bool, score: float) -> None:
     env = make("probe/memory", 64)
     make_agent = make_recaller(recurrent)

@@ -215,6 +215,7 @@ def test_a_recurrent_agent_remembers():
     assert learned_returns("memory", 20_000, gru=16).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_an_agent_without_memory_cannot_remember():
     """So that the test above asks for memory: it is right half of the time, whatever it does."""
     assert learned_returns("memory", 20_000).mean() < 0.5

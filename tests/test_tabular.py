@@ -319,7 +319,7 @@ SCHOOLING = {
 }
 
 
-ONCE = ("expected_sarsa", "monte_carlo")
+ONCE = ("dyna_q", "expected_sarsa", "monte_carlo", "sarsa")
 """Agents that learn the second grid with the longer tests only."""
 
 ON_GRIDS = [
