@@ -273,13 +273,13 @@ def argument(arguments: list[str], flag: str) -> str | None:
 
 def use_devices(text: str | None) -> None:
     """Divides the CPU into devices, where there is no accelerator; read when JAX starts, so this must come first."""
-    if (
-        text
-        and text.isdigit()
-        and int(text) > 1
-        and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
-    ):
-        os.environ.setdefault("JAX_NUM_CPU_DEVICES", text)
+    if text and text.isdigit() and int(text) > 1 and not devices_are_set():
+        os.environ["JAX_NUM_CPU_DEVICES"] = text
+
+
+def devices_are_set() -> bool:
+    """Whether the environment says already how many devices the CPU is."""
+    return "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
 
 
 def use_compilation_cache() -> None:

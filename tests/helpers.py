@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from jaxrl.loop import iteration_keys
 from jaxrl.types import Env, PyTree, Rollout, Spec, TimeStep, sample_action, spec_zeros
+
+
+def slow_but(quick: Iterable[str], names: Iterable[str]) -> list[Any]:
+    """Parameters `names` of a test, of which all but `quick` are left to the longer tests."""
+    quick = set(quick)
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
 
 
 class JaxHostEnv:

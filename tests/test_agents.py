@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import JaxHostEnv, assert_close, assert_same_bits, copy
+from helpers import JaxHostEnv, assert_close, assert_same_bits, copy, slow_but
 from jaxrl import checkpoint
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.config import Config, as_arrays, check_config
@@ -231,12 +231,7 @@ NAMES = sorted([*AGENTS, *VARIANTS])
 QUICK = ("actor_critic", "dqn", "ppo-recurrent", "sarsa")
 """Those of which every check is among the quick tests; the others leave two to the longer ones."""
 
-each_agent = pytest.mark.parametrize(
-    "setup",
-    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES],
-    indirect=True,
-    scope="module",
-)
+each_agent = pytest.mark.parametrize("setup", slow_but(QUICK, NAMES), indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module", params=NAMES)

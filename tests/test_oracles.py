@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from helpers import slow_but
 from jaxrl import episodic
 from jaxrl import mdp as mdps
 from jaxrl.agents import load_agent
@@ -80,9 +81,7 @@ def test_the_action_values_of_dqn_are_the_optimal_ones() -> None:
     np.testing.assert_allclose(np.asarray(q)[:5], np.asarray(optimal.q)[:5], atol=0.1)
 
 
-@pytest.mark.parametrize(
-    "name", ["dqn", "ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a2c", "actor_critic"))]
-)
+@pytest.mark.parametrize("name", slow_but(("dqn", "ppo"), sorted(FIELDS)))
 def test_the_greedy_policy_has_the_optimal_start_value(name: str) -> None:
     """Its value is evaluated exactly; another policy than always right loses at least 0.1."""
     found = learned(name, False, 40_000 if name == "dqn" else 100_000)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from helpers import slow_but
 from jaxrl.agents import load_agent
 from jaxrl.config import as_arrays
 from jaxrl.envs.batch import Transition, batch_env
@@ -31,8 +32,6 @@ RUNS = {
     "actor_critic": ("actor_critic", SMALL, 10_000),
 }
 """name -> (agent, fields, env steps)."""
-QUICK = ("dqn",)
-"""What the quick tests train; the longer ones train the others."""
 
 
 def bright_half(num_envs):
@@ -54,9 +53,7 @@ def bright_half(num_envs):
     return SimpleNamespace(env=batch_env(SPEC, (), reset, step, num_envs), picture=picture)
 
 
-each_run = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RUNS]
-)
+each_run = pytest.mark.parametrize("name", slow_but(("dqn",), RUNS))
 
 
 @cache

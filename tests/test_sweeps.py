@@ -453,6 +453,23 @@ def test_checkpoints_of_a_finished_unit_are_whole(rates):
         assert checkpoint.damage(path) is None
 
 
+@pytest.mark.parametrize(
+    ("variables", "setting"),
+    [
+        ({"JAX_NUM_CPU_DEVICES": "3"}, ""),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, ""),
+        ({}, "jax.config.update('jax_num_cpu_devices', 3)"),
+    ],
+    ids=["variable", "flag", "script"],
+)
+def test_devices_that_the_user_has_set_are_kept(variables, setting):
+    program = f"import jax\n{setting}\nfrom jaxrl.sweeps import api\napi.use_all_cores()\nprint(len(jax.devices()))"
+    kept = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    environment = kept | {"JAX_PLATFORMS": "cpu"} | variables
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "3\n"
+
+
 def test_asking_for_other_devices_once_jax_has_started_is_refused():
     jax.devices()
     with pytest.raises(UsageError, match=f"devices=7, but JAX has started with {len(jax.devices())}"):

@@ -319,12 +319,9 @@ SCHOOLING = {
 }
 
 
-ONCE = ("dyna_q", "expected_sarsa", "monte_carlo", "sarsa")
-"""Agents that learn the second grid with the longer tests only."""
-
 ON_GRIDS = [
     *(pytest.param(name, four_by_four, id=f"{name}-4x4") for name in NAMES),
-    *(pytest.param(name, five_by_five, id=f"{name}-5x5", marks=[pytest.mark.slow] * (name in ONCE)) for name in NAMES),
+    *(pytest.param(name, five_by_five, id=f"{name}-5x5", marks=[pytest.mark.slow] * (name != "q_learning")) for name in NAMES),
 ]
 
 

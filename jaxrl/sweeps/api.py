@@ -23,6 +23,7 @@ import numpy as np
 
 from jaxrl.agents import load_agent
 from jaxrl.config import is_whole_number, unknown
+from jaxrl.options import devices_are_set
 from jaxrl.sweeps import driver
 from jaxrl.sweeps.export import save_run
 from jaxrl.sweeps.plan import Draw, Sweep, make_configs
@@ -155,8 +156,8 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
 
 
 def use_all_cores(num_devices: int | None = None) -> None:
-    """On CPU, makes each core a device of its own (or so many), unless JAX has started or JAX_NUM_CPU_DEVICES says."""
-    if num_devices is None and "JAX_NUM_CPU_DEVICES" in os.environ:
+    """On CPU, makes each core a device of its own (or so many), unless JAX has started or its settings say how many."""
+    if num_devices is None and (devices_are_set() or jax.config.values["jax_num_cpu_devices"] > 0):
         return
     try:
         jax.config.update("jax_num_cpu_devices", num_devices or len(os.sched_getaffinity(0)))
