@@ -67,10 +67,10 @@ def jaxrl_rate(options: Options, learn: bool, split: bool | None = None) -> dict
     """Env steps/s of jaxrl's driver for host environments."""
     import jax
 
-    from jaxrl.agents.dqn import DQNConfig, make_dqn
+    from jaxrl.agents.value.dqn import DQNConfig, make_dqn
     from jaxrl.config import as_arrays
+    from jaxrl.drivers.host import host_driver
     from jaxrl.envs import make
-    from jaxrl.host_loop import host_driver
     from jaxrl.loop import run_keys
     from jaxrl.types import Agent
 
@@ -276,7 +276,7 @@ def replay_cost(options: Options) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from jaxrl import frame_replay
+    from jaxrl.replay import frames as frame_replay
     from jaxrl.types import ArraySpec, Rollout
 
     spec, num_envs, length = ArraySpec((4, 84, 84), "uint8", num_frames=4), options.num_envs, 100

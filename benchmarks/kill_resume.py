@@ -131,7 +131,7 @@ def resume_and_compare(run: Path, reference: Path) -> dict[str, Any]:
 
 def difference(run: Path, reference: Path) -> str | None:
     """The first thing in which two finished runs differ, or None."""
-    from jaxrl.record import WALL_CLOCK_FIELDS, read_rows
+    from jaxrl.records.rows import WALL_CLOCK_FIELDS, read_rows
 
     rows = [
         [{k: v for k, v in row.items() if k not in WALL_CLOCK_FIELDS} for row in read_rows(folder / "metrics.jsonl")]
@@ -151,7 +151,9 @@ def different_arrays(run: Path, reference: Path) -> str | None:
     import jax
     import numpy as np
 
-    from jaxrl.run import prepare, read_run, restore
+    from jaxrl.runs.definition import read_run
+    from jaxrl.runs.prepare import prepare
+    from jaxrl.runs.restore import restore
 
     states = []
     for folder in (run, reference):

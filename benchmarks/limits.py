@@ -189,7 +189,7 @@ def training_start(fields: dict[str, Any]) -> tuple[Any, ...]:
     import jax.numpy as jnp
 
     from jaxrl import loop
-    from jaxrl.agents.ppo import PPOConfig, make_ppo
+    from jaxrl.agents.policy_gradient.ppo import PPOConfig, make_ppo
     from jaxrl.config import as_arrays
     from jaxrl.envs import make
     from jaxrl.types import Env, Progress
@@ -268,7 +268,7 @@ def preparing_seconds(fields: dict[str, Any], loops: int) -> dict[str, float]:
     import jax
     import jax.numpy as jnp
 
-    from jaxrl import returns
+    from jaxrl.maths import returns
 
     shape = fields["rollout_length"], fields["num_envs"]
     num_steps = shape[0] * shape[1]
@@ -305,7 +305,7 @@ def minibatch_seconds(minibatch: int, fields: dict[str, Any], loops: int) -> dic
     import jax
     import jax.numpy as jnp
 
-    from jaxrl import optimizer
+    from jaxrl.maths import optimizer
 
     params = network(ACTOR_SIZES), network(CRITIC_SIZES)
     obs = jax.random.normal(jax.random.key(6), (minibatch, 4))

@@ -142,7 +142,8 @@ def solve_jaxrl(arrays: Arrays, options: Options) -> dict[str, Any]:
     """The compiled solver; `working` is what its program needs beside the MDP, outputs included."""
     import jax
 
-    from jaxrl.mdp import make_mdp, value_iteration
+    from jaxrl.mdp.model import make_mdp
+    from jaxrl.mdp.solvers import value_iteration
 
     successors, probabilities, rewards, terminal = arrays
     mdp = make_mdp(successors, probabilities, rewards, options.discount, terminal=terminal)

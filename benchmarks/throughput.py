@@ -128,8 +128,9 @@ def measure(case: Case, steps: int, repeats: int = 3) -> dict[str, Any]:
 
     from jaxrl.agents import load_agent
     from jaxrl.config import as_arrays, check_config
+    from jaxrl.drivers.device import make_chunk
     from jaxrl.envs import make
-    from jaxrl.loop import build, init_state, make_chunk, plan, run_keys
+    from jaxrl.loop import build, init_state, plan, run_keys
     from jaxrl.types import Env
 
     make_agent, config_class = load_agent(case.agent)

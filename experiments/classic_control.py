@@ -15,12 +15,12 @@ import tyro
 from study import Options, Study, run_study
 
 import jaxrl
-from jaxrl.agents.a2c import A2CConfig
-from jaxrl.agents.actor_critic import ActorCriticConfig
-from jaxrl.agents.dqn import DQNConfig
-from jaxrl.agents.ppo import PPOConfig
-from jaxrl.agents.reinforce import ReinforceConfig
-from jaxrl.envs.wrappers import mask_observation
+from jaxrl.agents.policy_gradient.a2c import A2CConfig
+from jaxrl.agents.policy_gradient.actor_critic import ActorCriticConfig
+from jaxrl.agents.policy_gradient.ppo import PPOConfig
+from jaxrl.agents.policy_gradient.reinforce import ReinforceConfig
+from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.envs.tools.wrappers import mask_observation
 
 
 def cartpole_without_velocities(num_envs: int) -> jaxrl.Env:

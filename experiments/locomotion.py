@@ -17,7 +17,7 @@ os.environ.setdefault("NPROC", "1")  # Small networks run fastest with one CPU t
 import tyro
 from study import Options, Study, run_study
 
-from jaxrl.agents.ppo import PPOConfig
+from jaxrl.agents.policy_gradient.ppo import PPOConfig
 
 CONFIG = PPOConfig(
     num_envs=8,

@@ -24,14 +24,14 @@ from matplotlib.figure import Figure
 
 import jaxrl
 from jaxrl.agents import load_agent
-from jaxrl.agents.dyna_q import DynaQConfig
+from jaxrl.agents.tabular.dyna_q import DynaQConfig
+from jaxrl.agents.tabular.table import TabularConfig
+from jaxrl.analysis.curves import bootstrap_interval
+from jaxrl.analysis.mdp_plot import draw_maze
 from jaxrl.config import Config
 from jaxrl.envs import gridworld
-from jaxrl.mdp_plot import draw_maze
-from jaxrl.plot import bootstrap_interval
-from jaxrl.record import write_json
-from jaxrl.run import config_values
-from jaxrl.tabular import TabularConfig
+from jaxrl.records.rows import write_json
+from jaxrl.runs.definition import config_values
 from jaxrl.types import Array, Env
 
 MAZE = {

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import jaxrl
+from jaxrl.analysis.curves import bootstrap_interval, plot_runs
 from jaxrl.config import Config
-from jaxrl.plot import bootstrap_interval, plot_runs
-from jaxrl.record import write_json
+from jaxrl.records.rows import write_json
 
 
 class Study(NamedTuple):

@@ -41,17 +41,17 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxrl
-from jaxrl import returns
 from jaxrl.agents import load_agent
-from jaxrl.agents.actor_critic import ActorCriticConfig
-from jaxrl.agents.reinforce import ReinforceConfig, weigh
+from jaxrl.agents.policy_gradient.actor_critic import ActorCriticConfig
+from jaxrl.agents.policy_gradient.episodic import Episodes, policy_loss
+from jaxrl.agents.policy_gradient.reinforce import ReinforceConfig, weigh
+from jaxrl.analysis.curves import bootstrap_interval
 from jaxrl.config import Config
-from jaxrl.distributions import Categorical
-from jaxrl.episodic import Episodes, policy_loss
 from jaxrl.loop import collect, init_state, iteration_keys, train
-from jaxrl.plot import bootstrap_interval
-from jaxrl.record import write_json
-from jaxrl.run import config_values
+from jaxrl.maths import returns
+from jaxrl.maths.distributions import Categorical
+from jaxrl.records.rows import write_json
+from jaxrl.runs.definition import config_values
 from jaxrl.types import Agent, Array, ArraySpec, Discrete, Env, Progress, PyTree, Rollout, Spec, episode_end, first_episode_mask
 
 GAE_LAMBDA = 0.95

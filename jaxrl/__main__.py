@@ -1,6 +1,6 @@
 """`python -m jaxrl` is the `jaxrl` command."""
 
-from jaxrl.cli import main
+from jaxrl.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """Configs: frozen dataclasses whose fields are traced (numbers that may be swept in one compiled program) or static.
 
-    @config
+    @agent_config
     class MyConfig(Config):
         learning_rate: float = traced(1e-3, "Step size of Adam.", low=0.0, low_open=True)
         hidden: tuple[int, ...] = static((64, 64), "Units of each hidden layer.", low=1)
@@ -12,8 +12,8 @@ values given as text on the command line or in a grid.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.types import UsageError
+from jaxrl.errors import UsageError, unknown
 
 C = TypeVar("C", bound="Config")
 _DTYPES = {float: jnp.float32, int: jnp.int32, bool: jnp.bool_}
@@ -50,7 +50,7 @@ def _field(default: Any, help: str, low: float, high: float, low_open: bool, cho
 
 
 @dataclass_transform(field_specifiers=(dataclasses.field,), frozen_default=True)
-def config(cls: type[C]) -> type[C]:
+def agent_config(cls: type[C]) -> type[C]:
     """Makes `cls` a frozen dataclass and a pytree: traced fields are leaves, static fields are structure."""
     cls = dataclasses.dataclass(frozen=True)(cls)
     names = [f.name for f in dataclasses.fields(cls)]
@@ -59,7 +59,11 @@ def config(cls: type[C]) -> type[C]:
     return cls
 
 
-@config
+config = agent_config
+"""The name that this decorator had first."""
+
+
+@agent_config
 class Config:
     """The fields that every agent has: how much experience one iteration gathers before it updates."""
 
@@ -209,13 +213,6 @@ def _parse_scalar(text: str, base: type) -> Any:
     return base(text)
 
 
-def unknown(kind: str, name: str, known: Any) -> str:
-    """The message for a name that does not exist, with the nearest names that do."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(sorted(known)[:12])}"
-    return f"unknown {kind} {name!r}; {hint}"
-
-
 def to_json(config: Config) -> dict[str, Any]:
     """Plain numbers, strings and lists for `config.json`."""
 
@@ -243,3 +240,11 @@ def from_json(cls: type[C], values: Mapping[str, Any]) -> C:
 def from_list(value: Any) -> Any:
     """A field's value as JSON gives it back: its lists are tuples."""
     return tuple(value) if isinstance(value, list) else value
+
+
+def literal(text: str) -> Any:
+    """A Python literal, true or false, or else the text itself."""
+    try:
+        return ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
+    except (ValueError, SyntaxError):
+        return text

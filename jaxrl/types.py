@@ -21,10 +21,6 @@ PyTree = Any
 Array = jax.Array
 
 
-class UsageError(ValueError):
-    """Bad input from the user: one line that names the field, the value received and the fix."""
-
-
 # --- what an agent may know of an environment -----------------------------------------------------------------------
 
 
@@ -223,6 +219,18 @@ def first_episode_mask(ended: Array) -> Array:
     """
     before = jnp.cumsum(ended, axis=0) - ended
     return before == 0
+
+
+def where_ended(ended: Array, if_ended: PyTree, otherwise: PyTree) -> PyTree:
+    """Selects along the leading axis B of every leaf by `ended`: [B] bool.
+
+    A scalar leaf belongs to all B environments (running statistics of rewards), so no episode's end touches it.
+    """
+
+    def select(a: Array, b: Array) -> Array:
+        return b if b.ndim == 0 else jnp.where(ended.reshape(ended.shape + (1,) * (b.ndim - 1)), a, b)
+
+    return jax.tree.map(select, if_ended, otherwise)
 
 
 # --- agents ---------------------------------------------------------------------------------------------------------

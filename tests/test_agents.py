@@ -18,17 +18,18 @@ import numpy as np
 import pytest
 
 from helpers import JaxHostEnv, assert_close, assert_same_bits, copy, slow_but
-from jaxrl import checkpoint
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.config import Config, as_arrays, check_config
+from jaxrl.drivers.device import Driver, device_driver, make_chunk
+from jaxrl.drivers.host import host_driver
 from jaxrl.envs import make
-from jaxrl.envs.batch import Transition, batch_env
-from jaxrl.envs.mdp import mdp_env
-from jaxrl.host_loop import host_driver
-from jaxrl.loop import Driver, Plan, RunKeys, build, device_driver, make_chunk, plan, run_keys, train
-from jaxrl.mdp import MDP, make_mdp
-from jaxrl.networks import QNetwork
-from jaxrl.policy import actor_critic
+from jaxrl.envs.tools.batch import Transition, batch_env
+from jaxrl.envs.tools.mdp_env import mdp_env
+from jaxrl.loop import Plan, RunKeys, build, plan, run_keys, train
+from jaxrl.mdp.model import MDP, make_mdp
+from jaxrl.nets.actor_critic import actor_critic
+from jaxrl.nets.heads import QNetwork
+from jaxrl.records import checkpoint
 from jaxrl.types import ArraySpec, Discrete, Env, Progress, RunState, Spec, TimeStep
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -18,11 +18,14 @@ import pytest
 from PIL import Image
 
 import jaxrl
-from jaxrl import checkpoint, cli, record
-from jaxrl import run as runs
 from jaxrl.agents import AGENTS, load_agent
-from jaxrl.agents.dqn import DQNConfig
+from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.cli import commands as cli
 from jaxrl.envs import ENVS, make
+from jaxrl.records import checkpoint
+from jaxrl.records.rows import read_rows
+from jaxrl.runs import train as runs
+from jaxrl.runs.definition import Run
 from jaxrl.types import Env
 
 SIZES = ["--num-envs", "4", "--hidden", "16", "--capacity", "256", "--batch-size", "16", "--learning-starts", "64"]
@@ -46,7 +49,7 @@ def trained(tmp_path_factory):
     """The folder of a finished run; tests change copies of it only."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     config = DQNConfig(num_envs=4, hidden=(16,), capacity=256, batch_size=16, learning_starts=64)
-    runs.start(runs.Run("dqn", "CartPole-v1", config, total_steps=2000, eval_episodes=4, num_rows=10), folder)
+    runs.start(Run("dqn", "CartPole-v1", config, total_steps=2000, eval_episodes=4, num_rows=10), folder)
     return folder
 
 
@@ -537,7 +540,7 @@ def test_an_interrupted_run_says_how_to_resume_and_keeps_a_whole_checkpoint(numb
     assert "Traceback" not in err
     whole = [path for path in Path("run", "checkpoints").glob("[0-9]*") if checkpoint.damage(path) is None]
     assert whole
-    assert record.read_rows(Path("run", "metrics.jsonl"))
+    assert read_rows(Path("run", "metrics.jsonl"))
 
 
 def test_an_interrupt_before_anything_was_written_says_so(monkeypatch, capsys):

@@ -8,9 +8,9 @@ import pytest
 import scipy.stats
 from test_report import write_sweep
 
-from jaxrl.sweeps.compare import compare, report
-from jaxrl.sweeps.results import read_results
-from jaxrl.types import UsageError
+from jaxrl.analysis.compare import compare, report
+from jaxrl.analysis.results import read_results
+from jaxrl.errors import UsageError
 
 RATES = [(1e-4,), (1e-3,), (1e-2,)]
 

@@ -10,20 +10,9 @@ import numpy as np
 import pytest
 
 from jaxrl.agents import AGENTS, load_agent
-from jaxrl.agents.dqn import DQNConfig
-from jaxrl.config import (
-    Config,
-    as_arrays,
-    check_config,
-    config,
-    field_types,
-    from_json,
-    override,
-    static,
-    to_json,
-    traced,
-)
-from jaxrl.types import UsageError
+from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.config import Config, as_arrays, check_config, config, field_types, from_json, override, static, to_json, traced
+from jaxrl.errors import UsageError
 
 
 @config

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from jaxrl.distributions import Categorical, Gaussian, TanhGaussian, from_parameters, num_parameters, num_stds
+from jaxrl.maths.distributions import Categorical, Gaussian, TanhGaussian, from_parameters, num_parameters, num_stds
 from jaxrl.types import Box, Discrete
 
 NUM_SAMPLES = 20_000

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from jaxrl import envs
-from jaxrl import run as runs
-from jaxrl.agents.ppo import PPOConfig
+from jaxrl.agents.policy_gradient.ppo import PPOConfig
 from jaxrl.envs.envpool import make
-from jaxrl.types import ArraySpec, Box, Discrete, HostEnv, UsageError
+from jaxrl.errors import UsageError
+from jaxrl.runs import train as runs
+from jaxrl.runs.definition import Run
+from jaxrl.types import ArraySpec, Box, Discrete, HostEnv
 
 
 def play(env, actions, seed=0):
@@ -307,6 +309,6 @@ def test_a_missing_package_is_answered_with_the_extra_to_install(monkeypatch):
 def test_ppo_learns_to_balance_the_pole(tmp_path):
     """A random policy scores 22, one that alternates 37."""
     config = PPOConfig(num_envs=8, rollout_length=64, num_minibatches=4, learning_rate=2e-3)
-    run = runs.Run("ppo", "envpool/CartPole-v1", config, total_steps=15_000, eval_episodes=8, num_rows=2)
+    run = Run("ppo", "envpool/CartPole-v1", config, total_steps=15_000, eval_episodes=8, num_rows=2)
     runs.start(run, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["evaluation"]["mean"] > 60

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from jaxrl import envs
-from jaxrl.envs.batch import Transition, batch_env
-from jaxrl.types import ArraySpec, Box, Discrete, Spec, UsageError, sample_action
+from jaxrl.envs.tools.batch import Transition, batch_env
+from jaxrl.errors import UsageError
+from jaxrl.types import ArraySpec, Box, Discrete, Spec, sample_action
 
 
 def run(env, key, actions, params=None):

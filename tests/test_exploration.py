@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from jaxrl import exploration
+from jaxrl.maths import exploration
 
 NUM = 100_000
 PREFERENCES = jnp.tile(jnp.array([0.0, 3.0, -1.0, 2.0]), (NUM, 1))

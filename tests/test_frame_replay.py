@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from jaxrl import frame_replay
 from jaxrl.envs import make
-from jaxrl.experience import make_experience
-from jaxrl.types import ArraySpec, Rollout, UsageError
+from jaxrl.errors import UsageError
+from jaxrl.replay import frames as frame_replay
+from jaxrl.replay.experience import make_experience
+from jaxrl.types import ArraySpec, Rollout
 
 GAMMA = 0.9
 STACK, SIZE = 4, (2, 2)

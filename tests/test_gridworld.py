@@ -7,11 +7,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from jaxrl import envs
-from jaxrl import mdp as mdps
+from jaxrl.analysis.mdp_plot import draw_maze, greedy_actions
 from jaxrl.envs import ENVS, gridworld, maze
 from jaxrl.envs import gymnax as adapter
-from jaxrl.mdp_plot import draw_maze, greedy_actions
-from jaxrl.types import ArraySpec, Discrete, UsageError
+from jaxrl.errors import UsageError
+from jaxrl.mdp import solvers as mdps
+from jaxrl.mdp.model import MDP
+from jaxrl.types import ArraySpec, Discrete
 
 NORTH, EAST, SOUTH, WEST = range(4)
 
@@ -438,7 +440,7 @@ def test_an_environment_without_a_known_mdp_is_answered_with_those_that_have_one
 
 def test_every_exact_id_has_an_mdp():
     for env_id in envs.exact_ids():
-        assert isinstance(envs.exact(env_id, **({"map": "S.G"} if env_id == "gridworld/custom" else {})), mdps.MDP)
+        assert isinstance(envs.exact(env_id, **({"map": "S.G"} if env_id == "gridworld/custom" else {})), MDP)
 
 
 def test_a_discount_replaces_the_worlds_own():

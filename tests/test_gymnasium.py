@@ -11,7 +11,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from jaxrl import envs
 from jaxrl.envs.gymnasium import from_vector_env, make
-from jaxrl.types import ArraySpec, Box, Discrete, HostEnv, TreeSpec, UsageError
+from jaxrl.errors import UsageError
+from jaxrl.types import ArraySpec, Box, Discrete, HostEnv, TreeSpec
 
 MODES = ["disabled", "same_step", "next_step"]
 

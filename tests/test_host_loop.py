@@ -15,11 +15,12 @@ import pytest
 
 from helpers import assert_close, assert_same_bits
 from jaxrl import envs
-from jaxrl import run as runs
-from jaxrl.agents.dqn import DQNConfig, make_dqn
+from jaxrl.agents.value.dqn import DQNConfig, make_dqn
 from jaxrl.config import Config, as_arrays, config
-from jaxrl.host_loop import groups_of, host_driver
+from jaxrl.drivers.host import groups_of, host_driver
 from jaxrl.loop import run_keys
+from jaxrl.runs import train as runs
+from jaxrl.runs.definition import Run
 from jaxrl.types import Agent, ArraySpec, Discrete, Rollout, Spec, SplitHostEnv, TimeStep
 
 
@@ -148,7 +149,7 @@ def test_records_and_scores_are_of_whole_games_where_a_lost_life_ends_an_episode
     """Five lives of Breakout; a random game takes 170 to 400 steps."""
     settings = DQNConfig(num_envs=2, rollout_length=4, capacity=64, batch_size=2, learning_starts=1_000, torso="atari2013")
     options = {"episodic_life": True, "max_episode_steps": 300}
-    run = runs.Run("dqn", "envpool/Breakout-v5", settings, options, total_steps=1_008, eval_episodes=2, num_rows=1)
+    run = Run("dqn", "envpool/Breakout-v5", settings, options, total_steps=1_008, eval_episodes=2, num_rows=1)
     summary = runs.start(run, tmp_path / "run")
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert 2 <= row["episodes"] <= 8 and row["length_mean"] > 120

@@ -10,30 +10,30 @@ import numpy as np
 import pytest
 
 from helpers import JaxHostEnv, assert_close, assert_same_bits
-from jaxrl import schedules
-from jaxrl.agents.dqn import DQNConfig, make_dqn
+from jaxrl.agents.value.dqn import DQNConfig, make_dqn
 from jaxrl.config import Config, as_arrays, config, traced
+from jaxrl.drivers.device import device_driver, make_chunk
+from jaxrl.drivers.evaluate import episode_returns, split_episodes
+from jaxrl.drivers.host import host_driver
 from jaxrl.envs import make
-from jaxrl.envs.batch import Transition, batch_env
 from jaxrl.envs.probe import MEMORY_DELAY
-from jaxrl.evaluate import episode_returns, split_episodes
-from jaxrl.host_loop import host_driver
+from jaxrl.envs.tools.batch import Transition, batch_env
+from jaxrl.errors import UsageError
 from jaxrl.loop import (
     NUM_RECENT,
     averages,
     build,
     collect,
-    device_driver,
     init_state,
     iterate,
     iteration_keys,
-    make_chunk,
     no_episodes,
     plan,
     record,
     run_keys,
     train,
 )
+from jaxrl.maths import schedules
 from jaxrl.types import (
     Agent,
     ArraySpec,
@@ -42,7 +42,6 @@ from jaxrl.types import (
     Progress,
     Rollout,
     Spec,
-    UsageError,
     action_zeros,
     first_episode_mask,
     sample_action,

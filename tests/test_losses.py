@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rlax
 
-from jaxrl import losses
+from jaxrl.maths import losses
 
 N, A = 64, 5
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from jaxrl import mdp as mdps
-from jaxrl.envs.mdp import mdp_env
-from jaxrl.mdp import make_mdp
-from jaxrl.networks import flatten
-from jaxrl.types import UsageError
+from jaxrl.envs.tools.mdp_env import mdp_env
+from jaxrl.errors import UsageError
+from jaxrl.mdp import solvers as mdps
+from jaxrl.mdp.ends import can_terminate, check_solvable, greedy_policy, has_proper_policy
+from jaxrl.mdp.model import garnet, make_mdp
+from jaxrl.nets.inputs import flatten
 
 value_iteration = jax.jit(mdps.value_iteration)
 policy_iteration = jax.jit(mdps.policy_iteration, static_argnames="method")
@@ -24,7 +25,7 @@ value_iterations, policy_iterations = jax.jit(jax.vmap(mdps.value_iteration)), j
 policy_evaluation = jax.jit(mdps.policy_evaluation, static_argnames="method")
 occupancy = jax.jit(mdps.occupancy, static_argnames="method")
 policy_gradient = jax.jit(mdps.softmax_policy_gradient, static_argnames="method")
-garnet = jax.jit(mdps.garnet, static_argnums=(1, 2, 3), static_argnames="num_terminal")
+garnet = jax.jit(garnet, static_argnums=(1, 2, 3), static_argnames="num_terminal")
 METHODS = ("solve", "iterate")
 
 FIGURE_3_2 = [
@@ -112,7 +113,7 @@ def corridor(num_states, discount, stay=False, terminal=True):
 
 
 def garnets(count, *args, **kwargs):
-    return jax.jit(jax.vmap(lambda key: mdps.garnet(key, *args, **kwargs)))(jax.random.split(jax.random.key(0), count))
+    return jax.jit(jax.vmap(lambda key: garnet(key, *args, **kwargs)))(jax.random.split(jax.random.key(0), count))
 
 
 def pick(tree, index):
@@ -200,8 +201,8 @@ def test_padding_of_probability_zero_changes_nothing():
     np.testing.assert_allclose(value_iteration(mdp).value, [3.0, 4.0], rtol=1e-6)
     np.testing.assert_allclose(policy_iteration(mdp).value, [3.0, 4.0], rtol=1e-6)
     np.testing.assert_allclose(policy_evaluation(mdp, jnp.array([0, 0])), [3.0, 4.0], rtol=1e-6)
-    assert bool(jnp.all(mdps.can_terminate(mdp._replace(terminal=jnp.array([False, True]))) == jnp.array([True, True])))
-    assert not mdps.can_terminate(mdp._replace(terminal=jnp.array([False, True])), jnp.array([1, 0]))[0]
+    assert bool(jnp.all(can_terminate(mdp._replace(terminal=jnp.array([False, True]))) == jnp.array([True, True])))
+    assert not can_terminate(mdp._replace(terminal=jnp.array([False, True])), jnp.array([1, 0]))[0]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -384,7 +385,7 @@ def test_action_gaps_are_best_minus_second_best():
 
 
 def test_greedy_actions_are_the_first_best():
-    policy = mdps.greedy_policy(jnp.array([[1.0, 4.0, 4.0], [0.0, 0.0, 0.0]]))
+    policy = greedy_policy(jnp.array([[1.0, 4.0, 4.0], [0.0, 0.0, 0.0]]))
     np.testing.assert_array_equal(policy, [1, 0])
     assert policy.dtype == jnp.int32
 
@@ -406,7 +407,7 @@ def test_random_walk_without_discount_takes_as_long_as_the_gamblers_ruin(method)
 @pytest.mark.parametrize("stay", [False, True])
 def test_optimal_values_without_discount_are_distances(stay):
     mdp = corridor(6, 1.0, stay=stay)
-    mdps.check_solvable(mdp)
+    check_solvable(mdp)
     expected = [-5, -4, -3, -2, -1, 0]
     for solution in (value_iteration(mdp), policy_iteration(mdp), policy_iteration(mdp, "iterate")):
         np.testing.assert_allclose(solution.value, expected)
@@ -415,7 +416,7 @@ def test_optimal_values_without_discount_are_distances(stay):
 
 def test_value_and_policy_iteration_agree_without_discount_on_random_mdps(thousand):
     mdp = thousand._replace(rewards=-jnp.abs(thousand.rewards) - 0.1, discount=jnp.ones(1000))
-    assert jax.vmap(mdps.has_proper_policy)(mdp).all()
+    assert jax.vmap(has_proper_policy)(mdp).all()
     value = policy_iterations(mdp).value
     np.testing.assert_allclose(value_iterations(mdp).value, value, rtol=1e-5, atol=1e-5)
     assert value[:, :13].max() <= -0.1
@@ -426,12 +427,12 @@ def test_a_proper_policy_needs_a_terminal_state_in_reach_from_everywhere():
     successors = np.array([[[1, 0], [0, 0]], [[2, 0], [1, 1]], [[2, 2], [2, 2]], [[4, 4], [3, 3]], [[3, 3], [3, 0]]])
     p = np.tile(np.array([1.0, 0.0], np.float32), (5, 2, 1))
     mdp = make_mdp(successors, p, -np.ones((5, 2)), 1.0, terminal=np.arange(5) == 2)
-    np.testing.assert_array_equal(mdps.can_terminate(mdp), [True, True, True, False, False])
-    assert not mdps.has_proper_policy(mdp)
+    np.testing.assert_array_equal(can_terminate(mdp), [True, True, True, False, False])
+    assert not has_proper_policy(mdp)
     opened = mdp._replace(probabilities=mdp.probabilities.at[4, 1].set(jnp.array([0.99, 0.01])))
-    assert mdps.has_proper_policy(opened)
-    np.testing.assert_array_equal(mdps.can_terminate(opened, jnp.array([0, 0, 0, 0, 0])), [True, True, True, False, False])
-    assert mdps.can_terminate(opened, mdps.uniform_policy(opened)).all()
+    assert has_proper_policy(opened)
+    np.testing.assert_array_equal(can_terminate(opened, jnp.array([0, 0, 0, 0, 0])), [True, True, True, False, False])
+    assert can_terminate(opened, mdps.uniform_policy(opened)).all()
 
 
 def test_no_proper_policy_is_one_line():
@@ -439,17 +440,17 @@ def test_no_proper_policy_is_one_line():
     with pytest.raises(
         UsageError, match=r"discount=1 needs a terminal state in reach from every state, and state 0 reaches none"
     ):
-        mdps.check_solvable(mdp)
-    mdps.check_solvable(corridor(4, 0.99, terminal=False))
+        check_solvable(mdp)
+    check_solvable(corridor(4, 0.99, terminal=False))
 
 
 def test_an_improper_policy_is_one_line():
     mdp, policy = corridor(4, 1.0), jnp.array([1, 0, 1, 0])
     with pytest.raises(UsageError, match=r"state 0 reaches none under this policy; give a discount below 1 or another policy"):
-        mdps.check_solvable(mdp, policy)
+        check_solvable(mdp, policy)
     assert not jnp.isfinite(policy_evaluation(mdp, policy)[:2]).any()
-    mdps.check_solvable(mdp, mdps.uniform_policy(mdp))
-    mdps.check_solvable(mdp, jnp.array([1, 1, 1, 0]))
+    check_solvable(mdp, mdps.uniform_policy(mdp))
+    check_solvable(mdp, jnp.array([1, 1, 1, 0]))
 
 
 # --- occupancy and the policy gradient ------------------------------------------------------------------------------

@@ -6,9 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl import networks
-from jaxrl.policy import PolicyConfig, actor_critic
-from jaxrl.types import ArraySpec, Box, Discrete, Spec, UsageError, spec_zeros, tree_spec
+from jaxrl.agents.policy_gradient.policy import PolicyConfig
+from jaxrl.errors import UsageError
+from jaxrl.nets.actor_critic import actor_critic
+from jaxrl.nets.conv import Conv
+from jaxrl.nets.heads import Head, QNetwork
+from jaxrl.nets.inputs import array_obs, flatten, network_inputs, picture_shape
+from jaxrl.nets.layers import ACTIVATIONS, GRU, MLP, orthogonal
+from jaxrl.nets.torso import CONVOLUTIONAL, Torso, torso_of
+from jaxrl.types import ArraySpec, Box, Discrete, Spec, spec_zeros, tree_spec
 
 
 def num_parameters(params):
@@ -45,12 +51,12 @@ def x():
 
 
 def test_mlp_has_a_weight_per_pair_and_a_bias_per_unit():
-    params = init(networks.MLP((120, 84)), 4)
+    params = init(MLP((120, 84)), 4)
     assert num_parameters(params) == (4 * 120 + 120) + (120 * 84 + 84)
 
 
 def test_mlp_applies_its_activation_after_every_layer(x):
-    network = networks.MLP((8, 5), "tanh")
+    network = MLP((8, 5), "tanh")
     params = noisy(init(network, 4))
     layers = params["params"]
     expected = np.tanh(dense(layers["Dense_1"], np.tanh(dense(layers["Dense_0"], x))))
@@ -58,22 +64,22 @@ def test_mlp_applies_its_activation_after_every_layer(x):
 
 
 def test_q_network_has_one_linear_output_per_action():
-    assert num_parameters(init(networks.QNetwork(2, (120, 84)), 4)) == 600 + 10_164 + (84 * 2 + 2)
+    assert num_parameters(init(QNetwork(2, (120, 84)), 4)) == 600 + 10_164 + (84 * 2 + 2)
 
 
 def test_q_network_output_is_linear_in_the_last_hidden_layer(x):
-    network = networks.QNetwork(3, (8, 5))
+    network = QNetwork(3, (8, 5))
     params = noisy(init(network, 4))
     expected = dense(params["params"]["Dense_0"], hidden_layers(params["params"], x))
     np.testing.assert_allclose(apply(network, params, x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_dueling_adds_one_value_unit():
-    assert num_parameters(init(networks.QNetwork(2, (120, 84), dueling=True), 4)) == 10_934 + (84 + 1)
+    assert num_parameters(init(QNetwork(2, (120, 84), dueling=True), 4)) == 10_934 + (84 + 1)
 
 
 def test_dueling_mean_over_actions_is_the_value_stream(x):
-    network = networks.QNetwork(3, (8, 5), dueling=True)
+    network = QNetwork(3, (8, 5), dueling=True)
     params = noisy(init(network, 4))
     streams = [layer for name, layer in params["params"].items() if name.startswith("Dense")]
     (value,) = [layer for layer in streams if layer["bias"].shape == (1,)]
@@ -82,7 +88,7 @@ def test_dueling_mean_over_actions_is_the_value_stream(x):
 
 
 def test_dueling_differences_between_actions_are_those_of_the_advantages(x):
-    network = networks.QNetwork(3, (8, 5), dueling=True)
+    network = QNetwork(3, (8, 5), dueling=True)
     params = noisy(init(network, 4))
     streams = [layer for name, layer in params["params"].items() if name.startswith("Dense")]
     (stream,) = [layer for layer in streams if layer["bias"].shape == (3,)]
@@ -91,9 +97,9 @@ def test_dueling_differences_between_actions_are_those_of_the_advantages(x):
     np.testing.assert_allclose(q - q[:, :1], advantage - advantage[:, :1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("activation", networks.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_has_a_gradient(activation, x):
-    network = networks.QNetwork(2, (8,), activation)
+    network = QNetwork(2, (8,), activation)
     params = init(network, 4)
     grads = jax.jit(jax.grad(lambda p: jnp.sum(network.apply(p, x) ** 2)))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
@@ -101,7 +107,7 @@ def test_every_activation_has_a_gradient(activation, x):
 
 
 def test_leading_axes_are_free(x):
-    network = networks.QNetwork(3, (8,))
+    network = QNetwork(3, (8,))
     params = init(network, 4)
     deep = apply(network, params, x.reshape(2, 3, 4))
     np.testing.assert_allclose(deep, apply(network, params, x).reshape(2, 3, 3), rtol=1e-5, atol=1e-6)
@@ -109,37 +115,37 @@ def test_leading_axes_are_free(x):
 
 def test_bytes_are_scaled_to_one():
     obs = jnp.array([[[0, 51], [102, 255]]], jnp.uint8)
-    flat = networks.flatten(obs, ArraySpec((2, 2), "uint8"))
+    flat = flatten(obs, ArraySpec((2, 2), "uint8"))
     assert flat.dtype == jnp.float32
     np.testing.assert_allclose(flat, [[0.0, 0.2, 0.4, 1.0]], rtol=1e-6)
 
 
 def test_floats_and_integers_are_not_scaled():
-    assert networks.flatten(jnp.array([[200.0, -3.0]]), ArraySpec((2,), "float32")).tolist() == [[200.0, -3.0]]
-    assert networks.flatten(jnp.array([[200, -3]]), ArraySpec((2,), "int32")).tolist() == [[200.0, -3.0]]
+    assert flatten(jnp.array([[200.0, -3.0]]), ArraySpec((2,), "float32")).tolist() == [[200.0, -3.0]]
+    assert flatten(jnp.array([[200, -3]]), ArraySpec((2,), "int32")).tolist() == [[200.0, -3.0]]
 
 
 @pytest.mark.parametrize(("shape", "leading", "size"), [((3, 4), (5, 7), 12), ((), (5,), 1), ((2,), (), 2)])
 def test_flatten_keeps_leading_axes(shape, leading, size):
-    flat = networks.flatten(jnp.zeros(leading + shape), ArraySpec(shape, "float32"))
+    flat = flatten(jnp.zeros(leading + shape), ArraySpec(shape, "float32"))
     assert flat.shape == (*leading, size)
 
 
 def test_a_tree_of_observations_is_refused_in_one_line():
     spec = tree_spec({"a": jnp.zeros(2), "b": jnp.zeros(3)})
     with pytest.raises(UsageError, match="dqn needs observations that are one array, not a tree; flatten") as error:
-        networks.array_obs(spec, "dqn")
+        array_obs(spec, "dqn")
     assert "\n" not in str(error.value)
 
 
 def test_an_array_spec_is_passed_on():
-    assert networks.array_obs(ArraySpec((4,), "float32"), "dqn") == ArraySpec((4,), "float32")
+    assert array_obs(ArraySpec((4,), "float32"), "dqn") == ArraySpec((4,), "float32")
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (3, 7), (5, 5), (64, 64), (64, 1), (1, 1)])
 def test_orthogonal_weights_have_an_orthonormal_shorter_side(shape):
     """Times the scale, for each of 50 keys drawn as one batch."""
-    init = jax.jit(jax.vmap(lambda key: networks.orthogonal(0.01)(key, shape)))
+    init = jax.jit(jax.vmap(lambda key: orthogonal(0.01)(key, shape)))
     draws = np.asarray(init(jax.random.split(jax.random.key(0), 50)), float) / 0.01
     assert draws.shape == (50, *shape)
     gram = draws.mT @ draws if shape[0] >= shape[1] else draws @ draws.mT
@@ -149,16 +155,14 @@ def test_orthogonal_weights_have_an_orthonormal_shorter_side(shape):
 def test_orthogonal_weights_are_uniform():
     """Entries of a uniform orthonormal 4 x 2 matrix have mean 0, mean square 1 / 4 and no correlation; 5 standard errors."""
     num = 4000
-    draws = np.asarray(
-        jax.jit(jax.vmap(lambda key: networks.orthogonal()(key, (4, 2))))(jax.random.split(jax.random.key(1), num))
-    )
+    draws = np.asarray(jax.jit(jax.vmap(lambda key: orthogonal()(key, (4, 2))))(jax.random.split(jax.random.key(1), num)))
     squares = np.einsum("nij,nkl->nijkl", draws, draws).reshape(num, 8, 8)
     assert np.all(np.abs(draws.mean(0)) < 5.0 * np.sqrt(0.25 / num))
     assert np.all(np.abs(squares.mean(0) - np.eye(8) / 4.0) < 5.0 * squares.std(0) / np.sqrt(num))
 
 
 def test_orthogonal_weights_depend_on_the_key():
-    first, second = (networks.orthogonal()(jax.random.key(i), (4, 4)) for i in (0, 1))
+    first, second = (orthogonal()(jax.random.key(i), (4, 4)) for i in (0, 1))
     assert np.max(np.abs(first - second)) > 0.1
 
 
@@ -181,7 +185,7 @@ DECOMPOSITIONS = {"qr", "geqrf", "geqp3", "householder_product", "svd", "eigh", 
 def test_orthogonal_weights_need_no_decomposition():
     key = jax.random.key(0)
     assert primitives(lambda key: jax.nn.initializers.orthogonal()(key, (8, 4)), key) & DECOMPOSITIONS  # JAX's own has one
-    found = primitives(lambda key: networks.orthogonal()(key, (8, 4)), key)
+    found = primitives(lambda key: orthogonal()(key, (8, 4)), key)
     assert "dot_general" in found and not found & DECOMPOSITIONS
 
 
@@ -193,7 +197,7 @@ def test_initialising_actor_critic_and_core_needs_no_decomposition(gru):
 
 
 def test_a_head_is_an_mlp_with_a_linear_layer(x):
-    network = networks.Head(3, 0.5, (8, 5))
+    network = Head(3, 0.5, (8, 5))
     params = noisy(init(network, 4))
     layers = params["params"]
     hidden = x
@@ -204,20 +208,20 @@ def test_a_head_is_an_mlp_with_a_linear_layer(x):
 
 def test_a_head_starts_at_its_scales():
     """Hidden columns have length sqrt(2), the last layer's the head's scale, biases are 0."""
-    layers = init(networks.Head(3, 0.01, (8,)), 16)["params"]
+    layers = init(Head(3, 0.01, (8,)), 16)["params"]
     np.testing.assert_allclose(np.linalg.norm(layers["MLP_0"]["Dense_0"]["kernel"], axis=0), 2.0**0.5, rtol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(layers["Dense_0"]["kernel"], axis=0), 0.01, rtol=1e-4)
     assert not np.any(layers["MLP_0"]["Dense_0"]["bias"]) and not np.any(layers["Dense_0"]["bias"])
 
 
 def test_a_head_keeps_leading_axes(x):
-    network = networks.Head(3, 1.0, (8,))
+    network = Head(3, 1.0, (8,))
     assert apply(network, init(network, 4), x.reshape(2, 3, 4)).shape == (2, 3, 3)
 
 
 def test_gru_equals_its_equations(x):
     """Cho et al. 2014, with the reset gate after the recurrent product: h' = (1 - z) n + z h."""
-    network = networks.GRU(5)
+    network = GRU(5)
     memory = np.random.default_rng(4).normal(size=(6, 5)).astype(np.float32)
     params = noisy(jax.jit(network.init)(jax.random.key(0), memory, x))
     cell = params["params"]["GRUCell_0"]
@@ -233,7 +237,7 @@ def test_gru_equals_its_equations(x):
 def test_the_leaves_of_a_tree_are_joined_in_its_order():
     spec = tree_spec({"b": jnp.zeros((2, 2), jnp.uint8), "a": jnp.zeros(2), "c": jnp.int32(0)})
     obs = {"b": jnp.full((3, 2, 2), 51, jnp.uint8), "a": jnp.arange(6.0).reshape(3, 2), "c": jnp.array([7, 8, 9])}
-    flat = networks.flatten(obs, spec)
+    flat = flatten(obs, spec)
     assert flat.dtype == jnp.float32
     np.testing.assert_allclose(
         flat, [[0, 1, 0.2, 0.2, 0.2, 0.2, 7], [2, 3, 0.2, 0.2, 0.2, 0.2, 8], [4, 5, 0.2, 0.2, 0.2, 0.2, 9]], rtol=1e-6
@@ -243,7 +247,7 @@ def test_the_leaves_of_a_tree_are_joined_in_its_order():
 @pytest.mark.parametrize("leading", [(), (5,), (4, 5)])
 def test_flatten_keeps_leading_axes_of_a_tree(leading):
     spec = tree_spec((jnp.zeros((2, 3)), jnp.zeros(()), {"x": jnp.zeros(4)}))
-    assert networks.flatten(spec_zeros(spec, leading), spec).shape == (*leading, 11)
+    assert flatten(spec_zeros(spec, leading), spec).shape == (*leading, 11)
 
 
 # --- convolutions ---------------------------------------------------------------------------------------------------
@@ -262,7 +266,7 @@ WINDOWS = {
 
 def convolutions(window, stride, native):
     """Ours and flax's."""
-    ours = networks.Conv(6, window, stride, native=native)
+    ours = Conv(6, window, stride, native=native)
     return ours, nn.Conv(6, window, stride, padding="VALID")
 
 
@@ -310,7 +314,7 @@ def test_runs_of_gradient_steps_in_a_scan_are_those_of_flax():
 
 
 def test_a_convolution_is_a_matrix_product_on_a_cpu_and_native_elsewhere(monkeypatch):
-    network = networks.Conv(4, (2, 2))
+    network = Conv(4, (2, 2))
     x = jnp.zeros((1, 4, 4, 1))
     params = network.init(jax.random.key(0), x)
     for backend, native in (("cpu", False), ("gpu", True), ("tpu", True)):
@@ -327,7 +331,7 @@ def test_bytes_are_seen_as_their_values_over_255(channels, stride):
     networks_ = convolutions((8, 8), (stride, stride), False)
     params = noisy(jax.jit(networks_[1].init)(jax.random.key(0), x.astype(np.float32)))
     for native in (False, True):
-        ours = networks.Conv(6, (8, 8), (stride, stride), native=native)
+        ours = Conv(6, (8, 8), (stride, stride), native=native)
         loss = jax.jit(jax.value_and_grad(lambda p, x, ours=ours: jnp.sum(jnp.sin(ours.apply(p, x)))))
         flax = jax.jit(jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(networks_[1].apply(p, x)))))
         found, wanted = loss(params, x), flax(params, x.astype(np.float32) / 255.0)
@@ -336,7 +340,7 @@ def test_bytes_are_seen_as_their_values_over_255(channels, stride):
 
 def test_a_convolution_keeps_leading_axes():
     x = np.random.default_rng(3).normal(size=(6, 5, 5, 2)).astype(np.float32)
-    network = networks.Conv(3, (3, 3))
+    network = Conv(3, (3, 3))
     params = jax.jit(network.init)(jax.random.key(0), x)
     flat = apply(network, params, x)
     assert flat.shape == (6, 3, 3, 3)
@@ -345,7 +349,7 @@ def test_a_convolution_keeps_leading_axes():
 
 
 def test_orthogonal_kernels_have_orthonormal_filters():
-    kernel = np.asarray(jax.jit(lambda key: networks.orthogonal(2.0)(key, (4, 4, 3, 8)))(jax.random.key(0)))
+    kernel = np.asarray(jax.jit(lambda key: orthogonal(2.0)(key, (4, 4, 3, 8)))(jax.random.key(0)))
     assert kernel.shape == (4, 4, 3, 8)
     np.testing.assert_allclose(np.einsum("hwci,hwcj->ij", kernel, kernel), 4.0 * np.eye(8), atol=1e-4)
 
@@ -360,26 +364,26 @@ def count(network, shape):
 def test_the_nature_network_has_the_parameters_of_the_paper():
     convolutions = (32 * 8 * 8 * 4 + 32) + (64 * 4 * 4 * 32 + 64) + (64 * 3 * 3 * 64 + 64)
     expected = convolutions + (3136 * 512 + 512) + (512 * 6 + 6)
-    assert count(networks.QNetwork(6, (), torso="nature"), (84, 84, 4)) == expected
+    assert count(QNetwork(6, (), torso="nature"), (84, 84, 4)) == expected
 
 
 def test_the_network_of_2013_has_the_parameters_of_the_paper():
     expected = (16 * 8 * 8 * 4 + 16) + (32 * 4 * 4 * 16 + 32) + (9 * 9 * 32 * 256 + 256) + (256 * 6 + 6)
-    assert count(networks.QNetwork(6, (), torso="atari2013"), (84, 84, 4)) == expected
+    assert count(QNetwork(6, (), torso="atari2013"), (84, 84, 4)) == expected
 
 
 def test_the_minatar_network_has_the_parameters_of_the_paper():
     expected = (16 * 3 * 3 * 4 + 16) + (8 * 8 * 16 * 128 + 128) + (128 * 6 + 6)
-    assert count(networks.QNetwork(6, (), torso="minatar"), (10, 10, 4)) == expected
+    assert count(QNetwork(6, (), torso="minatar"), (10, 10, 4)) == expected
 
 
 def test_convolutions_stand_in_the_place_of_the_hidden_layers():
-    bare, hidden = (networks.QNetwork(3, hidden, torso="minatar") for hidden in ((), (120, 84)))
+    bare, hidden = (QNetwork(3, hidden, torso="minatar") for hidden in ((), (120, 84)))
     assert count(bare, (10, 10, 4)) == count(hidden, (10, 10, 4))
 
 
 def test_streams_of_value_and_advantage_stand_on_the_convolutions():
-    plain, dueling = (networks.QNetwork(3, (), dueling=dueling, torso="minatar") for dueling in (False, True))
+    plain, dueling = (QNetwork(3, (), dueling=dueling, torso="minatar") for dueling in (False, True))
     assert count(dueling, (10, 10, 4)) == count(plain, (10, 10, 4)) + (128 + 1)
 
 
@@ -408,7 +412,7 @@ def test_a_torso_is_the_network_of_its_paper_on_bytes_scaled_to_one(kind, shape,
     x = np.random.default_rng(4).integers(0, 256, size=(2, *shape)).astype(np.uint8)
     params = noisy(jax.jit(written.init)(jax.random.key(0), jnp.zeros((1, *shape))))
     expected = apply(written, params, x.astype(np.float32) / 255.0)
-    np.testing.assert_allclose(apply(networks.Torso(kind), params, x), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(apply(Torso(kind), params, x), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_booleans_and_floats_are_not_scaled():
@@ -416,20 +420,20 @@ def test_booleans_and_floats_are_not_scaled():
     written = Written(((16, 3, 1),), 128)
     params = noisy(jax.jit(written.init)(jax.random.key(0), jnp.zeros((1, 10, 10, 4))))
     for dtype in (bool, np.float32):
-        found = apply(networks.Torso("minatar"), params, x.astype(dtype))
+        found = apply(Torso("minatar"), params, x.astype(dtype))
         np.testing.assert_allclose(found, apply(written, params, x.astype(np.float32)), rtol=1e-3, atol=1e-3)
 
 
 def test_channels_first_and_last_are_the_same_function_of_the_same_picture():
     last = np.random.default_rng(6).integers(0, 256, size=(2, 36, 40, 4)).astype(np.uint8)
     first = np.moveaxis(last, -1, 1)
-    network = networks.QNetwork(3, (), torso="nature")
+    network = QNetwork(3, (), torso="nature")
     params = jax.jit(network.init)(jax.random.key(0), jnp.asarray(last))
 
     @jax.jit
     def values(obs):
         spec = ArraySpec(obs.shape[1:], "uint8")
-        return network.apply(params, networks.inputs(obs, spec, networks.torso_of("auto", spec)))
+        return network.apply(params, network_inputs(obs, spec, torso_of("auto", spec)))
 
     np.testing.assert_allclose(values(first), values(last), rtol=1e-5, atol=1e-6)
     assert np.std(values(first)) > 1e-3
@@ -447,9 +451,9 @@ def test_channels_first_and_last_are_the_same_function_of_the_same_picture():
 )
 def test_channels_are_first_where_that_axis_is_shorter_than_the_last(shape, picture):
     spec = ArraySpec(shape, "uint8")
-    assert networks.picture_shape(spec) == picture
+    assert picture_shape(spec) == picture
     if picture is not None:
-        assert networks.inputs(spec_zeros(spec, (2, 3)), spec, "minatar").shape == (2, 3, *picture)
+        assert network_inputs(spec_zeros(spec, (2, 3)), spec, "minatar").shape == (2, 3, *picture)
 
 
 @pytest.mark.parametrize(
@@ -465,10 +469,10 @@ def test_channels_are_first_where_that_axis_is_shorter_than_the_last(shape, pict
     ],
 )
 def test_auto_is_nature_for_large_pictures_and_else_mlp(spec, torso):
-    assert networks.torso_of("auto", spec) == torso
+    assert torso_of("auto", spec) == torso
 
 
-@pytest.mark.parametrize("torso", networks.CONVOLUTIONAL)
+@pytest.mark.parametrize("torso", CONVOLUTIONAL)
 def test_a_torso_names_the_least_picture_that_it_can_see(torso):
     """Of that size one pixel is left; one pixel less is refused in one line."""
     least, filters, small = {
@@ -476,18 +480,18 @@ def test_a_torso_names_the_least_picture_that_it_can_see(torso):
         "atari2013": (20, 32, (1, 20, 19)),
         "minatar": (3, 16, (3, 2, 1)),
     }[torso]
-    assert networks.torso_of(torso, ArraySpec((least, least, 1), "uint8")) == torso
-    shapes = jax.eval_shape(networks.Torso(torso).init, jax.random.key(0), jnp.zeros((1, least, least, 1)))
+    assert torso_of(torso, ArraySpec((least, least, 1), "uint8")) == torso
+    shapes = jax.eval_shape(Torso(torso).init, jax.random.key(0), jnp.zeros((1, least, least, 1)))
     assert shapes["params"]["Dense_0"]["kernel"].shape[0] == filters
     with pytest.raises(UsageError, match=f"torso='{torso}' needs pictures of at least {least} x {least}, not ") as error:
-        networks.torso_of(torso, ArraySpec(small, "uint8"))
+        torso_of(torso, ArraySpec(small, "uint8"))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("spec", [ArraySpec((84, 84), "uint8"), tree_spec({"a": jnp.zeros((4, 84, 84))})])
 def test_convolutions_of_what_is_no_picture_are_refused(spec):
     with pytest.raises(UsageError, match="torso='nature' needs pictures, arrays of three axes"):
-        networks.torso_of("nature", spec)
+        torso_of("nature", spec)
 
 
 @pytest.mark.parametrize(("gru", "shared"), [(None, True), (8, True), (None, False)])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl import normalize
+from jaxrl.maths import normalize
 
 
 def merged(batches, shape):

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from helpers import assert_close
-from jaxrl import optimizer
+from jaxrl.maths import optimizer
 
 STEPS = 6
 step = jax.jit(optimizer.step, static_argnames=("max_grad_norm", "eps"))

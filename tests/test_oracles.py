@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 
 from helpers import slow_but
-from jaxrl import episodic
-from jaxrl import mdp as mdps
 from jaxrl.agents import load_agent
-from jaxrl.agents.reinforce import ReinforceConfig, weigh
+from jaxrl.agents.policy_gradient import episodic
+from jaxrl.agents.policy_gradient.reinforce import ReinforceConfig, weigh
 from jaxrl.config import Config, as_arrays
-from jaxrl.envs.mdp import mdp_env
+from jaxrl.envs.tools.mdp_env import mdp_env
 from jaxrl.loop import build, collect, init_state, iteration_keys, run_keys, train
-from jaxrl.networks import QNetwork
-from jaxrl.policy import actor_critic
+from jaxrl.mdp import solvers as mdps
+from jaxrl.mdp.model import MDP, make_mdp
+from jaxrl.nets.actor_critic import actor_critic
+from jaxrl.nets.heads import QNetwork
 from jaxrl.types import Env, Progress, episode_end, first_episode_mask
 
 GAMMA = 0.9
@@ -36,7 +37,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
-def chain(num_states: int, circular: bool) -> mdps.MDP:
+def chain(num_states: int, circular: bool) -> MDP:
     """States in a row, actions left and right; the circle pays 1 a step and never ends, the corridor costs 1 until its end."""
     state = np.arange(num_states)
     if circular:
@@ -45,7 +46,7 @@ def chain(num_states: int, circular: bool) -> mdps.MDP:
         moves = np.stack([np.maximum(state - 1, 0), np.minimum(state + 1, num_states - 1)], axis=1)
     terminal = None if circular else state == num_states - 1
     rewards = np.full((num_states, 2), 1.0 if circular else -1.0, np.float32)
-    return mdps.make_mdp(moves[..., None], np.ones((num_states, 2, 1), np.float32), rewards, GAMMA, terminal=terminal)
+    return make_mdp(moves[..., None], np.ones((num_states, 2, 1), np.float32), rewards, GAMMA, terminal=terminal)
 
 
 class Learned(NamedTuple):
@@ -151,10 +152,10 @@ def test_the_gradient_of_reinforce_is_the_exact_one_in_expectation() -> None:
     assert np.abs(exact[:5] / error[:5]).max() > 20
 
 
-def ending_mdp() -> mdps.MDP:
+def ending_mdp() -> MDP:
     """Five states and a terminal sixth; each action leads to two of the five or, with probability 0.2, to the end."""
     rng = np.random.default_rng(0)
     successors = np.concatenate([rng.integers(0, 5, (6, 2, 2)), np.full((6, 2, 1), 5)], axis=2)
     share = rng.random((6, 2, 1)).astype(np.float32)
     probabilities = np.concatenate([0.8 * share, 0.8 * (1 - share), np.full_like(share, 0.2)], axis=2)
-    return mdps.make_mdp(successors, probabilities, rng.normal(size=(6, 2)), GAMMA, terminal=np.arange(6) == 5)
+    return make_mdp(successors, probabilities, rng.normal(size=(6, 2)), GAMMA, terminal=np.arange(6) == 5)

@@ -17,10 +17,18 @@ import pytest
 
 import jaxrl
 from helpers import assert_close, assert_same_bits
-from jaxrl import cli, parallel, record
-from jaxrl import run as runs
-from jaxrl.agents.dqn import DQNConfig
-from jaxrl.run import Run, UsageError
+from jaxrl import parallel
+from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.cli import commands as cli
+from jaxrl.drivers.mesh import gather, place
+from jaxrl.drivers.processes import connect
+from jaxrl.errors import UsageError
+from jaxrl.records.console import say
+from jaxrl.records.rows import WALL_CLOCK_FIELDS, read_rows
+from jaxrl.runs import train as runs
+from jaxrl.runs.definition import Run, read_run
+from jaxrl.runs.prepare import prepare
+from jaxrl.runs.restore import restore
 
 NETWORK = ("--env", "CartPole-v1", "--num-envs", "4", "--hidden", "8", "--eval-episodes", "2", "--checkpoint-seconds", "0")
 PPO = ("ppo", *NETWORK, "--rollout-length", "16", "--num-minibatches", "2", "--total-steps", "640", "--num-rows", "2")
@@ -98,13 +106,13 @@ def ended(started, code=0):
 
 
 def rows(folder):
-    found = record.read_rows(folder / "metrics.jsonl")
-    return [{name: value for name, value in row.items() if name not in record.WALL_CLOCK_FIELDS} for row in found]
+    found = read_rows(folder / "metrics.jsonl")
+    return [{name: value for name, value in row.items() if name not in WALL_CLOCK_FIELDS} for row in found]
 
 
 def final_state(folder):
     """Read on the one device of this process, whatever the run had."""
-    restored = runs.restore(runs.prepare(runs.read_run(folder)), folder, record.say)
+    restored = restore(prepare(read_run(folder)), folder, say)
     assert restored is not None
     return restored[0]
 
@@ -175,13 +183,13 @@ def test_arrays_go_to_the_mesh_and_come_back_as_they_were():
     """On a mesh of the one device here; keys too."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
     run = Run("dqn", "CartPole-v1", DQNConfig(num_envs=2, hidden=(4,), capacity=8, batch_size=2, learning_starts=4))
-    prepared = runs.prepare(run)
+    prepared = prepare(run)
     state = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
     state = state._replace(memory=jax.random.split(jax.random.key(0), 2))
-    placed = parallel.place(state, mesh, 2)
+    placed = place(state, mesh, 2)
     assert placed.obs.sharding.spec == placed.memory.sharding.spec == jax.sharding.PartitionSpec(parallel.AXIS)
-    assert_same_bits(parallel.gather(placed)._replace(memory=()), state._replace(memory=()))
-    assert_same_bits(parallel.gather(placed).memory, jax.random.key_data(state.memory))
+    assert_same_bits(gather(placed)._replace(memory=()), state._replace(memory=()))
+    assert_same_bits(gather(placed).memory, jax.random.key_data(state.memory))
 
 
 def test_without_a_mesh_nothing_is_divided():
@@ -267,6 +275,6 @@ def test_a_coordinator_that_does_not_answer_or_whose_port_is_taken_costs_one_lin
     with socket.create_server(("", 0)) as server:
         taken = server.getsockname()[1]
         with pytest.raises(UsageError, match=rf"coordinator=localhost:{taken}: port {taken} .*; give a free one"):
-            parallel.connect(f"localhost:{taken}", 2, 0)
+            connect(f"localhost:{taken}", 2, 0)
     with pytest.raises(UsageError, match=r"does not answer \(Connection refused\); start process 0 there"):
-        parallel.connect(f"localhost:{taken}", 2, 1)
+        connect(f"localhost:{taken}", 2, 1)

@@ -10,12 +10,15 @@ import pytest
 
 from helpers import slow_but
 from jaxrl.agents import load_agent
+from jaxrl.agents.policy_gradient.policy import PolicyConfig
 from jaxrl.config import as_arrays
-from jaxrl.envs.batch import Transition, batch_env
+from jaxrl.envs.tools.batch import Transition, batch_env
+from jaxrl.errors import UsageError
 from jaxrl.loop import build, init_state, run_keys, train
-from jaxrl.networks import CONVOLUTIONAL, QNetwork
-from jaxrl.policy import PolicyConfig, actor_critic
-from jaxrl.types import ArraySpec, Discrete, Progress, Spec, UsageError
+from jaxrl.nets.actor_critic import actor_critic
+from jaxrl.nets.heads import QNetwork
+from jaxrl.nets.torso import CONVOLUTIONAL
+from jaxrl.types import ArraySpec, Discrete, Progress, Spec
 
 SPEC = Spec(ArraySpec((4, 36, 36), "uint8"), Discrete(2), 1)
 SMALL = {"num_envs": 16, "gamma": 0.5, "torso": "atari2013"}

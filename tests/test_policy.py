@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 from helpers import assert_same_bits, random_rollout
-from jaxrl import policy
 from jaxrl.agents import load_agent
-from jaxrl.agents.reinforce import ReinforceConfig
+from jaxrl.agents.policy_gradient import policy
+from jaxrl.agents.policy_gradient.policy import PolicyConfig
+from jaxrl.agents.policy_gradient.reinforce import ReinforceConfig
 from jaxrl.config import as_arrays, check_config
-from jaxrl.distributions import Categorical
 from jaxrl.envs.probe import MixedAction
-from jaxrl.policy import PolicyConfig, actor_critic
-from jaxrl.types import ArraySpec, Box, Discrete, Progress, Spec, UsageError
+from jaxrl.errors import UsageError
+from jaxrl.maths.distributions import Categorical
+from jaxrl.maths.minibatches import explained_variance, standardize, weighted_mean
+from jaxrl.nets.actor_critic import actor_critic
+from jaxrl.types import ArraySpec, Box, Discrete, Progress, Spec
 
 DISCRETE = Spec(ArraySpec((3,), "float32"), Discrete(4), 6)
 MIXED = Spec(ArraySpec((3,), "float32"), MixedAction(Discrete(3), Box((2,))), 6)
@@ -32,29 +35,29 @@ def progress(iteration=0):
 
 
 def test_weighted_mean_is_the_mean_of_what_counts():
-    assert policy.weighted_mean(jnp.array([1.0, 2.0, 100.0]), jnp.array([3.0, 1.0, 0.0])) == 1.25
+    assert weighted_mean(jnp.array([1.0, 2.0, 100.0]), jnp.array([3.0, 1.0, 0.0])) == 1.25
 
 
 def test_weighted_mean_of_nothing_is_zero():
-    assert policy.weighted_mean(jnp.array([5.0, 7.0]), jnp.zeros(2)) == 0.0
+    assert weighted_mean(jnp.array([5.0, 7.0]), jnp.zeros(2)) == 0.0
 
 
 def test_standardized_values_have_mean_zero_and_deviation_one():
     values = np.random.default_rng(0).normal(5.0, 3.0, size=(4, 50)).astype(np.float32)
-    np.testing.assert_allclose(policy.standardize(jnp.asarray(values)), (values - values.mean()) / values.std(), atol=1e-5)
+    np.testing.assert_allclose(standardize(jnp.asarray(values)), (values - values.mean()) / values.std(), atol=1e-5)
 
 
 def test_equal_values_standardize_to_zero():
-    assert not np.any(policy.standardize(jnp.full((3, 4), 7.25)))
+    assert not np.any(standardize(jnp.full((3, 4), 7.25)))
 
 
 def test_standardize_ignores_what_does_not_count():
     values, weight = jnp.array([1.0, 3.0, 1e6, -4e5]), jnp.array([1.0, 1.0, 0.0, 0.0])
-    np.testing.assert_allclose(policy.standardize(values, weight)[:2], [-1.0, 1.0], rtol=1e-6)  # mean 2, deviation 1
+    np.testing.assert_allclose(standardize(values, weight)[:2], [-1.0, 1.0], rtol=1e-6)  # mean 2, deviation 1
 
 
 def test_standardize_of_nothing_that_counts_is_finite():
-    assert np.isfinite(policy.standardize(jnp.array([1.0, 2.0]), jnp.zeros(2))).all()
+    assert np.isfinite(standardize(jnp.array([1.0, 2.0]), jnp.zeros(2))).all()
 
 
 @pytest.mark.parametrize(
@@ -69,12 +72,12 @@ def test_standardize_of_nothing_that_counts_is_finite():
     ],
 )
 def test_explained_variance_by_hand(target, value, expected):
-    np.testing.assert_allclose(policy.explained_variance(jnp.array(target), jnp.array(value)), expected, rtol=1e-6)
+    np.testing.assert_allclose(explained_variance(jnp.array(target), jnp.array(value)), expected, rtol=1e-6)
 
 
 def test_explained_variance_ignores_what_does_not_count():
     target, value, weight = jnp.array([0.0, 4.0, 1e4]), jnp.array([0.0, 2.0, -1e4]), jnp.array([1.0, 1.0, 0.0])
-    np.testing.assert_allclose(policy.explained_variance(target, value, weight), 0.75, rtol=1e-6)
+    np.testing.assert_allclose(explained_variance(target, value, weight), 0.75, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("end", "expected"), [(0.0, 0.15), (0.5, 0.225), (1.0, 0.3)])

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from helpers import assert_close, random_rollout
-from jaxrl.agents.ppo import PPOConfig, make_ppo, permutations, until_target
+from jaxrl.agents.policy_gradient.ppo import PPOConfig, make_ppo
 from jaxrl.config import as_arrays
+from jaxrl.drivers.evaluate import episode_returns
 from jaxrl.envs import make
-from jaxrl.evaluate import episode_returns
+from jaxrl.errors import UsageError
 from jaxrl.loop import build, train
-from jaxrl.policy import actor_critic
-from jaxrl.types import ArraySpec, Discrete, Progress, Spec, UsageError
+from jaxrl.maths.minibatches import permutations, until_target
+from jaxrl.nets.actor_critic import actor_critic
+from jaxrl.types import ArraySpec, Discrete, Progress, Spec
 
 SPEC = Spec(ArraySpec((3,), "float32"), Discrete(4))
 T, B, GAMMA, LAMBDA, RATE = 6, 4, 0.9, 0.8, 0.01

@@ -7,7 +7,8 @@ import pytest
 
 from jaxrl.envs import ENVS, make
 from jaxrl.envs.probe import MEMORY_DELAY, CounterState, MixedAction
-from jaxrl.types import Box, Discrete, UsageError, episode_end
+from jaxrl.errors import UsageError
+from jaxrl.types import Box, Discrete, episode_end
 
 B = 16
 

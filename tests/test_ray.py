@@ -18,14 +18,15 @@ from typing import Any, NamedTuple
 import pytest
 import ray
 
-from jaxrl import record
-from jaxrl.agents.dqn import DQNConfig
-from jaxrl.checkpoint import damage
+from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.errors import UsageError
+from jaxrl.records.checkpoint import damage
+from jaxrl.records.rows import write_json
 from jaxrl.sweeps import driver, plan
 from jaxrl.sweeps.plan import Sweep, make_groups, num_bytes
 from jaxrl.sweeps.ray_executor import _RayWorker, lock, ray_executor
-from jaxrl.sweeps.unit import DoesNotFitError, Unit, unit_folder
-from jaxrl.types import UsageError
+from jaxrl.sweeps.store import to_values
+from jaxrl.sweeps.unit import DoesNotFitError, Unit, Workers, unit_folder
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:os.fork"),  # Ray starts its processes with fork and exec
@@ -71,11 +72,11 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def few_bytes(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, driver.Workers]]:
+def few_bytes(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Workers]]:
     """A sweep's folder and its workers, with memory for one run each."""
     folder = tmp_path_factory.mktemp("few_bytes")
     sweep = dataclasses.replace(RAY_SWEEP, memory_limit=int(LIMIT * num_bytes(make_groups(SWEEP)[0].shapes)))
-    record.write_json(folder / "sweep.json", driver.to_values(sweep))
+    write_json(folder / "sweep.json", to_values(sweep))
     with ray_executor(sweep, folder, lambda num_steps, score: None) as workers:
         yield folder, workers
 
@@ -178,7 +179,7 @@ def test_an_interrupt_and_a_killed_worker_change_no_result(
     assert ray.is_initialized()
 
 
-def test_a_program_that_does_not_fit_is_told_to_the_planner(few_bytes: tuple[Path, driver.Workers]) -> None:
+def test_a_program_that_does_not_fit_is_told_to_the_planner(few_bytes: tuple[Path, Workers]) -> None:
     _, workers = few_bytes
     assert workers[1:] == (2, 1, workers.limit, "serial")
     with pytest.raises(DoesNotFitError) as raised:
@@ -187,7 +188,7 @@ def test_a_program_that_does_not_fit_is_told_to_the_planner(few_bytes: tuple[Pat
 
 
 def test_a_unit_that_another_process_holds_is_waited_for(
-    few_bytes: tuple[Path, driver.Workers], capsys: pytest.CaptureFixture[str]
+    few_bytes: tuple[Path, Workers], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, workers = few_bytes
     with contextlib.ExitStack() as held:

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import pytest
 
-from jaxrl import cli
 from jaxrl.agents import AGENTS
+from jaxrl.cli import commands as cli
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

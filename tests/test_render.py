@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from jaxrl.envs import make
-from jaxrl.envs.render import HEIGHT, RENDERERS, WIDTH, save_gif
+from jaxrl.envs.tools.render import HEIGHT, RENDERERS, WIDTH, save_gif
 
 FIELDS = {
     "CartPole-v1": ("x", "theta"),

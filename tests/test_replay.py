@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from jaxrl import replay
+from jaxrl.replay import ring as replay
 
 add = jax.jit(replay.add)
 sample = jax.jit(replay.sample, static_argnums=2)

@@ -11,9 +11,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from jaxrl.sweeps.report import write_report
-from jaxrl.sweeps.results import format_value, parse_value, rank, read_results, score_runs, write_curves, write_results
-from jaxrl.types import UsageError
+from jaxrl.analysis.report import write_report
+from jaxrl.analysis.results import format_value, parse_value, rank, read_results, score_runs, write_curves, write_results
+from jaxrl.errors import UsageError
 
 SECTIONS = ["best", "curves", "configs", "improvement", "profiles", "sensitivity", "parallel", "failed", "reading", "commands"]
 COMMAND = "jaxrl sweep dqn --env CartPole-v1 --grid learning_rate=0.001,0.01 --seeds 3"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rlax
 
-from jaxrl import returns
+from jaxrl.maths import returns
 
 T, B, GAMMA = 8, 4, 0.9
 

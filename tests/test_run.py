@@ -15,10 +15,15 @@ from jax.experimental.checkify import JaxRuntimeError
 
 import jaxrl
 from helpers import assert_same_bits
-from jaxrl import checkpoint, record
-from jaxrl import run as runs
-from jaxrl.agents.dqn import DQNConfig
-from jaxrl.run import Run, UsageError
+from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.errors import UsageError
+from jaxrl.records import checkpoint
+from jaxrl.records.console import say
+from jaxrl.records.rows import WALL_CLOCK_FIELDS, read_rows
+from jaxrl.runs import train as runs
+from jaxrl.runs.definition import Run, config_values, read_run
+from jaxrl.runs.prepare import prepare
+from jaxrl.runs.restore import restore
 
 CONFIG = DQNConfig(num_envs=4, hidden=(16,), capacity=256, batch_size=16, learning_starts=64)
 RUN = Run("dqn", "CartPole-v1", CONFIG, total_steps=2000, eval_episodes=4, num_rows=10, checkpoint_seconds=0.0)
@@ -28,7 +33,7 @@ HOST_RUN = dataclasses.replace(RUN, env="gymnasium/CartPole-v1", total_steps=400
 
 def state_and_meta(folder):
     """The newest whole checkpoint of a run."""
-    return runs.restore(runs.prepare(runs.read_run(folder)), folder, record.say)
+    return restore(prepare(read_run(folder)), folder, say)
 
 
 def final_state(folder):
@@ -38,7 +43,7 @@ def final_state(folder):
 def rows(folder, kind=("train", "eval")):
     """Rows of a run without what the clock decides; every line of the file must be whole."""
     found = [row for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if row["kind"] in kind]
-    return [{name: value for name, value in row.items() if name not in record.WALL_CLOCK_FIELDS} for row in found]
+    return [{name: value for name, value in row.items() if name not in WALL_CLOCK_FIELDS} for row in found]
 
 
 def contents(folder):
@@ -100,7 +105,7 @@ def test_a_state_larger_than_the_memory_is_refused():
     """A CartPole transition takes 41 bytes."""
     config = dataclasses.replace(CONFIG, capacity=2_000_000_000)
     with pytest.raises(UsageError, match=r"the agent's state takes 82\.0 GB .*; lower capacity"):
-        runs.prepare(Run(agent="dqn", env="CartPole-v1", config=config))
+        prepare(Run(agent="dqn", env="CartPole-v1", config=config))
 
 
 def test_a_run_leaves_five_things(reference):
@@ -115,14 +120,14 @@ def test_only_the_last_three_checkpoints_stay(host_reference):
 
 
 def test_config_json_rebuilds_the_run_and_names_the_versions(reference):
-    assert runs.read_run(reference) == RUN
+    assert read_run(reference) == RUN
     versions = json.loads((reference / "config.json").read_text())["versions"]
     assert versions["jaxrl"] == jaxrl.__version__
     assert versions["jax"] == jax.__version__
 
 
 def test_each_row_counts_env_steps_updates_and_episodes(reference):
-    train = [row for row in record.read_rows(reference / "metrics.jsonl") if row["kind"] == "train"]
+    train = [row for row in read_rows(reference / "metrics.jsonl") if row["kind"] == "train"]
     assert [row["env_steps"] for row in train] == list(range(200, 2001, 200))
     assert [row["updates"] for row in train] == [34] + 9 * [50]
     assert all(row["episodes"] > 0 and row["steps_per_second"] > 0 for row in train)
@@ -143,7 +148,7 @@ def test_episodes_are_those_that_the_env_steps_hold(reference):
 
 
 def test_the_evaluation_row_is_the_last_and_carries_the_greedy_return(reference):
-    last = record.read_rows(reference / "metrics.jsonl")[-1]
+    last = read_rows(reference / "metrics.jsonl")[-1]
     assert (last["kind"], last["env_steps"], last["eval_episodes"], last["eval_unfinished"]) == ("eval", 2000, 4, 0)
     summary = json.loads((reference / "summary.json").read_text())
     assert summary["evaluation"] == {"episodes": 4, "mean": last["eval_return"], "std": last["eval_return_std"]}
@@ -371,7 +376,7 @@ def test_init_from_starts_from_the_learned_weights_with_an_empty_replay(referenc
 def test_init_from_is_kept_as_a_path_that_holds_anywhere(reference, tmp_path, monkeypatch):
     monkeypatch.chdir(reference.parent)
     run = dataclasses.replace(RUN, init_from=reference.name)
-    assert runs.config_values(run)["init_from"] == str(reference)
+    assert config_values(run)["init_from"] == str(reference)
 
 
 @pytest.mark.parametrize(

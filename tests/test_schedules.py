@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrl import schedules
+from jaxrl.maths import schedules
 from jaxrl.types import Progress
 
 

@@ -10,9 +10,9 @@ import jax
 import pytest
 from PIL import Image
 
-from jaxrl import cli
+from jaxrl.cli import commands as cli
+from jaxrl.cli.solve import report, solve
 from jaxrl.envs import ENVS
-from jaxrl.solve import report, solve
 
 
 @pytest.fixture(autouse=True)
@@ -127,8 +127,8 @@ def test_solving_leaves_the_precision_of_the_process_as_it_was(capsys):
 
 
 def test_values_of_the_random_policy_that_do_not_settle_are_not_shown(monkeypatch, capsys):
-    monkeypatch.setattr("jaxrl.mdp.MAX_DENSE_STATES", 10)
-    monkeypatch.setattr("jaxrl.solve.MAX_SWEEPS", 50)
+    monkeypatch.setattr("jaxrl.mdp.solvers.MAX_DENSE_STATES", 10)
+    monkeypatch.setattr("jaxrl.cli.solve.MAX_SWEEPS", 50)
     lines = printed(capsys, "maze/classic", "--plot", "maze.png")
     assert lines[2] == "value of the start: -16 (random policy: does not settle)"
     with Image.open("maze.png") as alone:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from jaxrl import plot, stats
-from jaxrl.stats import interquartile_mean
+from jaxrl.analysis import curves as plot
+from jaxrl.analysis import stats
+from jaxrl.analysis.stats import interquartile_mean
 
 NUMBERS = st.floats(-1e6, 1e6, allow_subnormal=False)
 SAMPLES = arrays(float, st.integers(1, 20), elements=NUMBERS)

@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.agents.dqn import DQNConfig
-from jaxrl.agents.ppo import PPOConfig
-from jaxrl.envs.batch import Transition, batch_env
+from jaxrl.agents.policy_gradient.ppo import PPOConfig
+from jaxrl.agents.tabular.table import TabularConfig
+from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.envs.tools.batch import Transition, batch_env
+from jaxrl.errors import UsageError
 from jaxrl.sweeps import api, driver
 from jaxrl.sweeps.plan import Draw, Sweep, configure, make_configs, make_groups, parse_draws, parse_grid
 from jaxrl.sweeps.schedules import Schedule
-from jaxrl.tabular import TabularConfig
-from jaxrl.types import ArraySpec, Discrete, Env, Spec, UsageError
+from jaxrl.types import ArraySpec, Discrete, Env, Spec
 
 TABLE = TabularConfig()
 

@@ -8,17 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxrl.sweeps.schedules import (
-    Bracket,
-    Explored,
-    Schedule,
-    Step,
-    brackets,
-    check_schedule,
-    exploit_and_explore,
-    survivors,
-)
-from jaxrl.types import UsageError
+from jaxrl.errors import UsageError
+from jaxrl.sweeps.schedules import Bracket, Explored, Schedule, Step, brackets, check_schedule, exploit_and_explore, survivors
 
 HYPERBAND_81 = {
     # Li et al. 2018, algorithm 1 with R = 81 and eta = 3, by hand: (configs, resource) of each rung.

@@ -15,8 +15,14 @@ import numpy as np
 import pytest
 
 from helpers import assert_close
-from jaxrl import checkpoint, record
-from jaxrl import run as runs
+from jaxrl.errors import UsageError
+from jaxrl.records import checkpoint
+from jaxrl.records import console as record
+from jaxrl.records.rows import read_rows
+from jaxrl.runs import train as runs
+from jaxrl.runs.definition import read_run
+from jaxrl.runs.prepare import prepare
+from jaxrl.runs.restore import restore
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps import driver, unit
 from jaxrl.sweeps.api import sweep
@@ -24,7 +30,7 @@ from jaxrl.sweeps.batch import one
 from jaxrl.sweeps.export import save_run
 from jaxrl.sweeps.plan import make_groups
 from jaxrl.sweeps.schedules import Schedule
-from jaxrl.types import UsageError
+from jaxrl.sweeps.store import read_sweep
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -58,7 +64,7 @@ def table_sweep(folder, **changes):
 
 def states(folder):
     """State of each run at the end of its last rung."""
-    units, groups, found = json.loads((folder / "state" / "units.json").read_text()), make_groups(driver.read_sweep(folder)), []
+    units, groups, found = json.loads((folder / "state" / "units.json").read_text()), make_groups(read_sweep(folder)), []
     for run, names in units.items():
         runs = unit.read_outcome(folder, names[-1])["runs"]
         found.append(one(unit.final_states(groups, folder, names[-1]), runs.index(int(run))))
@@ -68,7 +74,7 @@ def states(folder):
 def rows(folder):
     """Rows of all units, in the order of units and runs."""
     paths = sorted(folder.glob("state/*/rows.jsonl"))
-    return {path.parent.name: record.read_rows(path) for path in paths}
+    return {path.parent.name: read_rows(path) for path in paths}
 
 
 def interrupted(finished, folder, monkeypatch, saves, **changes):
@@ -213,8 +219,8 @@ def test_a_stopped_run_is_evaluated_as_its_solo_run_would_be_there(undisturbed, 
     folder = table_sweep(tmp_path / "sweep", stop_return=-4.0)
     run = next(run for run, row in enumerate(table(folder)) if row["status"] == "stopped")
     saved = save_run(folder, run, tmp_path / "run")
-    prepared = runs.prepare(runs.read_run(saved))
-    state, _ = runs.restore(prepared, saved, record.say)
+    prepared = prepare(read_run(saved))
+    state, _ = restore(prepared, saved, record.say)
     score = runs.evaluate_state(prepared, state.agent.policy, int(state.iteration), 4)
     assert float(table(folder)[run]["eval_return"]) == score["mean"]
     assert runs.resume(saved)["evaluation"]["mean"] == float(table(undisturbed)[run]["eval_return"])

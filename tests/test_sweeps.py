@@ -14,21 +14,28 @@ import numpy as np
 import pytest
 
 from helpers import assert_close, assert_same_bits
-from jaxrl import checkpoint, plot, record, trained
-from jaxrl import run as runs
 from jaxrl.agents import load_agent
-from jaxrl.agents.dqn import DQNConfig
-from jaxrl.run import Run
+from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.analysis import curves as plot
+from jaxrl.analysis.report import write_report
+from jaxrl.analysis.results import read_results
+from jaxrl.errors import UsageError
+from jaxrl.records import checkpoint
+from jaxrl.records.console import say
+from jaxrl.records.rows import WALL_CLOCK_FIELDS, read_rows
+from jaxrl.runs import train as runs
+from jaxrl.runs import trained
+from jaxrl.runs.definition import Run, read_run
+from jaxrl.runs.prepare import prepare
+from jaxrl.runs.restore import restore
 from jaxrl.sweeps import api, driver, unit
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.api import SweepResult, sweep
 from jaxrl.sweeps.batch import one
 from jaxrl.sweeps.export import save_run
 from jaxrl.sweeps.plan import make_groups, num_bytes
-from jaxrl.sweeps.report import write_report
-from jaxrl.sweeps.results import read_results
 from jaxrl.sweeps.schedules import Schedule
-from jaxrl.types import UsageError
+from jaxrl.sweeps.store import read_sweep
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -109,23 +116,23 @@ def outcomes(result):
 def state_of(result, run, rung=-1):
     """The state of a run at the end of one of its rungs."""
     name = units_of(result, run)[rung]
-    stacked = unit.final_states(make_groups(driver.read_sweep(result.folder)), result.folder, name)
+    stacked = unit.final_states(make_groups(read_sweep(result.folder)), result.folder, name)
     return one(stacked, unit.read_outcome(result.folder, name)["runs"].index(run))
 
 
 def rows_of(result, run):
     """Rows of a run over all its rungs."""
-    rows = [row for name in units_of(result, run) for row in record.read_rows(result.folder / "state" / name / "rows.jsonl")]
+    rows = [row for name in units_of(result, run) for row in read_rows(result.folder / "state" / name / "rows.jsonl")]
     return [{name: value for name, value in row.items() if name != "run"} for row in rows if row["run"] == run]
 
 
 def solo_rows(folder, kind="train"):
-    rows = [row for row in record.read_rows(folder / "metrics.jsonl") if row["kind"] == kind]
-    return [{name: value for name, value in row.items() if name not in record.WALL_CLOCK_FIELDS} for row in rows]
+    rows = [row for row in read_rows(folder / "metrics.jsonl") if row["kind"] == kind]
+    return [{name: value for name, value in row.items() if name not in WALL_CLOCK_FIELDS} for row in rows]
 
 
 def solo_state(folder):
-    state, _ = runs.restore(runs.prepare(runs.read_run(folder)), folder, record.say)
+    state, _ = restore(prepare(read_run(folder)), folder, say)
     return state._replace(iteration=())
 
 
@@ -239,7 +246,7 @@ def test_a_sweep_that_does_not_fit_at_once_finishes_in_batches_that_do(tmp_path)
 
 def test_a_limit_below_the_smallest_batch_is_told(tmp_path, capsys):
     small = {"grid": {"learning_rate": RATES[:2]}, "total_steps": 20, "num_rows": 1}
-    limit = num_bytes(make_groups(driver.read_sweep(table_sweep(tmp_path / "whole", **small).folder))[0].shapes)
+    limit = num_bytes(make_groups(read_sweep(table_sweep(tmp_path / "whole", **small).folder))[0].shapes)
     result = table_sweep(tmp_path / "sweep", **small, memory_limit=limit)
     assert [len(outcome["runs"]) for outcome in outcomes(result)] == [1, 1]
     peak = result.results.summary["peak_bytes"]
@@ -348,9 +355,7 @@ def test_population_based_training_before_any_episode_ended_replaces_nobody(tmp_
 
 def test_a_saved_run_is_the_folder_of_a_run(serial, tmp_path):
     folder = serial.save(7, tmp_path / "run")
-    assert runs.read_run(folder) == Run(
-        "dqn", "CartPole-v1", DQNConfig(learning_rate=1e-2, **DQN), {"gravity": 20.0}, 3, **SHORT
-    )
+    assert read_run(folder) == Run("dqn", "CartPole-v1", DQNConfig(learning_rate=1e-2, **DQN), {"gravity": 20.0}, 3, **SHORT)
     assert solo_rows(folder) == rows_of(serial, 7)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["evaluation"]["mean"] == float(table(serial)[7]["eval_return"])
@@ -374,7 +379,7 @@ def test_a_run_that_halving_stopped_goes_on_to_its_end_when_it_is_resumed(rates,
 def test_a_run_of_population_based_training_is_saved_with_its_last_values(evolved, tmp_path):
     result, _ = evolved
     folder = result.save(0, tmp_path / "run")
-    rate = runs.read_run(folder).config.learning_rate
+    rate = read_run(folder).config.learning_rate
     assert rate == pytest.approx(float(table(result)[0]["learning_rate"]))
     assert_same_bits(solo_state(folder).agent, jax.tree.map(np.asarray, state_of(result, 0).agent))
 
@@ -444,7 +449,7 @@ def test_a_sweep_leaves_its_tables_a_report_and_its_state(tmp_path, monkeypatch)
     result = sweep("q_learning", "gridworld/classic", out=tmp_path / "sweep", total_steps=200, num_rows=2, eval_episodes=4)
     names = {"sweep.json", "results.csv", "curves.csv", "summary.json", "report.html", "state"}
     assert {path.name for path in result.folder.iterdir()} == names
-    assert driver.read_sweep(result.folder).config == load_agent("q_learning")[1]()
+    assert read_sweep(result.folder).config == load_agent("q_learning")[1]()
     assert [row["env_steps"] for row in csv.DictReader((result.folder / "curves.csv").open())] == ["100", "200"]
 
 

@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl import tabular
 from jaxrl.agents import load_agent
-from jaxrl.agents.dyna_q import Transition, imagine, init_model, remember
+from jaxrl.agents.tabular import table as tabular
+from jaxrl.agents.tabular.dyna_q import Transition, imagine, init_model, remember
+from jaxrl.agents.tabular.table import TabularState
 from jaxrl.config import as_arrays
 from jaxrl.envs import make
-from jaxrl.envs.mdp import mdp_env
+from jaxrl.envs.tools.mdp_env import mdp_env
+from jaxrl.errors import UsageError
 from jaxrl.loop import build, train
-from jaxrl.mdp import MDP, make_mdp
-from jaxrl.tabular import TabularState
-from jaxrl.types import Agent, ArraySpec, Box, Discrete, Env, Progress, Rollout, Spec, UsageError
+from jaxrl.mdp.model import MDP, make_mdp
+from jaxrl.types import Agent, ArraySpec, Box, Discrete, Env, Progress, Rollout, Spec
 
 NAMES = ("dyna_q", "expected_sarsa", "monte_carlo", "q_learning", "sarsa")
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))

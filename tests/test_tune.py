@@ -20,18 +20,20 @@ import numpy as np
 import optuna
 import pytest
 
-from jaxrl import cli
-from jaxrl.agents.q_learning import make_q_learning
+from jaxrl.agents.tabular.q_learning import make_q_learning
+from jaxrl.agents.tabular.table import TabularConfig
+from jaxrl.cli import commands as cli
 from jaxrl.config import config, static, traced
-from jaxrl.sweeps import study as study_module
-from jaxrl.sweeps import tune as tune_module
-from jaxrl.sweeps import tune_results
+from jaxrl.errors import UsageError
+from jaxrl.runs.definition import Run
 from jaxrl.sweeps.plan import Draw
-from jaxrl.sweeps.tune import Tuning, resume, tune
-from jaxrl.sweeps.tune_results import train_command
-from jaxrl.sweeps.tuning import labels_of, read_tuning
-from jaxrl.tabular import TabularConfig
-from jaxrl.types import Agent, Array, Progress, Rollout, Spec, UsageError
+from jaxrl.tuning import results as tune_results
+from jaxrl.tuning import search as tune_module
+from jaxrl.tuning import study as study_module
+from jaxrl.tuning.definition import labels_of, read_tuning
+from jaxrl.tuning.results import train_command
+from jaxrl.tuning.search import Tuning, resume, tune
+from jaxrl.types import Agent, Array, Progress, Rollout, Spec
 
 RATES = {"learning_rate": Draw(1e-6, 1.0, log=True)}
 TINY = Tuning(
@@ -161,9 +163,9 @@ def test_the_folder_says_everything(searched: Searched) -> None:
 
 def test_the_value_is_the_mean_of_the_last_training_episodes(searched: Searched) -> None:
     """The same config trained as runs of a sweep, whose final return is that mean; two seeds have a plain mean."""
+    from jaxrl.analysis.results import read_results
     from jaxrl.sweeps.driver import start
     from jaxrl.sweeps.plan import Sweep
-    from jaxrl.sweeps.results import read_results
 
     folder, summary = searched
     swept = Sweep(TINY.agent, TINY.env, TINY.config, ("learning_rate",), (summary["best_params"],))
@@ -322,17 +324,17 @@ def test_values_that_kill_the_process_are_given_up(tmp_path: Path) -> None:
 
 def test_the_command_trains_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `jaxrl train` makes of the command is the searched config."""
-    from jaxrl import run as runs
+    from jaxrl.runs import train as runs
 
     given: list[Any] = []
 
-    def start(run: runs.Run, *_: Any) -> None:
+    def start(run: Run, *_: Any) -> None:
         given.append(run)
         raise SystemExit(0)
 
     monkeypatch.setattr(runs, "start", start)
     handler = signal.getsignal(signal.SIGTERM)
-    from jaxrl.agents.dqn import DQNConfig
+    from jaxrl.agents.value.dqn import DQNConfig
 
     tuning = Tuning("dqn", "CartPole-v1", DQNConfig(), env_options={"gravity": 12.5}, total_steps=1000, seeds=(3,))
     point = {
@@ -396,7 +398,7 @@ def test_messages_name_the_options_of_the_command(
     option: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jaxrl.sweeps.cli.use_all_cores", lambda _: None)
-    monkeypatch.setattr("jaxrl.options.guarded", lambda job, _: job())
+    monkeypatch.setattr("jaxrl.cli.options.guarded", lambda job, _: job())
     with pytest.raises(SystemExit):
         cli.main(["tune", "q_learning", "--env", "gridworld/classic", *option, "--out", str(tmp_path / "out")])
     output = "".join(capsys.readouterr())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrl.envs import make
-from jaxrl.envs.wrappers import (
+from jaxrl.envs.tools.wrappers import (
     clip_reward,
     flatten_observation,
     frame_stack,
@@ -18,8 +18,9 @@ from jaxrl.envs.wrappers import (
     sticky_actions,
     time_limit,
 )
-from jaxrl.normalize import Moments
-from jaxrl.types import ArraySpec, Discrete, Env, Spec, TimeStep, UsageError, episode_end
+from jaxrl.errors import UsageError
+from jaxrl.maths.normalize import Moments
+from jaxrl.types import ArraySpec, Discrete, Env, Spec, TimeStep, episode_end
 
 
 def counter(lengths=(3, 2), limit=None, info=()):

@@ -9,13 +9,13 @@ import common
 import jax
 import numpy as np
 
+from jaxrl.analysis.results import read_results
 from jaxrl.envs import make
 from jaxrl.loop import plan
 from jaxrl.sweeps import driver
 from jaxrl.sweeps.batch import advance, load
 from jaxrl.sweeps.plan import Sweep
 from jaxrl.sweeps.population import make_members, make_population
-from jaxrl.sweeps.results import read_results
 
 s, seed = common.arguments()
 jax.config.update("jax_num_cpu_devices", s["devices"])

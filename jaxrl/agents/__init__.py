@@ -11,7 +11,28 @@ import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jaxrl import lazy
+from jaxrl.errors import UsageError, import_by_name, unknown
+
 if TYPE_CHECKING:
+    from jaxrl.agents.policy_gradient.a2c import A2CConfig as A2CConfig
+    from jaxrl.agents.policy_gradient.a2c import make_a2c as make_a2c
+    from jaxrl.agents.policy_gradient.actor_critic import ActorCriticConfig as ActorCriticConfig
+    from jaxrl.agents.policy_gradient.actor_critic import make_actor_critic as make_actor_critic
+    from jaxrl.agents.policy_gradient.ppo import PPOConfig as PPOConfig
+    from jaxrl.agents.policy_gradient.ppo import make_ppo as make_ppo
+    from jaxrl.agents.policy_gradient.reinforce import ReinforceConfig as ReinforceConfig
+    from jaxrl.agents.policy_gradient.reinforce import make_reinforce as make_reinforce
+    from jaxrl.agents.tabular.dyna_q import DynaQConfig as DynaQConfig
+    from jaxrl.agents.tabular.dyna_q import make_dyna_q as make_dyna_q
+    from jaxrl.agents.tabular.monte_carlo import MonteCarloConfig as MonteCarloConfig
+    from jaxrl.agents.tabular.monte_carlo import make_monte_carlo as make_monte_carlo
+    from jaxrl.agents.tabular.q_learning import make_q_learning as make_q_learning
+    from jaxrl.agents.tabular.sarsa import make_expected_sarsa as make_expected_sarsa
+    from jaxrl.agents.tabular.sarsa import make_sarsa as make_sarsa
+    from jaxrl.agents.tabular.table import TabularConfig as TabularConfig
+    from jaxrl.agents.value.dqn import DQNConfig as DQNConfig
+    from jaxrl.agents.value.dqn import make_dqn as make_dqn
     from jaxrl.config import Config
 
 
@@ -23,23 +44,28 @@ class Entry(NamedTuple):
 
 
 AGENTS: dict[str, Entry] = {
-    "a2c": Entry("jaxrl.agents.a2c:make_a2c", "Advantage actor-critic on short rollouts."),
+    "a2c": Entry("jaxrl.agents.policy_gradient.a2c:make_a2c", "Advantage actor-critic on short rollouts."),
     "actor_critic": Entry(
-        "jaxrl.agents.actor_critic:make_actor_critic",
+        "jaxrl.agents.policy_gradient.actor_critic:make_actor_critic",
         "Actor-critic on whole episodes; Monte-Carlo, one-step TD or GAE advantage.",
     ),
-    "dqn": Entry("jaxrl.agents.dqn:make_dqn", "Deep Q-learning with experience replay; double and dueling as flags."),
-    "dyna_q": Entry("jaxrl.agents.dyna_q:make_dyna_q", "Q-learning with a table that plans with a learned model; Dyna-Q+."),
+    "dqn": Entry("jaxrl.agents.value.dqn:make_dqn", "Deep Q-learning with experience replay; double and dueling as flags."),
+    "dyna_q": Entry(
+        "jaxrl.agents.tabular.dyna_q:make_dyna_q", "Q-learning with a table that plans with a learned model; Dyna-Q+."
+    ),
     "expected_sarsa": Entry(
-        "jaxrl.agents.sarsa:make_expected_sarsa", "SARSA with a table that takes the expectation over the next action."
+        "jaxrl.agents.tabular.sarsa:make_expected_sarsa", "SARSA with a table that takes the expectation over the next action."
     ),
     "monte_carlo": Entry(
-        "jaxrl.agents.monte_carlo:make_monte_carlo", "Monte-Carlo control with a table: averages the returns of whole episodes."
+        "jaxrl.agents.tabular.monte_carlo:make_monte_carlo",
+        "Monte-Carlo control with a table: averages the returns of whole episodes.",
     ),
-    "ppo": Entry("jaxrl.agents.ppo:make_ppo", "Proximal policy optimization, feed-forward or recurrent (gru)."),
-    "q_learning": Entry("jaxrl.agents.q_learning:make_q_learning", "Q-learning with a table, off-policy."),
-    "reinforce": Entry("jaxrl.agents.reinforce:make_reinforce", "REINFORCE with every step of variance reduction as a flag."),
-    "sarsa": Entry("jaxrl.agents.sarsa:make_sarsa", "SARSA with a table, on-policy."),
+    "ppo": Entry("jaxrl.agents.policy_gradient.ppo:make_ppo", "Proximal policy optimization, feed-forward or recurrent (gru)."),
+    "q_learning": Entry("jaxrl.agents.tabular.q_learning:make_q_learning", "Q-learning with a table, off-policy."),
+    "reinforce": Entry(
+        "jaxrl.agents.policy_gradient.reinforce:make_reinforce", "REINFORCE with every step of variance reduction as a flag."
+    ),
+    "sarsa": Entry("jaxrl.agents.tabular.sarsa:make_sarsa", "SARSA with a table, on-policy."),
 }
 
 
@@ -49,9 +75,7 @@ def load_agent(name: str) -> tuple[Callable[..., Any], type[Config]]:
     Raises:
       UsageError: an unknown name (with the nearest ones), or a function whose first parameter has no config type.
     """
-    from jaxrl.config import Config, unknown
-    from jaxrl.envs import import_by_name
-    from jaxrl.types import UsageError
+    from jaxrl.config import Config
 
     if ":" in name:
         make_agent = import_by_name(name, "agent")
@@ -62,5 +86,10 @@ def load_agent(name: str) -> tuple[Callable[..., Any], type[Config]]:
         raise UsageError(unknown("agent", name, AGENTS))
     hints = list(typing.get_type_hints(make_agent).values()) if callable(make_agent) else []
     if not hints or not (isinstance(hints[0], type) and issubclass(hints[0], Config)):
-        raise UsageError(f"agent={name!r}: its first parameter has no type; annotate it with a @config subclass of Config")
+        raise UsageError(
+            f"agent={name!r}: its first parameter has no type; annotate it with a @jaxrl.agent_config subclass of Config"
+        )
     return make_agent, hints[0]
+
+
+__getattr__, __dir__, __all__ = lazy.exports(__name__, __file__)

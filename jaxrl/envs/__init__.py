@@ -12,9 +12,11 @@ import importlib.util
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from jaxrl.errors import import_by_name
+
 if TYPE_CHECKING:
-    from jaxrl.envs.gridworld import Grid
-    from jaxrl.mdp import MDP
+    from jaxrl.mdp.grid import Grid
+    from jaxrl.mdp.model import MDP
     from jaxrl.types import Env, HostEnv
 
 ENVS: dict[str, tuple[str, ...]] = {
@@ -86,7 +88,7 @@ def make(env_id: str, num_envs: int = 1, **options: Any) -> Env | HostEnv:
     Raises:
       UsageError: an unknown id (with the nearest names), an unknown option, or a package that is not installed.
     """
-    from jaxrl.types import UsageError
+    from jaxrl.errors import UsageError
 
     if num_envs < 1:
         raise UsageError(f"num_envs={num_envs} is out of range; give at least 1")
@@ -103,8 +105,7 @@ def resolve(env_id: str) -> tuple[str, str]:
     Raises:
       UsageError: an unknown family or name, with the nearest ones.
     """
-    from jaxrl.config import unknown
-    from jaxrl.types import UsageError
+    from jaxrl.errors import UsageError, unknown
 
     family, slash, name = env_id.partition("/")
     if slash:
@@ -130,8 +131,8 @@ def exact(env_id: str, discount: float | None = None, **options: Any) -> MDP:
     Raises:
       UsageError: an environment whose MDP is not known, or what `make` raises.
     """
-    from jaxrl.mdp import MDP
-    from jaxrl.types import UsageError
+    from jaxrl.errors import UsageError
+    from jaxrl.mdp.model import MDP
 
     family, name = ("", env_id) if ":" in env_id else resolve(env_id)
     if family and name not in _EXACT.get(family, ()):
@@ -176,30 +177,10 @@ def known_ids() -> list[str]:
     return [name if is_bare(family) else f"{family}/{name}" for family, names in ENVS.items() for name in names]
 
 
-def import_by_name(path: str, what: str) -> Any:
-    """The object that `module:function` names.
-
-    Raises:
-      UsageError: no such module, or nothing of that name in it.
-    """
-    from jaxrl.types import UsageError
-
-    module_name, _, attribute = path.partition(":")
-    try:
-        found = importlib.util.find_spec(module_name) is not None
-    except (ImportError, ValueError):
-        found = False
-    if not found:
-        raise UsageError(f"{what}={path!r}: no module {module_name!r} here or on PYTHONPATH; check its name")
-    module = importlib.import_module(module_name)
-    if not hasattr(module, attribute):
-        raise UsageError(f"{what}={path!r}: module {module_name!r} has no {attribute!r}; check its name")
-    return getattr(module, attribute)
-
-
 def _make_own(env_id: str, num_envs: int, options: dict[str, Any]) -> Env | HostEnv:
-    from jaxrl.envs.wrappers import record_episodes
-    from jaxrl.types import Env, HostEnv, UsageError
+    from jaxrl.envs.tools.wrappers import record_episodes
+    from jaxrl.errors import UsageError
+    from jaxrl.types import Env, HostEnv
 
     make_own = import_by_name(env_id, "env")
     try:

@@ -36,9 +36,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl.config import unknown
-from jaxrl.envs import host
-from jaxrl.types import ArraySpec, HostEnv, PyTree, Spec, TimeStep, UsageError
+from jaxrl.envs.tools import host
+from jaxrl.errors import EnvError, UsageError, unknown
+from jaxrl.types import ArraySpec, HostEnv, PyTree, Spec, TimeStep
 
 _MANAGED = ("num_envs", "batch_size", "seed", "env_seed", "max_num_players", "base_path", "gym_reset_return_info")
 """Options of envpool that this module sets itself."""
@@ -139,7 +139,7 @@ class EnvpoolEnv:
         """Starts B new episodes; environment i is seeded with `seed + i`. Returns obs [B, ...].
 
         Raises:
-          RuntimeError: the environment raised; the message names it.
+          EnvError: the environment raised; the message names it.
         """
         self.close()
         options = dict(self._options)
@@ -176,7 +176,7 @@ class EnvpoolEnv:
 
         Raises:
           UsageError: not reset yet, or closed.
-          RuntimeError: the environment raised; the message names it.
+          EnvError: the environment raised; the message names it.
         """
         if self._pool is None:
             raise UsageError(f"env='envpool/{self._name}' has no episode to step; call reset(seed) first")
@@ -191,7 +191,7 @@ class EnvpoolEnv:
           int32 of the running episode, this step included; with `episodic_life` also `game_over` [B] bool.
 
         Raises:
-          RuntimeError: the environment raised; the message names it.
+          EnvError: the environment raised; the message names it.
         """
         reward: Any
         terminated: Any
@@ -266,7 +266,7 @@ class EnvpoolEnv:
         try:
             return function(*args, **options)
         except Exception as error:
-            raise RuntimeError(f"env 'envpool/{self._name}' failed in {what}: {error!r}") from error
+            raise EnvError(f"env 'envpool/{self._name}' failed in {what}: {error!r}") from error
 
 
 @contextlib.contextmanager

@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 
-from jaxrl.config import is_whole_number, unknown
-from jaxrl.envs.mdp import mdp_env
-from jaxrl.mdp import MDP, garnet
-from jaxrl.types import Env, UsageError
+from jaxrl.config import is_whole_number
+from jaxrl.envs.tools.mdp_env import mdp_env
+from jaxrl.errors import UsageError, unknown
+from jaxrl.mdp.model import MDP, garnet
+from jaxrl.types import Env
 
 _DEFAULTS = {"states": 20, "actions": 4, "branching": 3, "seed": 0, "time_limit": 100}
 

@@ -21,20 +21,19 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jaxrl.config import is_whole_number, unknown
-from jaxrl.envs.mdp import mdp_env
-from jaxrl.mdp import MDP
-from jaxrl.mdp import make_mdp as make_checked_mdp
-from jaxrl.types import Env, UsageError
-
-MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
-"""(rows, columns) of each action: north, east, south, west."""
+from jaxrl.config import is_whole_number
+from jaxrl.envs.tools.mdp_env import mdp_env
+from jaxrl.errors import UsageError, unknown
+from jaxrl.mdp.grid import MOVES, Grid
+from jaxrl.mdp.model import MDP
+from jaxrl.mdp.model import make_mdp as make_checked_mdp
+from jaxrl.types import Env
 
 _DEFAULT_REWARDS = {"C": -100.0} | {str(digit): float(digit) for digit in range(10)}
 _RESERVED = "SGTC"
@@ -76,20 +75,6 @@ WORLDS: dict[str, GridWorld] = {
     "custom": GridWorld(""),
 }
 """Grid worlds by name; `custom` is nothing without the option `map`."""
-
-
-class Grid(NamedTuple):
-    """A map and how states lie on it: what pictures and printed policies need.
-
-    Attributes:
-      rows: H texts of W characters.
-      states: [H, W] number of the state of each cell, -1 where there is none (walls, cliffs).
-      moves: (rows, columns) that each of the A actions goes.
-    """
-
-    rows: tuple[str, ...]
-    states: np.ndarray
-    moves: tuple[tuple[int, int], ...] = MOVES
 
 
 def make(name: str, num_envs: int, **options: Any) -> Env:

@@ -18,9 +18,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl.config import unknown
-from jaxrl.envs import host
-from jaxrl.types import PyTree, Spec, TimeStep, UsageError
+from jaxrl.envs.tools import host
+from jaxrl.errors import EnvError, UsageError, unknown
+from jaxrl.types import PyTree, Spec, TimeStep
 
 _MODES = ("disabled", "same_step", "next_step")
 _VECTORIZATION = ("sync", "async")
@@ -123,7 +123,7 @@ class GymnasiumEnv:
           running episode, this step included.
 
         Raises:
-          RuntimeError: the environment raised; the message names it.
+          EnvError: the environment raised; the message names it.
         """
         reward: Any
         terminated: Any
@@ -174,7 +174,7 @@ class GymnasiumEnv:
     def _with_final(self, obs: PyTree, ended: np.ndarray, raw_info: dict[str, Any]) -> PyTree:
         """A copy of `obs` [B, ...] in which the rows that `ended` are the observations before the reset."""
         if "final_obs" not in raw_info:
-            raise RuntimeError(f"env='gymnasium/{self._name}' ended an episode without infos['final_obs']")
+            raise EnvError(f"env='gymnasium/{self._name}' ended an episode without infos['final_obs']")
 
         def assign(batch: np.ndarray, value: np.ndarray, row: int) -> None:
             batch[row] = value
@@ -194,7 +194,7 @@ class GymnasiumEnv:
             for process in getattr(inner, "processes", ()):
                 process.terminate()
             inner.closed = True
-            raise RuntimeError(f"env='gymnasium/{self._name}' failed in {what}: {error!r}") from error
+            raise EnvError(f"env='gymnasium/{self._name}' failed in {what}: {error!r}") from error
 
     def _cast(self, obs: PyTree) -> PyTree:
         return host.cast_observation(self._vector_env.single_observation_space, obs)

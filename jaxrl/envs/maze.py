@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from jaxrl.config import is_whole_number
-from jaxrl.envs.gridworld import Grid, GridWorld, define, to_env, to_grid, to_mdp
-from jaxrl.mdp import MDP
-from jaxrl.types import Env, UsageError
+from jaxrl.envs.gridworld import GridWorld, define, to_env, to_grid, to_mdp
+from jaxrl.errors import UsageError
+from jaxrl.mdp.grid import Grid
+from jaxrl.mdp.model import MDP
+from jaxrl.types import Env
 
 WORLDS: dict[str, GridWorld] = {
     # The maze of D. Silver's course on reinforcement learning (2015), lecture 1: 16 steps from the start.

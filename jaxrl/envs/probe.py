@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.config import unknown
-from jaxrl.envs.batch import Transition, batch_env
-from jaxrl.types import Array, ArraySpec, Box, Discrete, Env, PyTree, Spec, UsageError, tree_spec
+from jaxrl.envs.tools.batch import Transition, batch_env
+from jaxrl.errors import UsageError, unknown
+from jaxrl.types import Array, ArraySpec, Box, Discrete, Env, PyTree, Spec, tree_spec
 
 _VECTOR = ArraySpec((1,), "float32")
 

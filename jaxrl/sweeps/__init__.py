@@ -1,1 +1,1 @@
-"""Sweeps: many runs at once over seeds and hyperparameters, and what to make of their results."""
+"""Many runs as batches of compiled programs."""

@@ -22,16 +22,16 @@ import jax
 import numpy as np
 
 from jaxrl.agents import load_agent
-from jaxrl.config import is_whole_number, unknown
-from jaxrl.options import devices_are_set
+from jaxrl.analysis.results import Results, read_results
+from jaxrl.config import is_whole_number
+from jaxrl.errors import UsageError, unknown
+from jaxrl.runs.trained import TrainedPolicy, load
+from jaxrl.runs.trained import score as score_run
+from jaxrl.startup import devices_are_set
 from jaxrl.sweeps import driver
 from jaxrl.sweeps.export import save_run
 from jaxrl.sweeps.plan import Draw, Sweep, make_configs
-from jaxrl.sweeps.results import Results, read_results
 from jaxrl.sweeps.schedules import Schedule
-from jaxrl.trained import TrainedPolicy, load
-from jaxrl.trained import score as score_run
-from jaxrl.types import UsageError
 
 
 class SweepResult(NamedTuple):

@@ -21,41 +21,20 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl import record
-from jaxrl.agents import load_agent
-from jaxrl.config import field_types, from_json, from_list, to_json
+from jaxrl.analysis.report import write_report
+from jaxrl.analysis.results import write_curves, write_results
+from jaxrl.analysis.stats import area_under_curve, interquartile_mean
+from jaxrl.config import field_types
+from jaxrl.errors import UsageError
 from jaxrl.loop import row_ends
-from jaxrl.run import claim_folder, versions
-from jaxrl.stats import area_under_curve, interquartile_mean
-from jaxrl.sweeps.plan import ENV_PREFIX, Draw, Group, Sweep, make_groups, memory_limit, num_bytes
+from jaxrl.records.console import console, open_bar, say
+from jaxrl.records.rows import read_rows, write_json
+from jaxrl.runs.definition import claim_folder
+from jaxrl.sweeps.plan import ENV_PREFIX, Group, Sweep, make_groups, memory_limit, num_bytes
 from jaxrl.sweeps.population import choose_batching
-from jaxrl.sweeps.report import write_report
-from jaxrl.sweeps.results import write_curves, write_results
-from jaxrl.sweeps.schedules import Bracket, Explored, Schedule, Step, brackets, exploit_and_explore, survivors
-from jaxrl.sweeps.unit import NAN, OK, STOPPED, DoesNotFitError, ProgressCallback, Report, Unit, Worker, unit_folder
-from jaxrl.types import UsageError
-
-Execute = Callable[[Sequence[Unit]], list[dict[str, Any]]]
-"""Does units, in any order, and returns their outcomes in the order given."""
-
-
-class Workers(NamedTuple):
-    """Who works on units.
-
-    Attributes:
-      execute: does them.
-      num_workers: units that are worked on at once.
-      num_devices: of each worker.
-      limit: bytes that a unit may take.
-      batching: `serial` or `vmap`.
-    """
-
-    execute: Execute
-    num_workers: int
-    num_devices: int
-    limit: int
-    batching: str
-
+from jaxrl.sweeps.schedules import Bracket, Explored, Step, brackets, exploit_and_explore, survivors
+from jaxrl.sweeps.store import _comparable, read_sweep, to_values
+from jaxrl.sweeps.unit import NAN, OK, STOPPED, DoesNotFitError, ProgressCallback, Report, Unit, Worker, Workers, unit_folder
 
 # --- starting and resuming ------------------------------------------------------------------------------------------
 
@@ -74,7 +53,7 @@ def start(sweep: Sweep, folder: Path) -> dict[str, Any]:
     if sweep.executor == "local":
         sweep = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or memory_limit())
     claim_folder(folder)
-    record.write_json(folder / "sweep.json", to_values(sweep))
+    write_json(folder / "sweep.json", to_values(sweep))
     return _train(sweep, groups, folder)
 
 
@@ -95,12 +74,6 @@ def start_or_resume(sweep: Sweep, folder: Path) -> dict[str, Any]:
     return resume(folder)
 
 
-def _comparable(sweep: Sweep) -> dict[str, Any]:
-    """What defines a sweep, as `sweep.json` holds it."""
-    values = json.loads(json.dumps(to_values(sweep)))
-    return {name: value for name, value in values.items() if name not in ("versions", "device", "command")}
-
-
 def resume(folder: Path) -> dict[str, Any]:
     """Goes on with a sweep that was interrupted.
 
@@ -109,7 +82,7 @@ def resume(folder: Path) -> dict[str, Any]:
     """
     sweep = read_sweep(folder)
     if (folder / "summary.json").exists():
-        record.say(f"{folder} is complete; nothing to do")
+        say(f"{folder} is complete; nothing to do")
         if not (folder / "report.html").exists():
             write_report(folder)
         return json.loads((folder / "summary.json").read_text())
@@ -133,41 +106,6 @@ def _prepare(sweep: Sweep) -> tuple[Group, ...]:
     return groups
 
 
-def to_values(sweep: Sweep) -> dict[str, Any]:
-    """What `sweep.json` holds."""
-    values = {field.name: getattr(sweep, field.name) for field in dataclasses.fields(sweep)}
-    values |= {"config": to_json(sweep.config), "schedule": dataclasses.asdict(sweep.schedule)}
-    values |= {"draws": {name: draw._asdict() for name, draw in sweep.draws.items()}}
-    return values | {"versions": versions(), "device": jax.devices()[0].device_kind}
-
-
-def read_sweep(folder: Path) -> Sweep:
-    """The sweep that a folder's `sweep.json` describes.
-
-    Raises:
-      UsageError: no sweep there, or one of another version of jaxrl.
-    """
-    path = folder / "sweep.json"
-    try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"{folder} holds no sweep (no sweep.json); give a folder that `jaxrl sweep` wrote") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); give the folder of another sweep") from None
-    try:
-        _, config_class = load_agent(values["agent"])
-        known = {field.name for field in dataclasses.fields(Sweep)}
-        given = {name: value for name, value in values.items() if name in known}
-        given["config"] = from_json(config_class, values["config"])
-        given["schedule"] = Schedule(**values["schedule"])
-        given["draws"] = {name: Draw(**draw) for name, draw in values["draws"].items()}
-        given["configs"] = tuple({name: from_list(value) for name, value in config.items()} for config in values["configs"])
-        given |= {name: tuple(values[name]) for name in ("fields", "seeds")}
-        return Sweep(**given)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is not what `jaxrl sweep` wrote ({error!r}); give the folder of another sweep") from None
-
-
 # --- training -------------------------------------------------------------------------------------------------------
 
 
@@ -183,9 +121,7 @@ class _Standing(NamedTuple):
 def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any]:
     begun = time.perf_counter()
     plans = brackets(sweep.schedule, len(sweep.configs), sweep.total_steps)
-    record.say(
-        f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) in {len(groups)} compiled groups"
-    )
+    say(f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) in {len(groups)} compiled groups")
     bar = _open_bar(sum(_planned_steps(sweep, bracket) for bracket in plans))
     standings: dict[int, _Standing] = {}
     outcomes: list[dict[str, Any]] = []
@@ -207,7 +143,7 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
         "peak_bytes": max(outcome["bytes"] for outcome in outcomes),
         "wall_seconds": round(time.perf_counter() - begun, 3),
     }
-    record.write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary)
     write_report(folder)
     return summary
 
@@ -394,7 +330,7 @@ class _SweepBar(NamedTuple):
 
 def _open_bar(total: int) -> _SweepBar:
     """A progress bar over all runs; units add the env steps they do."""
-    bar = record.open_bar(total, 0, record.console())
+    bar = open_bar(total, 0, console())
     done = 0
 
     def advance(num_steps: int, score: float | None) -> None:
@@ -433,13 +369,13 @@ def _write(sweep: Sweep, folder: Path, standings: Mapping[int, _Standing]) -> li
     """Writes the tables, and which units each run was in; returns the statuses."""
     curves: dict[int, list[tuple[int, float | None]]] = {run: [] for run in range(sweep.num_runs)}
     for name in sorted({name for standing in standings.values() for name in standing.units}):
-        for row in record.read_rows(unit_folder(folder, name) / "rows.jsonl"):
+        for row in read_rows(unit_folder(folder, name) / "rows.jsonl"):
             curves[row["run"]].append((row["env_steps"], row["return_mean"]))
     rows = [_result(sweep, run, standings[run], sorted(curves[run], key=lambda point: point[0])) for run in curves]
     write_results(folder / "results.csv", sweep.fields, rows)
     points = [(run, *point) for run in curves for point in sorted(curves[run], key=lambda point: point[0])]
     write_curves(folder / "curves.csv", [dict(zip(("run", "env_steps", "return_mean"), p, strict=True)) for p in points])
-    record.write_json(folder / "state" / "units.json", {str(run): standings[run].units for run in curves})
+    write_json(folder / "state" / "units.json", {str(run): standings[run].units for run in curves})
     return [row["status"] for row in rows]
 
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from jaxrl import record
 from jaxrl.config import from_list
-from jaxrl.run import Run, adopt, resume
+from jaxrl.errors import UsageError
+from jaxrl.records.rows import read_rows
+from jaxrl.runs.definition import Run
+from jaxrl.runs.train import adopt, resume
 from jaxrl.sweeps.batch import one
-from jaxrl.sweeps.driver import read_sweep
 from jaxrl.sweeps.plan import configure, make_groups
+from jaxrl.sweeps.store import read_sweep
 from jaxrl.sweeps.unit import OK, Report, final_states, read_outcome, unit_folder
-from jaxrl.types import UsageError
 
 
 def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
@@ -53,7 +54,7 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
     )
     iteration = report.env_steps // groups[outcome["group"]].schedule.steps_per_iteration
     state = one(final_states(groups, folder, units[-1]), place)._replace(iteration=jnp.int32(iteration))
-    rows = [row for name in units for row in record.read_rows(unit_folder(folder, name) / "rows.jsonl") if row["run"] == run]
+    rows = [row for name in units for row in read_rows(unit_folder(folder, name) / "rows.jsonl") if row["run"] == run]
     rows = [{name: value for name, value in row.items() if name != "run"} for row in rows]
     adopt(solo, out, jax.tree.map(jnp.asarray, state), rows)
     if finish and report.env_steps >= sweep.total_steps:

@@ -22,13 +22,13 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxrl.agents import load_agent
-from jaxrl.config import Config, as_arrays, check_config, field_types, parse_value, unknown
+from jaxrl.config import Config, as_arrays, check_config, field_types, literal, parse_value
 from jaxrl.envs import make
+from jaxrl.errors import UsageError, unknown
 from jaxrl.loop import Plan, build, init_state, plan, run_keys
-from jaxrl.options import literal
 from jaxrl.sweeps.population import BATCHINGS, without_iteration
 from jaxrl.sweeps.schedules import Schedule, check_schedule
-from jaxrl.types import Env, PyTree, UsageError, action_zeros
+from jaxrl.types import Env, PyTree, action_zeros
 
 ENV_PREFIX = "env."
 EXECUTORS = ("local", "ray")

@@ -20,9 +20,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxrl import evaluate
 from jaxrl.config import Config, as_arrays
-from jaxrl.loop import MakeAgent, RunKeys, Sums, build, init_state, make_chunk, run_keys
+from jaxrl.drivers import evaluate
+from jaxrl.drivers.device import make_chunk
+from jaxrl.loop import MakeAgent, RunKeys, Sums, build, init_state, run_keys
 from jaxrl.types import Array, Env, Progress, PyTree, RunState
 
 BATCHINGS = ("auto", "serial", "vmap")

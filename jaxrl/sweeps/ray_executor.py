@@ -30,12 +30,13 @@ import jax
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from jaxrl import record
-from jaxrl.sweeps.driver import Workers, read_sweep
+from jaxrl.errors import UsageError
+from jaxrl.records.console import say
+from jaxrl.records.rows import write_json
 from jaxrl.sweeps.plan import Sweep, make_groups, memory_limit
 from jaxrl.sweeps.population import choose_batching
-from jaxrl.sweeps.unit import DoesNotFitError, ProgressCallback, Unit, Worker, read_outcome, unit_folder
-from jaxrl.types import UsageError
+from jaxrl.sweeps.store import read_sweep
+from jaxrl.sweeps.unit import DoesNotFitError, ProgressCallback, Unit, Worker, Workers, read_outcome, unit_folder
 
 POLL_SECONDS = 0.5
 """Between looks at how far units have come."""
@@ -108,7 +109,7 @@ def _cluster() -> Iterator[None]:
             # Ray starts its processes with fork and exec, which is safe; JAX warns of any fork.
             warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
             ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
-        record.say(f"started Ray on this machine with {cores} cores; set RAY_ADDRESS to use a cluster")
+        say(f"started Ray on this machine with {cores} cores; set RAY_ADDRESS to use a cluster")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)  # which Ray has taken over
     try:
@@ -238,7 +239,7 @@ class _Pool:
             batching = first["batching"] if self.sweep.batching == "auto" else self.sweep.batching
             path.parent.mkdir(exist_ok=True)
             limit = self.sweep.memory_limit or first["limit"]
-            record.write_json(path, {"num_workers": self.num_workers, "limit": limit, "batching": batching})
+            write_json(path, {"num_workers": self.num_workers, "limit": limit, "batching": batching})
         cut = json.loads(path.read_text())
         self.limit = cut["limit"]
         return cut
@@ -250,7 +251,7 @@ class _Pool:
             self._wait(set(), {})
             if time.monotonic() - begun > PATIENCE_SECONDS:
                 wanted = f"{self.options['num_cpus']} CPU and {self.options['num_gpus']} GPU"
-                record.say(f"the Ray cluster has no room yet for a worker ({wanted}); waiting")
+                say(f"the Ray cluster has no room yet for a worker ({wanted}); waiting")
                 begun = time.monotonic()
 
     def execute(self, units: Sequence[Unit]) -> list[dict[str, Any]]:
@@ -325,7 +326,7 @@ class _Pool:
             outcomes[job.unit.name] = result
         elif job.unit.name not in self.said:
             self.said.add(job.unit.name)
-            record.say(f"{job.unit.name} is still worked on by {result['held_by']}; waiting for it")
+            say(f"{job.unit.name} is still worked on by {result['held_by']}; waiting for it")
 
     def _died(self, job: _Job, error: RayError) -> None:
         """Puts another worker in the place of one that died.
@@ -345,7 +346,7 @@ class _Pool:
             where, end = job.unit.name, "another one goes on from the last checkpoint"
             if about and _holder(unit_folder(self.folder, job.unit.name)) == _process(about["pid"], about["host"]):
                 self._count_death(job.unit.name, self.rows.steps(job.unit), error)
-        record.say(f"{who} died at {where} ({type(error).__name__}); {end}")
+        say(f"{who} died at {where} ({type(error).__name__}); {end}")
         self._hire()
 
     def _count_death(self, where: str, progress: int, error: RayError) -> None:

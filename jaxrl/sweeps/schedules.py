@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl.types import UsageError
+from jaxrl.errors import UsageError
 
 METHODS = ("none", "halving", "hyperband", "pbt")
 

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl import checkpoint, record
-from jaxrl.evaluate import summarize
+from jaxrl.drivers.evaluate import summarize
 from jaxrl.loop import NUM_RECENT, averages, row_ends
+from jaxrl.records import checkpoint
+from jaxrl.records.console import say
+from jaxrl.records.rows import append_rows, cut_rows, plain, write_json
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import Batch, on_host
 from jaxrl.sweeps.plan import Group, Sweep, configure, env_params
@@ -120,7 +122,7 @@ class Worker:
         path.mkdir(parents=True, exist_ok=True)
         outcome = _Task(self, unit, path, progress).run()
         outcome["compilations"] = self.compilations - compiled
-        record.write_json(path / "outcome.json", outcome)
+        write_json(path / "outcome.json", outcome)
         return outcome
 
     def population(self, group: int, capacity: int) -> Population:
@@ -138,9 +140,7 @@ class Worker:
                 fitting = int(capacity * self.limit / program.num_bytes) // devices * devices
                 raise DoesNotFitError(group, max(min(fitting, capacity - devices), devices))
             if program.num_bytes > self.limit:
-                record.say(
-                    f"memory_limit={self.limit} bytes is below the {program.num_bytes} of the smallest batch; it runs anyway"
-                )
+                say(f"memory_limit={self.limit} bytes is below the {program.num_bytes} of the smallest batch; it runs anyway")
             self._programs[group, capacity] = program
         return self._programs[group, capacity]
 
@@ -171,7 +171,7 @@ def final_states(groups: Sequence[Group], folder: Path, name: str) -> PyTree:
     outcome = read_outcome(folder, name)
     assert outcome is not None, name
     target = _shapes(groups[outcome["group"]], len(outcome["runs"]))
-    restored = checkpoint.restore(unit_folder(folder, name) / "checkpoints", lambda meta: target, record.say)
+    restored = checkpoint.restore(unit_folder(folder, name) / "checkpoints", lambda meta: target, say)
     if restored is None:
         raise RuntimeError(f"{unit_folder(folder, name)} is done but its checkpoints are gone; run the sweep again")
     return jax.tree.map(on_host, restored.state)
@@ -218,14 +218,14 @@ class _Task:
         params = {text: env_params(self.sweep, values) for text, values in distinct.items()}
         members = make_members(seeds, configs, [params[repr(values)] for values in unit.values])
         everyone = range(len(unit.runs))
-        restored = checkpoint.restore(self.path / "checkpoints", lambda meta: _shapes(self.group, len(unit.runs)), record.say)
+        restored = checkpoint.restore(self.path / "checkpoints", lambda meta: _shapes(self.group, len(unit.runs)), say)
         if restored is None:
             rows.write_text("")
             states = None if unit.sources is None else self.worker.states(unit.sources)
             return batches.load(population, members, states, everyone, unit.begin)
         self.reports = [Report(**report) for report in restored.meta["reports"]]
         self.before = restored.meta["seconds"]
-        record.cut_rows(rows, restored.meta["rows_bytes"])
+        cut_rows(rows, restored.meta["rows_bytes"])
         living = [index for index in everyone if self.reports[index].status == OK]
         states = jax.tree.map(on_host, restored.state)
         population = self._population(batches.fitting_capacity(population, len(living)))
@@ -249,11 +249,11 @@ class _Task:
         rows = []
         for place, index in enumerate(living):
             values = {name: mean[place] for name, mean in means.items() if learned or name in _WARMUP}
-            rows.append({"kind": "train", "run": self.unit.runs[index], "env_steps": env_steps} | record.plain(values))
+            rows.append({"kind": "train", "run": self.unit.runs[index], "env_steps": env_steps} | plain(values))
             episodes = min(int(total[index]), NUM_RECENT)
             score = float(returns[index][:episodes].mean()) if episodes and not nan[place] else None
             self.reports[index] = Report(NAN if nan[place] else OK, env_steps, score, episodes)
-        record.append_rows(self.path / "rows.jsonl", rows)
+        append_rows(self.path / "rows.jsonl", rows)
         scores: list[Any] = [row["return_mean"] for row in rows if row["return_mean"] is not None]
         num_steps = (end - begin) * self.schedule.steps_per_iteration * len(living)
         self.progress(num_steps, sum(scores) / len(scores) if scores else None)
@@ -303,3 +303,25 @@ _WARMUP = ("updates", "episodes", "return_mean", "length_mean")
 def _reached(report: Report, goal: float) -> bool:
     """True if the mean of enough training episodes is at the goal."""
     return report.episodes >= NUM_RECENT and report.final_return is not None and report.final_return >= goal
+
+
+Execute = Callable[[Sequence[Unit]], list[dict[str, Any]]]
+"""Does units, in any order, and returns their outcomes in the order given."""
+
+
+class Workers(NamedTuple):
+    """Who works on units.
+
+    Attributes:
+      execute: does them.
+      num_workers: units that are worked on at once.
+      num_devices: of each worker.
+      limit: bytes that a unit may take.
+      batching: `serial` or `vmap`.
+    """
+
+    execute: Execute
+    num_workers: int
+    num_devices: int
+    limit: int
+    batching: str

@@ -1,0 +1,1 @@
+"""Agents that follow the gradient of a policy: REINFORCE, actor-critic, A2C, PPO."""

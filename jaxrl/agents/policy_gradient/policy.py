@@ -1,0 +1,106 @@
+"""An actor and a critic: what the policy-gradient agents share.
+
+    networks = actor_critic(config, spec)
+    policy = networks.init(key)
+    distribution = networks.distribution(policy.params, features)
+
+Observations of any kind become one vector, or stay pictures for a convolutional torso, normalised by running moments where the
+config says so; torso and core (nothing, or a GRU) turn them into features, from which the actor makes a distribution over
+actions and the critic a value. The moments belong to the policy, so they are checkpointed and batched with it, and evaluation
+uses them unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jaxrl.config import Config, agent_config, static, traced
+from jaxrl.maths import normalize, optimizer, schedules
+from jaxrl.nets.actor_critic import ActorCritic, Policy
+from jaxrl.nets.layers import ACTIVATIONS
+from jaxrl.nets.torso import TORSO_HELP, TORSOS
+from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, episode_end
+
+
+@agent_config
+class PolicyConfig(Config):
+    """The fields that all policy-gradient agents have."""
+
+    learning_rate: float = traced(1e-3, "Step size of Adam at the start.", low=0.0, low_open=True)
+    learning_rate_end: float = traced(
+        0.0, "Share of the step size that is left at the end, along a straight line; 1 keeps it.", low=0.0, high=1.0
+    )
+    gamma: float = traced(0.99, "Discount of future rewards.", low=0.0, high=1.0)
+    entropy_coef: float = traced(0.0, "Weight of the entropy bonus.", low=0.0)
+    max_grad_norm: float | None = static(0.5, "Global norm that gradients are clipped to; none for no clipping.", low=1e-8)
+    hidden: tuple[int, ...] = static((64, 64), "Units of each hidden layer of actor and critic.", low=1)
+    activation: str = static("tanh", "Activation of the hidden layers.", choices=tuple(ACTIVATIONS))
+    torso: str = static("auto", TORSO_HELP, choices=TORSOS)
+    distribution: str = static(
+        "gaussian",
+        "Continuous actions: gaussian (clipped by the environment) or tanh_gaussian (squashed into the bounds).",
+        choices=("gaussian", "tanh_gaussian"),
+    )
+    log_std_init: float = traced(0.0, "Log of the first standard deviation of continuous actions.", low=-10.0, high=4.0)
+    normalize_observation: bool = static(False, "Normalise observations by running moments.")
+
+
+@agent_config
+class RolloutConfig(PolicyConfig):
+    """The fields of agents that learn from rollouts cut anywhere, with one loss for actor and critic."""
+
+    value_coef: float = traced(0.5, "Weight of the value loss.", low=0.0)
+    normalize_reward: bool = static(False, "Divide rewards by the running deviation of the discounted return.")
+
+
+class RolloutState(NamedTuple):
+    """State of an agent with a `RolloutConfig`.
+
+    Attributes:
+      policy: parameters of actor and critic, and the observations' moments.
+      opt_state: of `jaxrl.maths.optimizer`.
+      reward_scale: `RewardScale`, () where rewards are not normalised.
+    """
+
+    policy: Policy
+    opt_state: PyTree
+    reward_scale: PyTree
+
+
+def agent(networks: ActorCritic, init: Any, update: Any, fresh_episodes: bool = False) -> Agent:
+    """The `Agent` of these networks; a warm-up only gathers the observations' moments.
+
+    Args:
+      init: (policy) -> AgentState with a field `policy`.
+      update: the contract's `update`.
+    """
+
+    def observe(state: Any, rollout: Rollout) -> Any:
+        return state._replace(policy=networks.absorb(state.policy, rollout.obs))
+
+    return Agent(
+        init=lambda key: init(networks.init(key)),
+        act=networks.act,
+        update=update,
+        initial_memory=networks.initial_memory,
+        observe=observe,
+        fresh_episodes=fresh_episodes,
+    )
+
+
+def first_state(config: RolloutConfig, num_envs: int, first: Policy) -> RolloutState:
+    """The state before any update."""
+    scale = normalize.init_reward_scale(num_envs) if config.normalize_reward else ()
+    return RolloutState(first, optimizer.init(first.params), scale)
+
+
+def scaled_reward(config: RolloutConfig, scale: PyTree, rollout: Rollout) -> tuple[PyTree, Array]:
+    """The reward scale with a rollout merged, and the rewards [T, B] to learn from; both as they are without normalisation."""
+    if not config.normalize_reward:
+        return scale, rollout.reward
+    return normalize.scale_rewards(scale, rollout.reward, episode_end(rollout), config.gamma)
+
+
+def learning_rate(config: PolicyConfig, progress: Progress) -> Array:
+    """The step size at this point of the run."""
+    return schedules.linear(progress, config.learning_rate, config.learning_rate * config.learning_rate_end)

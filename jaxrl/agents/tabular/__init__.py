@@ -1,0 +1,1 @@
+"""Agents whose action values are a table."""

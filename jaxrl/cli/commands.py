@@ -1,0 +1,309 @@
+"""The `jaxrl` command.
+
+Bad input ends with exit code 2 and one line on standard error; nothing has been written then. JAX is imported only by the
+commands that compute, so help and lists are instant.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from jaxrl.cli import options as opts
+from jaxrl.errors import UsageError, fail, one_line, unknown
+from jaxrl.startup import argument, use_compilation_cache, use_devices, use_threads
+
+USAGE = """usage: jaxrl COMMAND ...
+
+  train AGENT --env ENV    train an agent; a new folder under runs/ unless --out names one
+  sweep AGENT --env ENV    hyperparameters and seeds at once: --grid learning_rate=1e-4,1e-3 --seeds 16
+  tune AGENT --env ENV     search for hyperparameters with Optuna
+  resume DIR               go on with a run, sweep or search that was interrupted
+  evaluate DIR             score a trained policy; --gif FILE shows it
+  plot DIR [DIR ...]       learning curves of runs
+  compare DIR DIR          whether two sweeps differ
+  take DIR RUN --out DIR   a run of a sweep as a folder of its own
+  solve ENV                exact values and policy of a grid world, a maze or another finite MDP
+  list [agents|envs|experiments]
+
+`jaxrl COMMAND --help` explains a command, `jaxrl train AGENT --help` every field of an agent's config.
+Start with: jaxrl train dqn --env CartPole-v1
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 2 bad input, 1 failure, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    sys.path.insert(0, os.getcwd())
+    try:
+        _run(arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except UsageError as error:
+        print(f"jaxrl: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("jaxrl: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(arguments: list[str]) -> None:
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help"):
+        print(USAGE, end="")
+    elif command == "--version":
+        import jaxrl
+
+        print(jaxrl.__version__)
+    elif command not in COMMANDS:
+        fail(unknown("command", command, COMMANDS))
+    else:
+        COMMANDS[command](arguments[1:])
+
+
+# --- train ----------------------------------------------------------------------------------------------------------
+
+
+def train(arguments: list[str]) -> None:
+    """jaxrl train AGENT --env ENV ..."""
+    given = opts.agent_of("train", arguments)
+    if given is None:
+        return
+    agent, arguments = given
+    use_threads(arguments)
+    use_devices(argument(arguments, "--devices"))
+    config, values = opts.parse_agent("train", agent, opts.train_options(), arguments)
+    out = Path(values.pop("out") or opts.default_folder(agent, values["env"], values["seed"]))
+    env_options = dict(opts.name_value(text) for text in values.pop("env_option"))
+    values.pop("threads")
+    profile, processes = values.pop("profile"), {name: values.pop(name) for name in opts.process_options()}
+
+    def job() -> dict[str, Any]:
+        from jaxrl.runs.definition import Run
+        from jaxrl.runs.train import start
+
+        return start(Run(agent=agent, config=config, env_options=env_options, **values), out, profile)
+
+    _run_job(job, out, processes)
+
+
+def _stored_devices(folder: Path) -> str | None:
+    """The devices of a run on disk, None where there is none; `read_run` finds what is wrong with it."""
+    try:
+        return str(json.loads((folder / "config.json").read_text())["devices"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _run_job(job: Callable[[], dict[str, Any]], out: Path, processes: dict[str, Any]) -> None:
+    """Joins the processes of a run, trains, and shows the end."""
+    from jaxrl.drivers.processes import connect, is_connected, is_writer, leave
+
+    connect(**processes)
+    try:
+        summary = opts.guarded(job, out)
+    except SystemExit as stop:
+        leave(stop.code)
+        raise
+    except (RuntimeError, ValueError) as error:
+        if not is_connected() or isinstance(error, UsageError):
+            raise
+        print(f"jaxrl: stopped, since another process of this run ended: {one_line(error)[:200]}", file=sys.stderr)
+        print(f"jaxrl: go on with the same processes and: jaxrl resume {out}", file=sys.stderr)
+        leave(1)
+    if is_writer():
+        _finish(summary, out)
+
+
+def _finish(summary: dict[str, Any], out: Path) -> None:
+    from jaxrl.records.console import console, summary_table
+
+    console().print(summary_table(summary, out))
+    print(f"{out / 'summary.json'}\n{out / 'curve.png'}")
+
+
+# --- the other commands ---------------------------------------------------------------------------------------------
+
+
+def resume(arguments: list[str]) -> None:
+    """jaxrl resume DIR"""
+    fields = {
+        "folder": opts.folder("Folder of the run, sweep or search."),
+        "threads": opts.train_options()["threads"],
+        **opts.process_options(),
+    }
+    options = opts.parse(opts.make_options("ResumeOptions", fields), arguments, "jaxrl resume")
+    out = Path(options.folder)
+    for file, command in (("sweep.json", "sweep"), ("tune.json", "tune")):
+        if (out / file).exists():
+            from jaxrl.cli import sweeps
+
+            sweeps.RESUME[command](out, arguments)
+            return
+    use_threads(arguments)
+    use_devices(_stored_devices(out))
+
+    def job() -> dict[str, Any]:
+        from jaxrl.runs.train import resume as resume_run
+
+        return resume_run(out)
+
+    _run_job(job, out, {name: getattr(options, name) for name in opts.process_options()})
+
+
+def evaluate(arguments: list[str]) -> None:
+    """jaxrl evaluate DIR [--episodes N] [--seed S] [--gif FILE]"""
+    fields = {
+        "folder": opts.folder("Folder of the run."),
+        "episodes": opts.option(int, 100, "Episodes to play with the greedy policy."),
+        "seed": opts.option(int, 0, "Seed of the episodes."),
+        "gif": opts.option(str | None, None, "Write one episode as a GIF to this file."),
+    }
+    options = opts.parse(opts.make_options("EvaluateOptions", fields), arguments, "jaxrl evaluate")
+    if options.seed < 0:
+        fail(f"seed={options.seed} is out of range; give at least 0")
+    if options.episodes < 1:
+        fail(f"episodes={options.episodes} is out of range; give at least 1")
+    if options.gif and not Path(options.gif).resolve().parent.is_dir():
+        fail(f"gif={options.gif} cannot be written: its folder does not exist; make it first")
+    if options.gif and Path(options.gif).is_dir():
+        fail(f"gif={options.gif} is a folder; give the name of a file")
+    use_threads(arguments)
+    use_compilation_cache()
+    from jaxrl.runs import trained
+
+    folder = Path(options.folder)
+    frames = trained.film(folder, options.seed) if options.gif else None
+    print(json.dumps(trained.score(folder, options.episodes, options.seed)))
+    if frames is not None:
+        from jaxrl.envs.tools.render import save_gif
+
+        save_gif(options.gif, frames, fps=30)
+        print(options.gif)
+
+
+def plot(arguments: list[str]) -> None:
+    """jaxrl plot DIR [DIR ...] [--out FILE]"""
+    import tyro
+
+    kind, field = opts.option(tuple[str, ...], ..., "Folders of runs; runs of one agent and environment make one curve.")
+    fields = {
+        "folders": (Annotated[kind, tyro.conf.Positional], field),
+        "out": opts.option(str, "curve.png", "Image to write: .png, .svg or .pdf."),
+    }
+    options = opts.parse(opts.make_options("PlotOptions", fields), arguments, "jaxrl plot")
+    if not options.folders:
+        fail("plot needs at least one folder of a run; see jaxrl plot --help")
+    from jaxrl.analysis.curves import plot_runs
+
+    plot_runs([Path(folder) for folder in options.folders], Path(options.out))
+    print(options.out)
+
+
+METHODS = ("value-iteration", "policy-iteration")
+
+
+def solve(arguments: list[str]) -> None:
+    """jaxrl solve ENV [--method M] [--gamma G] [--tolerance T] [--plot FILE] [--env-option NAME=VALUE ...]"""
+    import tyro
+
+    help = "Environment whose MDP is known, such as gridworld/classic, maze/classic, garnet/random."
+    kind, field = opts.option(str, ..., help, metavar="ENV")
+    fields = {
+        "env": (Annotated[kind, tyro.conf.Positional], field),
+        "method": opts.option(str, METHODS[0], f"One of {', '.join(METHODS)}."),
+        "gamma": opts.option(float | None, None, "Discount; by default the environment's own, 1 in a maze."),
+        "tolerance": opts.option(float, 1e-6, "Value iteration ends where values are known this well."),
+        "plot": opts.option(str | None, None, "Draw values and policy, beside those of the random policy, into this image."),
+        "env_option": opts.train_options()["env_option"],
+    }
+    options = opts.parse(opts.make_options("SolveOptions", fields), arguments, "jaxrl solve")
+    if options.method not in METHODS:
+        fail(f"method={options.method!r} is unknown; choose one of {', '.join(METHODS)}")
+    if options.gamma is not None and not 0.0 <= options.gamma <= 1.0:
+        fail(f"gamma={options.gamma} is out of range; give a value in [0, 1]")
+    if not 0.0 < options.tolerance < float("inf"):
+        fail(f"tolerance={options.tolerance} is out of range; give a finite number above 0")
+    opts.check_image("plot", options.plot)
+    use_threads(arguments)
+    use_compilation_cache()
+    from jaxrl.cli import solve as solving
+
+    env_options = dict(opts.name_value(text) for text in options.env_option)
+    solved = solving.solve(options.env, options.method, options.gamma, options.tolerance, env_options)
+    if options.plot is not None:
+        solving.draw(solved, Path(options.plot))
+    print(solving.report(solved, sys.stdout.encoding))
+    if options.plot is not None:
+        print(options.plot)
+
+
+def list_names(arguments: list[str]) -> None:
+    """jaxrl list [agents|envs|experiments]"""
+    kinds = {"agents": _list_agents, "envs": _list_envs, "experiments": _list_experiments}
+    if arguments and arguments[0] in ("-h", "--help"):
+        print("usage: jaxrl list [agents|envs|experiments]")
+        return
+    if len(arguments) > 1 or (arguments and arguments[0] not in kinds):
+        print(f"jaxrl: {arguments[-1]!r} cannot be listed; choose one of {', '.join(kinds)}", file=sys.stderr)
+        sys.exit(2)
+    for kind in arguments or kinds:
+        kinds[kind]()
+
+
+def _list_agents() -> None:
+    from jaxrl.agents import AGENTS
+
+    print("agents")
+    width = max(map(len, AGENTS))
+    for name, entry in AGENTS.items():
+        print(f"  {name:{width}s}  {entry.summary}")
+
+
+def _list_envs() -> None:
+    from jaxrl.envs import ENVS, is_bare
+
+    print("envs")
+    for family, names in ENVS.items():
+        shown = [name if is_bare(family) else f"{family}/{name}" for name in names] or [f"{family}/ID, any id of {family}"]
+        print(f"  {family}: " + ", ".join(shown))
+
+
+def _list_experiments() -> None:
+    print("experiments")
+    for path in sorted(Path("experiments").glob("*.py")):
+        text = path.read_text()
+        if "__main__" not in text:  # A module that experiments share.
+            continue
+        doc = ast.get_docstring(ast.parse(text)) or ""
+        print(f"  {path}  {doc.splitlines()[0] if doc else ''}")
+
+
+def _sweep_command(name: str) -> Callable[[list[str]], None]:
+    """A command of `jaxrl.sweeps.cli`, imported when it is called."""
+
+    def run(arguments: list[str]) -> None:
+        from jaxrl.cli import sweeps
+
+        sweeps.COMMANDS[name](arguments)
+
+    return run
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": train,
+    "resume": resume,
+    "evaluate": evaluate,
+    "plot": plot,
+    "solve": solve,
+    "sweep": _sweep_command("sweep"),
+    "tune": _sweep_command("tune"),
+    "compare": _sweep_command("compare"),
+    "take": _sweep_command("take"),
+    "list": list_names,
+}

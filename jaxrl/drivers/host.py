@@ -1,0 +1,385 @@
+"""The loop for environments that live on the host (Gymnasium, envpool): the same agents, the same key schedule.
+
+Acting and updating are the same compiled functions as on the device; only the environment's step is a call into NumPy between
+them. With an accelerator, the environments are stepped in two groups: one while the device acts for the other. Host
+environments cannot be saved: a resumed run restores the agent exactly and begins new episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.config import Config
+from jaxrl.drivers import evaluate
+from jaxrl.drivers.device import Driver, find_nan
+from jaxrl.loop import (
+    IterationKeys,
+    MakeAgent,
+    Sums,
+    build,
+    finish,
+    iteration_keys,
+    next_memory,
+    no_episodes,
+    record,
+    reported,
+    rollout_length,
+    to_rollout,
+)
+from jaxrl.types import (
+    Agent,
+    Array,
+    HostEnv,
+    Progress,
+    PyTree,
+    RecentEpisodes,
+    ReplayFunctions,
+    Rollout,
+    RunState,
+    SplitHostEnv,
+    TimeStep,
+    episode_end,
+    game_over,
+)
+
+
+class HostGroup(NamedTuple):
+    """Environments that are stepped together while the device acts for another group.
+
+    Attributes:
+      env: the environments.
+      rows: their place among all B.
+      send: (action [b, ...]) -> None, starts a step.
+      receive: () -> TimeStep of the step that was started.
+    """
+
+    env: HostEnv
+    rows: slice
+    send: Callable[[PyTree], None]
+    receive: Callable[[], TimeStep]
+
+
+def groups_of(env: HostEnv, split: bool) -> list[HostGroup]:
+    """The environments in the groups that their `split` makes, if they have one and are to be split, else all in one."""
+    parts = env.split() if split and isinstance(env, SplitHostEnv) else [env]
+    groups, first = [], 0
+    for part in parts:
+        rows = slice(first, first + part.num_envs)
+        groups.append(HostGroup(part, rows, *((part.send, part.receive) if isinstance(part, SplitHostEnv) else _at_once(part))))
+        first = rows.stop
+    return groups
+
+
+def _at_once(env: HostEnv) -> tuple[Callable[[PyTree], None], Callable[[], TimeStep]]:
+    """`send` and `receive` of environments that can only be stepped whole."""
+    results: list[TimeStep] = []
+    return lambda action: results.append(env.step(action)), results.pop
+
+
+def host_driver(
+    make_agent: MakeAgent,
+    env: HostEnv,
+    make_eval_env: Callable[[int], HostEnv],
+    debug: bool = False,
+    replay_device: jax.Device | None = None,
+    split: bool | None = None,
+) -> Driver:
+    """The driver for host environments.
+
+    Environments in two groups keep cores and device busy: the device acts for one group while the other is stepped. Each step
+    acts with the policy of its iteration, as without groups.
+
+    Args:
+      make_eval_env: (num_envs) -> environments for an evaluation, closed after it.
+      debug: check every operation of an update for NaN; slower.
+      replay_device: where the replay is kept and sampled, if not where the agent learns: a CPU, whose memory is the host's.
+      split: into groups, where the environments can be; None splits them unless the device is a CPU. There, acting and stepping
+        share the cores, and DQN trains on eight Ataris 11 % faster in one group than in two (`benchmarks/host.py`).
+    """
+    split = jax.default_backend() != "cpu" if split is None else split
+    num_envs, groups = env.num_envs, groups_of(env, split)
+
+    def agent_of(config: Config) -> Agent:
+        return build(make_agent, config, env.spec, num_envs)
+
+    @jax.jit
+    def keys_of(key: Array, config: Config, iteration: Array) -> IterationKeys:
+        return iteration_keys(key, iteration, rollout_length(config, env.spec))
+
+    @jax.jit
+    def act(
+        keys: Array, time: Array, group: Array, config: Config, policy: PyTree, progress: Progress, memory: PyTree, obs: PyTree
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        key_act = keys[time] if len(groups) == 1 else jax.random.fold_in(keys[time], group)
+        return agent_of(config).act(key_act, policy, memory, obs, progress, True)
+
+    @jax.jit
+    def first_memories(config: Config) -> tuple[PyTree, ...]:
+        return tuple(agent_of(config).initial_memory(group.env.num_envs) for group in groups)
+
+    @jax.jit
+    def remember(config: Config, timestep: TimeStep, memory: PyTree) -> PyTree:
+        return next_memory(agent_of(config), timestep, memory, timestep.reward.shape[0])
+
+    learner = _learner(agent_of, replay_device, debug)
+
+    def reset(key: Array) -> list[PyTree]:
+        """The first observations of each group."""
+        return [group.env.reset(_seed(key) + group.rows.start) for group in groups]
+
+    def init(key: Array, config: Config, env_params: PyTree) -> RunState:
+        key_agent, key_env = jax.random.split(key)
+        agent_state = learner.init(key_agent, config)
+        memory = _joined(first_memories(config))
+        return RunState(agent_state, (), _joined(reset(key_env)), memory, no_episodes(), jnp.int32(0))
+
+    def restart(key: Array, config: Config, state: RunState) -> RunState:
+        return state._replace(obs=_joined(reset(key)), memory=_joined(first_memories(config)))
+
+    def advance(
+        key: Array,
+        config: Config,
+        env_params: PyTree,
+        state: RunState,
+        num_warmup: int,
+        num_learn: int,
+        num_iterations: int,
+    ) -> tuple[RunState, Sums]:
+        total: Sums = {}
+        fresh = agent_of(config).fresh_episodes
+        for count, learn in ((int(num_warmup), False), (int(num_learn), True)):
+            report: Sums | None = None
+            for _ in range(count):
+                state, sums = iterate(key, config, state, int(num_iterations), fresh, learn)
+                report = sums if report is None else _add(report, sums)
+            total |= {name: total.get(name, 0) + value for name, value in jax.device_get(report or {}).items()}
+        return state, total
+
+    def iterate(
+        key: Array, config: Config, state: RunState, num_iterations: int, fresh: bool, learn: bool
+    ) -> tuple[RunState, Sums]:
+        progress = Progress(jnp.asarray(state.iteration), jnp.int32(num_iterations))
+        keys = keys_of(key, config, progress.iteration)
+        obs = [jax.tree.map(lambda leaf, rows=group.rows: leaf[rows], state.obs) for group in groups]
+        memory = [jax.tree.map(lambda leaf, rows=group.rows: leaf[rows], state.memory) for group in groups]
+        if fresh:
+            obs, memory = reset(keys.reset), list(first_memories(config))
+        length = rollout_length(config, env.spec)
+        rollout = _RolloutBuffer(length, num_envs)
+        acting = (config, state.agent.policy, progress)
+        acted: list[tuple[PyTree, PyTree]] = [((), ())] * len(groups)
+
+        def begin(time: int, index: int) -> None:
+            """Acts for one group and starts its step."""
+            draw = (keys.act, np.int32(time), np.int32(index))
+            action, memory[index], extras = act(*draw, *acting, memory[index], obs[index])
+            acted[index] = jax.tree.map(np.asarray, (action, extras))
+            groups[index].send(acted[index][0])
+
+        for index in range(len(groups)):
+            begin(0, index)
+        for time in range(length):
+            for index, group in enumerate(groups):
+                timestep = group.receive()
+                step = to_rollout(obs[index], acted[index][0], timestep, acted[index][1])
+                if jax.tree.leaves(memory[index]) and np.any(episode_end(timestep)):
+                    memory[index] = remember(config, timestep, memory[index])
+                obs[index] = timestep.obs
+                if time + 1 < length:
+                    begin(time + 1, index)
+                rollout.write(time, group.rows, step)  # While the next step is under way.
+        agent_state, recent, sums = learner.end(keys.update, config, state.agent, state.recent, rollout.rows, progress, learn)
+        return RunState(agent_state, (), _joined(obs), _joined(memory), recent, progress.iteration + 1), sums
+
+    def evaluate_policy(
+        key: Array, config: Config, env_params: PyTree, policy: PyTree, progress: Progress, num_episodes: int
+    ) -> np.ndarray:
+        return host_episode_returns(key, make_agent, config, make_eval_env, policy, progress, num_episodes)
+
+    def close() -> None:
+        for group in groups:
+            group.env.close()
+
+    return Driver(
+        init=init,
+        advance=advance,
+        evaluate=evaluate_policy,  # type: ignore[arg-type]
+        saved=lambda state: state._replace(obs=(), memory=()),
+        restart=restart,
+        close=close,
+        keeps_episodes=False,
+    )
+
+
+class _Learner(NamedTuple):
+    """The agent apart from acting.
+
+    Attributes:
+      init: (key, config) -> AgentState.
+      end: (key, config, AgentState, recent, rollout, progress, learn) -> (AgentState, recent, sums); the state is donated.
+    """
+
+    init: Callable[[Array, Config], PyTree]
+    end: Callable[..., tuple[PyTree, RecentEpisodes, Sums]]
+
+
+def _learner(agent_of: Callable[[Config], Agent], replay_device: jax.Device | None, debug: bool) -> _Learner:
+    """Compiles the end of an iteration, with the replay on a device of its own if there is one."""
+
+    def init(key: Array, config: Config) -> PyTree:
+        return agent_of(config).init(key)
+
+    def end(
+        learn: bool,
+        key: Array,
+        config: Config,
+        agent_state: PyTree,
+        recent: RecentEpisodes,
+        rollout: Rollout,
+        progress: Progress,
+    ) -> tuple[PyTree, RecentEpisodes, Sums]:
+        return finish(key, agent_of(config), agent_state, recent, rollout, progress, learn)
+
+    def compiled(function: Callable[..., Any], donated: int) -> Callable[..., Any]:
+        return find_nan(function) if debug else jax.jit(function, donate_argnums=donated)
+
+    if replay_device is None:
+        ends = {learn: compiled(partial(end, learn), 2) for learn in (False, True)}
+
+        def whole(*arguments: Any) -> tuple[PyTree, RecentEpisodes, Sums]:
+            return ends[arguments[-1]](*arguments[:-1])
+
+        return _Learner(jax.jit(init), whole)
+    return _divided_learner(agent_of, init, compiled, replay_device)
+
+
+def _divided_learner(
+    agent_of: Callable[[Config], Agent],
+    init: Callable[[Array, Config], PyTree],
+    compiled: Callable[[Callable[..., Any], int], Callable[..., Any]],
+    replay_device: jax.Device,
+) -> _Learner:
+    """Stores and samples on `replay_device`, learns where everything else is."""
+    device = jax.local_devices()[0]
+
+    def functions(config: Config) -> ReplayFunctions:
+        replay = agent_of(config).replay
+        assert replay is not None, "an agent without replay functions has no replay to keep elsewhere"
+        return replay
+
+    store = jax.jit(lambda config, replay, rollout: functions(config).store(replay, rollout), donate_argnums=1)
+    sample = jax.jit(lambda key, config, replay: functions(config).sample(key, replay))
+
+    def learn_from(
+        config: Config, agent_state: PyTree, recent: RecentEpisodes, rollout: Rollout, batches: PyTree, progress: Progress
+    ) -> tuple[PyTree, RecentEpisodes, Sums]:
+        recent, sums = record(recent, rollout, False)
+        agent_state, metrics = functions(config).learn(agent_state, batches, progress)
+        return agent_state, recent, sums | reported(metrics)
+
+    step = compiled(learn_from, 1)
+    count = jax.jit(lambda recent, rollout: record(recent, rollout, False))
+
+    def place(state: PyTree) -> PyTree:
+        return jax.device_put(state._replace(replay=()), device)._replace(replay=jax.device_put(state.replay, replay_device))
+
+    def divided_init(key: Array, config: Config) -> PyTree:
+        return place(jax.jit(init)(*jax.device_put((key, config), replay_device)))
+
+    def end(
+        key: Array,
+        config: Config,
+        agent_state: PyTree,
+        recent: RecentEpisodes,
+        rollout: Rollout,
+        progress: Progress,
+        learn: bool,
+    ) -> tuple[PyTree, RecentEpisodes, Sums]:
+        there = jax.device_put(config, replay_device)
+        replay = store(there, agent_state.replay, jax.device_put(rollout, replay_device))
+        agent_state = agent_state._replace(replay=())
+        # Nothing of the observations is read by the records.
+        rollout = rollout._replace(obs=(), next_obs=(), extras=())
+        if not learn:
+            recent, sums = count(recent, rollout)
+        else:
+            batches = jax.device_put(sample(jax.device_put(key, replay_device), there, replay), device)
+            agent_state, recent, sums = step(config, agent_state, recent, rollout, batches, progress)
+        return agent_state._replace(replay=replay), recent, sums
+
+    return _Learner(divided_init, end)
+
+
+class _RolloutBuffer:
+    """A rollout that is filled as the groups' steps arrive; every iteration has a new one, since JAX may read it later."""
+
+    def __init__(self, length: int, num_envs: int) -> None:
+        self._shape = (length, num_envs)
+        self.rows: Any = None
+
+    def write(self, time: int, rows: slice, step: Rollout) -> None:
+        """Row `time` of the environments `rows`; leaves of `step` are [b, ...]."""
+        if self.rows is None:
+            self.rows = jax.tree.map(lambda leaf: np.empty(self._shape + np.shape(leaf)[1:], leaf.dtype), step)
+
+        def assign(whole: np.ndarray, leaf: Any) -> None:
+            whole[time, rows] = leaf
+
+        jax.tree.map(assign, self.rows, step)
+
+
+def _joined(parts: Sequence[PyTree]) -> PyTree:
+    """The groups' leaves [b, ...] as one [B, ...]."""
+    if len(parts) == 1:
+        return parts[0]
+    return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *parts)
+
+
+@jax.jit
+def _add(report: Sums, sums: Sums) -> Sums:
+    return jax.tree.map(jnp.add, report, sums)
+
+
+def host_episode_returns(
+    key: Array,
+    make_agent: MakeAgent,
+    config: Config,
+    make_env: Callable[[int], HostEnv],
+    policy: PyTree,
+    progress: Progress,
+    num_episodes: int,
+) -> np.ndarray:
+    """Greedy returns on host environments, [episodes] float32; `jaxrl.drivers.evaluate.episode_returns` for the host."""
+    num_envs, each = evaluate.split_episodes(num_episodes)
+    env = make_env(num_envs)
+    agent = build(make_agent, config, env.spec, num_envs)
+    act = jax.jit(partial(agent.act, explore=False))
+    remember = jax.jit(partial(next_memory, agent, num_envs=num_envs))
+    key_reset, key = jax.random.split(key)
+    obs, memory = env.reset(_seed(key_reset)), agent.initial_memory(num_envs)
+    returns = np.full((num_envs, each), np.nan, np.float32)
+    finished = np.zeros(num_envs, int)
+    for time in range((env.spec.time_limit or evaluate.MAX_STEPS) * each):
+        action, memory, _ = act(jax.random.fold_in(key, time), policy, memory, obs, progress)
+        timestep = env.step(jax.tree.map(np.asarray, action))
+        for index in np.flatnonzero(game_over(timestep) & (finished < each)):
+            returns[index, finished[index]] = timestep.info["episode_return"][index]
+            finished[index] += 1
+        if np.all(finished >= each):
+            break
+        if jax.tree.leaves(memory):
+            memory = remember(timestep, memory)
+        obs = timestep.obs
+    env.close()
+    return returns.reshape(-1)
+
+
+def _seed(key: Array) -> int:
+    """A seed for a host environment, below 2^31."""
+    return int(jax.random.bits(key, dtype=jnp.uint32) >> 1)

@@ -1,0 +1,1 @@
+"""What adapters and environments are built of: batching, wrappers, pictures, host environments."""

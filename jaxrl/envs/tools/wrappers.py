@@ -1,0 +1,278 @@
+"""Wrappers: pure functions from an `Env` to an `Env`, all on B auto-resetting environments at once.
+
+    env = clip_reward(frame_stack(make("Breakout-MinAtar", num_envs=8), 4))
+
+Each keeps its own state beside the inner one. What the agent sees next (`obs`) and the true successor (`next_obs`) are wrapped
+apart, since they differ where an episode ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.errors import UsageError
+from jaxrl.maths.normalize import Moments, init_moments, normalize, update_moments
+from jaxrl.types import Array, ArraySpec, Env, PyTree, TimeStep, action_zeros, episode_end, where_ended
+
+
+class Wrapped(NamedTuple):
+    """State of a wrapper: the inner environment's and what the wrapper adds."""
+
+    inner: PyTree
+    extra: PyTree
+
+
+def record_episodes(env: Env) -> Env:
+    """Adds `episode_return` and `episode_length` to `info`, for an environment that does not report them itself.
+
+    Environments made by `batch_env` do; then this returns `env` unchanged.
+    """
+    info = jax.eval_shape(_one_step(env), jax.random.key(0), env.params).info
+    if isinstance(info, dict) and {"episode_return", "episode_length"} <= set(info):
+        return env
+
+    def reset(key: Array, params: PyTree) -> tuple[Wrapped, PyTree]:
+        state, obs = env.reset(key, params)
+        return Wrapped(state, (jnp.zeros(env.num_envs), jnp.zeros(env.num_envs, jnp.int32))), obs
+
+    def step(key: Array, params: PyTree, state: Wrapped, action: PyTree) -> tuple[Wrapped, TimeStep]:
+        inner, timestep = env.step(key, params, state.inner, action)
+        total, length = state.extra[0] + timestep.reward, state.extra[1] + 1
+        ended = episode_end(timestep)
+        info = (timestep.info if isinstance(timestep.info, dict) else {"info": timestep.info}) | {
+            "episode_return": total,
+            "episode_length": length,
+        }
+        return Wrapped(inner, (jnp.where(ended, 0.0, total), jnp.where(ended, 0, length))), timestep._replace(info=info)
+
+    return env._replace(reset=reset, step=step, render=_inner_render(env))
+
+
+def time_limit(env: Env, limit: int) -> Env:
+    """Truncates episodes after `limit` steps; use it where the environment's own limit cannot be set.
+
+    A reset of all B environments is drawn only in a step in which the limit struck one of them.
+    """
+    if limit < 1:
+        raise UsageError(f"limit={limit} is out of range; give at least 1")
+
+    def reset(key: Array, params: PyTree) -> tuple[Wrapped, PyTree]:
+        state, obs = env.reset(key, params)
+        return Wrapped(state, jnp.zeros(env.num_envs, jnp.int32)), obs
+
+    def step(key: Array, params: PyTree, state: Wrapped, action: PyTree) -> tuple[Wrapped, TimeStep]:
+        key_step, key_reset = jax.random.split(key)
+        inner, timestep = env.step(key_step, params, state.inner, action)
+        length = state.extra + 1
+        struck = (length >= limit) & ~episode_end(timestep)
+
+        def restart(_: None) -> tuple[PyTree, PyTree]:
+            return where_ended(struck, env.reset(key_reset, params), (inner, timestep.obs))
+
+        inner, obs = jax.lax.cond(jnp.any(struck), restart, lambda _: (inner, timestep.obs), None)
+        timestep = timestep._replace(obs=obs, truncated=timestep.truncated | struck)
+        return Wrapped(inner, jnp.where(episode_end(timestep), 0, length)), timestep
+
+    own = env.spec.time_limit
+    spec = env.spec._replace(time_limit=limit if own is None else min(own, limit))
+    return env._replace(spec=spec, reset=reset, step=step, render=_inner_render(env))
+
+
+def frame_stack(env: Env, num_frames: int) -> Env:
+    """Observations become the last `num_frames` ones along a new or merged last axis, oldest first.
+
+    An observation `[..., C]` of rank 3 becomes `[..., C * num_frames]`; any other `[...]` becomes `[..., num_frames]`. An
+    episode starts from copies of its first observation, so no frame crosses an episode's end.
+    """
+    spec = _array_obs(env, "frame_stack")
+    if num_frames < 1:
+        raise UsageError(f"num_frames={num_frames} is out of range; give at least 1")
+    merged = len(spec.shape) == 3
+
+    def stacked(frames: Array) -> Array:
+        """[B, F, ...] -> [B, ..., F] or, with channels, [B, H, W, F * C]."""
+        moved = jnp.moveaxis(frames, 1, -2 if merged else -1)
+        return moved.reshape((*moved.shape[:-2], -1)) if merged else moved
+
+    def first(obs: Array) -> Array:
+        return jnp.repeat(obs[:, None], num_frames, axis=1)
+
+    def push(frames: Array, obs: Array) -> Array:
+        return jnp.concatenate([frames[:, 1:], obs[:, None]], axis=1)
+
+    def reset(key: Array, params: PyTree) -> tuple[Wrapped, Array]:
+        state, obs = env.reset(key, params)
+        return Wrapped(state, first(obs)), stacked(first(obs))
+
+    def step(key: Array, params: PyTree, state: Wrapped, action: PyTree) -> tuple[Wrapped, TimeStep]:
+        inner, timestep = env.step(key, params, state.inner, action)
+        true_frames = push(state.extra, timestep.next_obs)
+        frames = where_ended(episode_end(timestep), first(timestep.obs), true_frames)
+        timestep = timestep._replace(obs=stacked(frames), next_obs=stacked(true_frames))
+        return Wrapped(inner, frames), timestep
+
+    shape = (*spec.shape[:-1], spec.shape[-1] * num_frames) if merged else (*spec.shape, num_frames)
+    new_spec = env.spec._replace(obs=ArraySpec(shape, spec.dtype))
+    return env._replace(spec=new_spec, reset=reset, step=step, model=None, render=_inner_render(env))
+
+
+def sticky_actions(env: Env, probability: float) -> Env:
+    """With this probability the environment repeats the last action instead of the new one.
+
+    Machado et al. 2018, "Revisiting the Arcade Learning Environment", section 5. No action sticks across an episode's end.
+    """
+    if not 0.0 <= probability <= 1.0:
+        raise UsageError(f"probability={probability} is out of range; give a value in [0, 1]")
+
+    def reset(key: Array, params: PyTree) -> tuple[Wrapped, PyTree]:
+        state, obs = env.reset(key, params["inner"])
+        return Wrapped(state, (action_zeros(env.spec.action, (env.num_envs,)), jnp.zeros(env.num_envs, bool))), obs
+
+    def step(key: Array, params: PyTree, state: Wrapped, action: PyTree) -> tuple[Wrapped, TimeStep]:
+        key_sticky, key_step = jax.random.split(key)
+        last_action, has_last = state.extra
+        sticks = has_last & (jax.random.uniform(key_sticky, (env.num_envs,)) < params["probability"])
+        action = where_ended(sticks, last_action, action)
+        inner, timestep = env.step(key_step, params["inner"], state.inner, action)
+        return Wrapped(inner, (action, ~episode_end(timestep))), timestep
+
+    params = {"inner": env.params, "probability": jnp.float32(probability)}
+    return env._replace(params=params, reset=reset, step=step, model=None, render=_inner_render(env, "both"))
+
+
+def mask_observation(env: Env, keep: tuple[int, ...]) -> Env:
+    """Keeps only these components of a vector observation: CartPole without velocities is `keep=(0, 2)`."""
+    spec = _array_obs(env, "mask_observation")
+    if len(spec.shape) != 1 or not keep or any(not 0 <= i < spec.shape[0] for i in keep):
+        raise UsageError(f"keep={keep} does not fit observations of shape {spec.shape}; give indices of a vector")
+    index = jnp.asarray(keep)
+    return map_observation(env, lambda obs: obs[..., index], ArraySpec((len(keep),), spec.dtype))
+
+
+def map_observation(env: Env, function: Any, spec: Any) -> Env:
+    """Applies `function` to every observation ([B, ...] in, [B, ...] out of the spec `spec`)."""
+
+    def reset(key: Array, params: PyTree) -> tuple[PyTree, PyTree]:
+        state, obs = env.reset(key, params)
+        return state, function(obs)
+
+    def step(key: Array, params: PyTree, state: PyTree, action: PyTree) -> tuple[PyTree, TimeStep]:
+        state, timestep = env.step(key, params, state, action)
+        return state, timestep._replace(obs=function(timestep.obs), next_obs=function(timestep.next_obs))
+
+    return env._replace(spec=env.spec._replace(obs=spec), reset=reset, step=step)
+
+
+def flatten_observation(env: Env) -> Env:
+    """Observations as one float32 vector, whatever their shape; a scalar (a state's number) becomes a vector of one."""
+    spec = _array_obs(env, "flatten_observation")
+    size = 1
+    for length in spec.shape:
+        size *= length
+    return map_observation(env, lambda obs: obs.reshape(obs.shape[0], size).astype(jnp.float32), ArraySpec((size,), "float32"))
+
+
+def clip_reward(env: Env, low: float = -1.0, high: float = 1.0) -> Env:
+    """Clips the reward that the agent learns from; the recorded episode return stays the raw score."""
+    if not low < high:
+        raise UsageError(f"low={low} is not below high={high}; exchange them")
+
+    def step(key: Array, params: PyTree, state: PyTree, action: PyTree) -> tuple[PyTree, TimeStep]:
+        state, timestep = env.step(key, params, state, action)
+        return state, timestep._replace(reward=jnp.clip(timestep.reward, low, high))
+
+    return env._replace(step=step)
+
+
+def normalize_observation(env: Env, moments: Moments) -> Env:
+    """Observations minus a fixed mean over a fixed deviation, clipped to [-10, 10].
+
+    The moments are constants of the environment, so training and evaluation see the same map. Moments that change while an
+    agent learns belong to the agent's state (`jaxrl.maths.normalize`), where they are checkpointed with its weights.
+    """
+    spec = _array_obs(env, "normalize_observation")
+
+    def wrapped(timestep: TimeStep, moments: Moments) -> TimeStep:
+        return timestep._replace(obs=normalize(moments, timestep.obs), next_obs=normalize(moments, timestep.next_obs))
+
+    def reset(key: Array, params: PyTree) -> tuple[PyTree, PyTree]:
+        state, obs = env.reset(key, params["inner"])
+        return state, normalize(params["moments"], obs)
+
+    def step(key: Array, params: PyTree, state: PyTree, action: PyTree) -> tuple[PyTree, TimeStep]:
+        state, timestep = env.step(key, params["inner"], state, action)
+        return state, wrapped(timestep, params["moments"])
+
+    new_spec = env.spec._replace(obs=ArraySpec(spec.shape, "float32"))
+    params = {"inner": env.params, "moments": moments}
+    return env._replace(spec=new_spec, params=params, reset=reset, step=step, model=None, render=_inner_render(env, "params"))
+
+
+def normalize_reward(env: Env, gamma: float = 0.99) -> Env:
+    """Divides rewards by the running standard deviation of the discounted return; for training only.
+
+    The estimate lives in the environments' state; recorded episode returns stay raw. Engstrom et al. 2020,
+    "Implementation Matters in Deep RL", appendix A.1.
+    """
+    if not 0.0 <= gamma <= 1.0:
+        raise UsageError(f"gamma={gamma} is out of range; give a value in [0, 1]")
+
+    def reset(key: Array, params: PyTree) -> tuple[Wrapped, PyTree]:
+        state, obs = env.reset(key, params["inner"])
+        return Wrapped(state, (jnp.zeros(env.num_envs), init_moments(()))), obs
+
+    def step(key: Array, params: PyTree, state: Wrapped, action: PyTree) -> tuple[Wrapped, TimeStep]:
+        inner, timestep = env.step(key, params["inner"], state.inner, action)
+        running, moments = state.extra
+        running = params["gamma"] * running + timestep.reward
+        moments = update_moments(moments, running)
+        scaled = timestep.reward / jnp.sqrt(moments.variance + 1e-8)
+        running = jnp.where(episode_end(timestep), 0.0, running)
+        return Wrapped(inner, (running, moments)), timestep._replace(reward=jnp.clip(scaled, -10.0, 10.0))
+
+    params = {"inner": env.params, "gamma": jnp.float32(gamma)}
+    return env._replace(params=params, reset=reset, step=step, model=None, render=_inner_render(env, "both"))
+
+
+def _array_obs(env: Env, wrapper: str) -> ArraySpec:
+    if not isinstance(env.spec.obs, ArraySpec):
+        raise UsageError(f"{wrapper} needs observations that are one array, not {env.spec.obs}; use map_observation")
+    return env.spec.obs
+
+
+def _one_step(env: Env) -> Any:
+    def run(key: Array, params: PyTree) -> TimeStep:
+        state, _ = env.reset(key, params)
+        return env.step(key, params, state, action_zeros(env.spec.action, (env.num_envs,)))[1]
+
+    return run
+
+
+def _inner_render(env: Env, own: str = "state") -> Any:
+    """The inner environment's `render`, under a wrapper that adds its own `state`, `params` or `both`."""
+    if env.render is None:
+        return None
+    render = env.render
+
+    def render_inner(params: PyTree, state: PyTree, index: int) -> Any:
+        inner_params = params["inner"] if own in ("params", "both") else params
+        return render(inner_params, state.inner if own in ("state", "both") else state, index)
+
+    return render_inner
+
+
+__all__ = [
+    "clip_reward",
+    "flatten_observation",
+    "frame_stack",
+    "map_observation",
+    "mask_observation",
+    "normalize_observation",
+    "normalize_reward",
+    "record_episodes",
+    "sticky_actions",
+    "time_limit",
+]

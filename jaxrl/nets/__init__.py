@@ -1,0 +1,1 @@
+"""Linen modules, and what they see of observations."""

@@ -1,0 +1,105 @@
+"""Torsos: what turns observations into features, hidden layers or convolutions.
+
+An agent's config names one, which `torso_of` resolves for an environment: "mlp" sees vectors, the others are convolutional and
+see pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+
+from jaxrl.errors import UsageError
+from jaxrl.nets.conv import Conv
+from jaxrl.nets.inputs import picture_shape
+from jaxrl.nets.layers import MLP
+from jaxrl.types import Array, ArraySpec, TreeSpec
+
+
+class Filters(NamedTuple):
+    """A convolutional torso.
+
+    Attributes:
+      layers: (filters, window, stride) of each convolution.
+      units: of the dense layer on top.
+    """
+
+    layers: tuple[tuple[int, int, int], ...]
+    units: int
+
+    def least_size(self) -> int:
+        """The shortest side of a picture of which something is left."""
+        size = 1
+        for _, window, stride in reversed(self.layers):
+            size = (size - 1) * stride + window
+        return size
+
+
+CONVOLUTIONAL: dict[str, Filters] = {
+    # Mnih et al. 2015, Methods, "Model architecture".
+    "nature": Filters(((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
+    # Mnih et al. 2013, section 4.1.
+    "atari2013": Filters(((16, 8, 4), (32, 4, 2)), 256),
+    # Young and Tian 2019, "MinAtar".
+    "minatar": Filters(((16, 3, 1),), 128),
+}
+
+TORSOS = ("auto", "mlp", *CONVOLUTIONAL)
+
+TORSO_HELP = (
+    "What turns observations into features: mlp (the hidden layers), or in their place the convolutions of nature, atari2013 "
+    "or minatar; auto is nature for pictures of at least 36 x 36, else mlp."
+)
+
+
+class Torso(nn.Module):
+    """Convolutions and a dense layer, a rectifier after each.
+
+    Attributes:
+      kind: a name in `CONVOLUTIONAL`.
+      kernel_init: initialiser of the weights.
+    """
+
+    kind: str
+    kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Pictures [..., H, W, C] -> [..., units]; bytes are scaled to [0, 1]."""
+        layers, units = CONVOLUTIONAL[self.kind]
+        for filters, window, stride in layers:
+            x = nn.relu(Conv(filters, (window, window), (stride, stride), self.kernel_init)(x))
+        x = x.reshape(*x.shape[:-3], math.prod(x.shape[-3:]))
+        return nn.relu(nn.Dense(units, kernel_init=self.kernel_init)(x))
+
+
+def make_torso(kind: str, hidden: Sequence[int], activation: str, kernel_init: Callable[..., Array]) -> nn.Module:
+    """The hidden layers ("mlp"), or the convolutions that stand in their place."""
+    return MLP(hidden, activation, kernel_init) if kind == "mlp" else Torso(kind, kernel_init)
+
+
+def torso_of(torso: str, spec: ArraySpec | TreeSpec) -> str:
+    """The torso of a config for observations of `spec`: "mlp" or a name in `CONVOLUTIONAL`.
+
+    "auto" is "nature" for pictures large enough for it, else "mlp".
+
+    Raises:
+      UsageError: convolutions for what is no picture, or for one too small for them.
+    """
+    shape = picture_shape(spec)
+    if torso == "auto":
+        return "nature" if shape and min(shape[:2]) >= CONVOLUTIONAL["nature"].least_size() else "mlp"
+    if torso == "mlp":
+        return torso
+    if shape is None:
+        raise UsageError(f"torso={torso!r} needs pictures, arrays of three axes, and these observations are none; choose mlp")
+    least = CONVOLUTIONAL[torso].least_size()
+    if min(shape[:2]) < least:
+        size = f"{shape[0]} x {shape[1]}"
+        raise UsageError(
+            f"torso={torso!r} needs pictures of at least {least} x {least}, not {size}; choose a smaller one, or mlp"
+        )
+    return torso

@@ -1,0 +1,1 @@
+"""Experience replay as arrays and pure functions."""

@@ -1,0 +1,106 @@
+"""Checkpoints of a run: what is in them, and the way back to a state that training goes on from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.drivers.processes import is_writer
+from jaxrl.errors import UsageError
+from jaxrl.records import checkpoint
+from jaxrl.records.console import say
+from jaxrl.runs.definition import read_run
+from jaxrl.runs.prepare import Prepared, prepare, replay_bytes, without_replay
+from jaxrl.types import PyTree, RunState
+
+REPLAY_LIMIT = 1_000_000_000
+"""Bytes of replay above which it is left out of checkpoints unless asked for."""
+
+
+def say_once(message: str) -> None:
+    """A line to the user, once, however many processes a run has."""
+    if is_writer():
+        say(message)
+
+
+class Clock(NamedTuple):
+    """Seconds that earlier processes of this run took, up to the checkpoint."""
+
+    wall: float
+    compile: float
+
+
+def save_state(prepared: Prepared, folder: Path, state: RunState, clock: Clock) -> None:
+    saved = prepared.driver.saved(state)
+    has_replay = prepared.run.checkpoint_replay or replay_bytes(state.agent) <= REPLAY_LIMIT
+    if not has_replay:
+        saved = saved._replace(agent=saved.agent._replace(replay=()))
+    iteration, saved = int(state.iteration), prepared.driver.gather(saved)
+    if not is_writer():
+        return
+    metrics_file = folder / "metrics.jsonl"
+    meta = {
+        "metrics_bytes": os.path.getsize(metrics_file),
+        "has_replay": has_replay,
+        "wall_seconds": clock.wall,
+        "compile_seconds": clock.compile,
+    }
+    checkpoint.save(folder / "checkpoints", iteration, saved, meta)
+
+
+def with_replay(agent_state: PyTree, fresh: PyTree) -> PyTree:
+    """`agent_state` with the replay of `fresh` in place of one that was left out."""
+    return agent_state._replace(replay=fresh.replay) if hasattr(fresh, "replay") else agent_state
+
+
+def restore(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tuple[RunState, dict[str, Any]] | None:
+    """The last whole checkpoint as a full state: what it does not hold is as in a new run."""
+    fresh = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
+
+    def target(meta: dict[str, Any]) -> RunState:
+        saved = prepared.driver.saved(fresh)
+        return saved if meta["has_replay"] else saved._replace(agent=saved.agent._replace(replay=()))
+
+    restored = checkpoint.restore(folder / "checkpoints", target, warn)
+    if restored is None:
+        return None
+    state = restored.state
+    if not restored.meta["has_replay"]:
+        state = state._replace(agent=with_replay(state.agent, fresh.agent))
+    if not prepared.driver.keeps_episodes:
+        state = state._replace(obs=fresh.obs, memory=fresh.memory)
+    return prepared.driver.place(state), restored.meta
+
+
+def refill(prepared: Prepared, state: RunState, say: Callable[[str], None]) -> RunState:
+    """Acts without learning until a replay that was left out holds a warm-up's worth again."""
+    count = max(prepared.plan.num_warmup, 1)
+    say(f"the replay was left out of the checkpoint: refilling it with {count * prepared.plan.steps_per_iteration:,} env steps")
+    iteration, recent = jnp.copy(state.iteration), jax.tree.map(jnp.copy, state.recent)
+    key = jax.random.fold_in(prepared.keys.init, int(iteration))
+    total = np.int32(prepared.plan.num_iterations)
+    state, _ = prepared.driver.advance(key, prepared.config, prepared.env_params, state, np.int32(count), np.int32(0), total)
+    return state._replace(iteration=iteration, recent=recent)
+
+
+def load_state(folder: Path, prepared: Prepared) -> PyTree:
+    """The learned state (all but the replay) of a finished or interrupted run, for `init_from`.
+
+    Raises:
+      UsageError: no run or no checkpoint there, or one whose arrays do not fit.
+    """
+    other = prepare(read_run(folder))
+    restored = restore(other, folder, say_once)
+    other.driver.close()
+    if restored is None:
+        raise UsageError(f"init_from={folder} has no whole checkpoint yet; give another run")
+    learned = without_replay(restored[0].agent)
+    if jax.tree.map(jnp.shape, learned) != jax.tree.map(jnp.shape, without_replay(prepared.agent_shapes)):
+        raise UsageError(f"init_from={folder}: its networks do not fit this agent and environment; give the same sizes")
+    return learned

@@ -1,0 +1,308 @@
+"""A run and its folder: prepare, train in chunks, log, evaluate, checkpoint, resume.
+
+Everything is checked before anything is written. What a run leaves behind: `config.json` (everything that rebuilds it),
+`metrics.jsonl`, `summary.json`, `checkpoints/` and `curve.png`. After SIGKILL at any moment `resume` reaches the same
+parameters bit for bit and the same rows but for wall-clock fields.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.analysis.curves import plot_runs
+from jaxrl.drivers.evaluate import summarize
+from jaxrl.drivers.mesh import fitting
+from jaxrl.drivers.processes import agreed, in_writer, is_writer
+from jaxrl.loop import NUM_RECENT, Plan, averages, row_ends
+from jaxrl.records.console import Bar, console, open_bar
+from jaxrl.records.rows import Row, append_row, append_rows, cut_rows, plain, write_json
+from jaxrl.records.sinks import open_sink
+from jaxrl.runs.definition import Run, claim_folder, config_values, read_run
+from jaxrl.runs.prepare import Prepared, prepare
+from jaxrl.runs.restore import Clock, load_state, refill, restore, save_state, say_once, with_replay
+from jaxrl.types import Progress, PyTree, RunState
+
+PROFILE_ITERATIONS = 100
+"""Iterations that `--profile` traces at most."""
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+def start(run: Run, folder: Path, profile: bool = False) -> dict[str, Any]:
+    """Trains a new run in `folder` and returns its summary.
+
+    Args:
+      profile: leave a trace of some iterations in the middle of the run in `profile/`.
+
+    Raises:
+      UsageError: bad input; nothing was written.
+    """
+    prepared = prepare(run, divided=True)
+    initial = load_state(Path(run.init_from), prepared) if run.init_from else None
+
+    def claim() -> None:
+        claim_folder(folder)
+        write_json(folder / "config.json", config_values(run))
+
+    in_writer(claim)
+    return _begin(prepared, folder, initial, profile)
+
+
+def _begin(prepared: Prepared, folder: Path, learned: PyTree | None, profile: bool = False) -> dict[str, Any]:
+    state = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
+    if learned is not None:
+        state = prepared.driver.place(state._replace(agent=with_replay(learned, state.agent)))
+    return _train(prepared, folder, state, Clock(0.0, 0.0), profile)
+
+
+def resume(folder: Path) -> dict[str, Any]:
+    """Goes on with a run that was interrupted, from its last whole checkpoint, or from the start if it has none.
+
+    Raises:
+      UsageError: no run there.
+    """
+    run = _on_devices_here(read_run(folder))
+    if (folder / "summary.json").exists():
+        say_once(f"{folder} is complete; nothing to do")
+        return json.loads((folder / "summary.json").read_text())
+    prepared = prepare(run, divided=True)
+    restored = restore(prepared, folder, say_once)
+    if restored is None:
+        say_once("no whole checkpoint yet: starting again from config.json")
+        in_writer(lambda: (folder / "metrics.jsonl").unlink(missing_ok=True))
+        return _begin(prepared, folder, load_state(Path(run.init_from), prepared) if run.init_from else None)
+    state, meta = restored
+    say_once(f"resuming at {_env_steps(prepared, state):,} env steps")
+    in_writer(lambda: cut_rows(folder / "metrics.jsonl", meta["metrics_bytes"]))
+    if not prepared.driver.keeps_episodes:
+        say_once("host environments cannot be saved: the agent is restored exactly, its episodes begin anew")
+        key = jax.random.fold_in(prepared.keys.init, state.iteration)
+        state = prepared.driver.restart(key, prepared.config, state)
+    if not meta["has_replay"]:
+        state = refill(prepared, state, say_once)
+    return _train(prepared, folder, state, Clock(meta["wall_seconds"], meta["compile_seconds"]))
+
+
+def _on_devices_here(run: Run) -> Run:
+    """The run on as many of its devices as there are; the results are then the same up to rounding."""
+    present = jax.local_device_count()
+    if run.devices <= present:
+        return run
+    devices = fitting(present, run.config.num_envs)
+    say_once(f"this run had {run.devices} devices and goes on with {devices}: the same up to rounding, not bit for bit")
+    return dataclasses.replace(run, devices=devices)
+
+
+def adopt(run: Run, folder: Path, state: RunState, rows: list[Row]) -> None:
+    """Makes a new folder of a run that was trained elsewhere, as of an interrupted run: `resume` goes on with it.
+
+    Args:
+      rows: of `metrics.jsonl`.
+
+    Raises:
+      UsageError: bad input; nothing was written.
+    """
+    prepared = prepare(run)
+    claim_folder(folder)
+    write_json(folder / "config.json", config_values(run))
+    append_rows(folder / "metrics.jsonl", rows)
+    save_state(prepared, folder, state, Clock(0.0, 0.0))
+    prepared.driver.close()
+
+
+def _train(prepared: Prepared, folder: Path, state: RunState, before: Clock, profile: bool = False) -> dict[str, Any]:
+    run, driver, schedule = prepared.run, prepared.driver, prepared.plan
+    writes, metrics = is_writer(), folder / "metrics.jsonl"
+    sinks = [open_sink(name, folder, config_values(run)) for name in run.track] if writes else []
+    begun = time.perf_counter()
+    state, _ = jax.block_until_ready(_advance(prepared, state, int(state.iteration)))
+    compiled = time.perf_counter()
+    clock = Clock(before.wall, before.compile + compiled - begun)
+
+    def elapsed() -> float:
+        return before.wall + time.perf_counter() - begun
+
+    def write(row: Row) -> None:
+        if writes:
+            append_row(metrics, row)
+        for sink in sinks:
+            sink.write(row)
+
+    first = int(state.iteration)
+    bar = Bar(lambda env_steps, score: None, lambda: None)
+    if writes:
+        total = schedule.num_iterations * schedule.steps_per_iteration
+        bar = open_bar(total, _env_steps(prepared, state), console())
+    profiled = _profiled_end(run, schedule, first) if profile else None
+    last_checkpoint = time.perf_counter()
+    warned = False
+    try:
+        for end in _boundaries(run, schedule):
+            if end <= first:
+                continue
+            state, row = _advance_row(prepared, state, end, folder / "profile" if end == profiled else None)
+            write(row | {"wall_seconds": round(elapsed(), 3)})
+            if not warned and _has_nan(row):
+                say_once(f"metrics became NaN before {row['env_steps']:,} env steps; --debug finds where")
+                warned = True
+            if _is_eval(run, schedule, end):
+                write(_eval_row(prepared, state) | {"wall_seconds": round(elapsed(), 3)})
+            bar.advance(row["env_steps"], row["return_mean"])
+            is_last = end == schedule.num_iterations
+            if agreed(is_last or time.perf_counter() - last_checkpoint >= run.checkpoint_seconds):
+                save_state(prepared, folder, state, clock._replace(wall=elapsed()))
+                last_checkpoint = time.perf_counter()
+    finally:
+        bar.close()
+    trained = time.perf_counter()
+    final = _eval_row(prepared, state)
+    write(final | {"wall_seconds": round(elapsed(), 3)})
+    done = (int(state.iteration) - first) * schedule.steps_per_iteration
+    rate = round(done / (trained - compiled), 1) if done else None
+    summary = _summary(prepared, state, final, clock._replace(wall=elapsed()), rate)
+    for sink in sinks:
+        sink.close()
+    driver.close()
+    if writes:
+        plot_runs([folder], folder / "curve.png")
+        # Last, because it marks the run as complete.
+        write_json(folder / "summary.json", plain(summary))
+    return summary
+
+
+def _summary(prepared: Prepared, state: RunState, final: Row, clock: Clock, rate: float | None) -> dict[str, Any]:
+    """What `summary.json` holds; `final` is the row of the last evaluation, `rate` the env steps/s of training."""
+    run = prepared.run
+    return {
+        "agent": run.agent,
+        "env": run.env,
+        "seed": run.seed,
+        "status": "nan" if _has_nan_leaf(state.agent.policy) else "ok",
+        "env_steps": _env_steps(prepared, state),
+        "wall_seconds": round(clock.wall, 3),
+        "compile_seconds": round(clock.compile, 3),
+        "steps_per_second": rate,
+        "evaluation": {"episodes": final["eval_episodes"], "mean": final["eval_return"], "std": final["eval_return_std"]},
+        "training_return": _recent_score(state),
+        "protocol": prepared.protocol,
+    }
+
+
+def _boundaries(run: Run, schedule: Plan) -> list[int]:
+    """Iterations after which a row is written: `num_rows` even stretches and every evaluation."""
+    return sorted({*row_ends(schedule.num_iterations, run.num_rows), *_eval_iterations(run, schedule)})
+
+
+def _eval_iterations(run: Run, schedule: Plan) -> range:
+    if not run.eval_every:
+        return range(0)
+    every = max(-(-run.eval_every // schedule.steps_per_iteration), 1)
+    return range(every, schedule.num_iterations, every)
+
+
+def _is_eval(run: Run, schedule: Plan, iteration: int) -> bool:
+    return iteration in _eval_iterations(run, schedule)
+
+
+def _advance(prepared: Prepared, state: RunState, end: int) -> tuple[RunState, dict[str, Any]]:
+    """Runs up to iteration `end`; warm-up and learning are counted here, so that no step has to ask."""
+    begin, schedule = int(state.iteration), prepared.plan
+    num_warmup = max(min(end, schedule.num_warmup) - begin, 0)
+    return prepared.driver.advance(
+        prepared.keys.train,
+        prepared.config,
+        prepared.env_params,
+        state,
+        np.int32(num_warmup),
+        np.int32(end - begin - num_warmup),
+        np.int32(schedule.num_iterations),
+    )
+
+
+def _profiled_end(run: Run, schedule: Plan, first: int) -> int | None:
+    """The end of the chunk in the middle of those that learn, for `--profile`."""
+    ends = [end for end in _boundaries(run, schedule) if end > max(first, schedule.num_warmup)]
+    return ends[len(ends) // 2] if ends else None
+
+
+def _advance_profiled(prepared: Prepared, state: RunState, end: int, folder: Path) -> tuple[RunState, dict[str, Any]]:
+    """As `_advance`, with a trace of its last `PROFILE_ITERATIONS`: a trace of many more would not fit into memory."""
+    begin = max(int(state.iteration), end - PROFILE_ITERATIONS)
+    state, sums = jax.block_until_ready(_advance(prepared, state, begin))
+    context = jax.profiler.trace(str(folder)) if is_writer() else contextlib.nullcontext()
+    with context:
+        state, traced = jax.block_until_ready(_advance(prepared, state, end))
+    say_once(
+        f"profile of {end - begin} iterations in {folder}; look at it with: xprof --logdir {folder} (pip install xprof), "
+        "TensorBoard with its profile plugin, or open its *.trace.json.gz in https://ui.perfetto.dev"
+    )
+    return state, {name: sums.get(name, 0) + value for name, value in traced.items()}
+
+
+def _advance_row(prepared: Prepared, state: RunState, end: int, profile: Path | None) -> tuple[RunState, Row]:
+    begin, started = int(state.iteration), time.perf_counter()
+    if profile is None:
+        state, sums = jax.block_until_ready(_advance(prepared, state, end))
+    else:
+        state, sums = jax.block_until_ready(_advance_profiled(prepared, state, end, profile))
+    seconds = time.perf_counter() - started
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = averages(jax.device_get(sums))
+    if not means["updates"]:
+        means = {name: means[name] for name in ("updates", "episodes", "return_mean", "length_mean")}
+    rate = (end - begin) * prepared.plan.steps_per_iteration / seconds
+    row = {"kind": "train", "env_steps": _env_steps(prepared, state)} | plain(means)
+    return state, row | {"steps_per_second": round(rate, 1)}
+
+
+def _eval_row(prepared: Prepared, state: RunState) -> Row:
+    score = evaluate_state(prepared, state.agent.policy, int(state.iteration), prepared.run.eval_episodes)
+    return {
+        "kind": "eval",
+        "env_steps": _env_steps(prepared, state),
+        "eval_return": score["mean"],
+        "eval_return_std": score["std"],
+        "eval_episodes": score["episodes"],
+        "eval_unfinished": score["unfinished"],
+    }
+
+
+def evaluate_state(
+    prepared: Prepared, policy: PyTree, iteration: int, num_episodes: int, seed: int | None = None
+) -> dict[str, Any]:
+    """Greedy score of a policy: episodes, mean, std. The key comes from the run's seed and the iteration, or from `seed`."""
+    key = jax.random.fold_in(prepared.keys.evaluate, iteration) if seed is None else jax.random.key(seed)
+    progress = Progress(jnp.int32(iteration), jnp.int32(prepared.plan.num_iterations))
+    returns = prepared.driver.evaluate(key, prepared.config, prepared.env_params, policy, progress, num_episodes)
+    return plain(summarize(np.asarray(returns)))
+
+
+def _env_steps(prepared: Prepared, state: RunState) -> int:
+    return int(state.iteration) * prepared.plan.steps_per_iteration
+
+
+def _has_nan(row: Row) -> bool:
+    """True if a metric of an update is missing; means over no episode may be."""
+    return bool(row["updates"]) and any(v is None for k, v in row.items() if k not in ("return_mean", "length_mean"))
+
+
+def _has_nan_leaf(tree: PyTree) -> bool:
+    leaves = jax.device_get(jax.tree.leaves(tree))
+    return any(np.isnan(leaf).any() for leaf in leaves if np.issubdtype(leaf.dtype, np.floating))
+
+
+def _recent_score(state: RunState) -> dict[str, Any]:
+    """Mean return of the last 100 training episodes."""
+    episodes = min(int(state.recent.total), NUM_RECENT)
+    returns = np.asarray(state.recent.returns)[:episodes]
+    return {"episodes": episodes, "mean": float(returns.mean()) if episodes else None}

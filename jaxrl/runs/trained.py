@@ -1,0 +1,175 @@
+"""What remains of a run: the trained policy as a function, its score, its picture.
+
+    policy = jaxrl.load("runs/dqn-CartPole-v1")
+    action = policy(obs)                     # obs [B, ...] -> action [B, ...], greedy
+
+Everything is rebuilt from the run's `config.json` and its last whole checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.agents import load_agent
+from jaxrl.envs import make
+from jaxrl.errors import UsageError
+from jaxrl.loop import build
+from jaxrl.records.console import say
+from jaxrl.runs.definition import read_run
+from jaxrl.runs.prepare import Prepared, prepare
+from jaxrl.runs.restore import restore
+from jaxrl.runs.train import evaluate_state
+from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, game_over
+
+
+class TrainedPolicy(NamedTuple):
+    """A trained policy, greedy, on batches of observations.
+
+    Attributes:
+      params: what acting reads (`AgentState.policy`).
+      spec: what the policy expects and returns.
+      act: (params, memory, obs [B, ...]) -> (action [B, ...], memory), compiled.
+      initial_memory: (num_envs) -> memory of a recurrent policy, () for a feed-forward one.
+    """
+
+    params: PyTree
+    spec: Spec
+    act: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
+    initial_memory: Callable[[int], PyTree]
+
+    def __call__(self, obs: PyTree) -> PyTree:
+        """Actions [B, ...] for observations [B, ...] of a policy without memory.
+
+        Raises:
+          UsageError: the policy is recurrent; use `step`.
+        """
+        memory = self.initial_memory(jax.tree.leaves(obs)[0].shape[0])
+        if jax.tree.leaves(memory):
+            raise UsageError("this policy is recurrent; call step(obs, memory), starting from initial_memory(num_envs)")
+        return self.step(obs, memory)[0]
+
+    def step(self, obs: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
+        """(action [B, ...], next memory) for observations [B, ...] and the memory so far."""
+        return self.act(self.params, memory, obs)
+
+
+class _Loaded(NamedTuple):
+    prepared: Prepared
+    params: PyTree
+    iteration: int
+
+
+def _load(folder: Path) -> _Loaded:
+    prepared = prepare(read_run(folder))
+    restored = restore(prepared, folder, say)
+    if restored is None:
+        raise UsageError(f"{folder} has no whole checkpoint yet; go on with: jaxrl resume {folder}")
+    return _Loaded(prepared, restored[0].agent.policy, int(restored[0].iteration))
+
+
+def load(folder: str | Path) -> TrainedPolicy:
+    """The trained policy of a run's last whole checkpoint.
+
+    Raises:
+      UsageError: no run or no checkpoint there.
+    """
+    loaded = _load(Path(folder))
+    loaded.prepared.driver.close()
+    agent, spec = _agent(loaded.prepared)
+    progress, key = _progress(loaded), jax.random.key(loaded.prepared.run.seed)
+
+    @jax.jit
+    def act(params: PyTree, memory: PyTree, obs: PyTree) -> tuple[PyTree, PyTree]:
+        action, memory, _ = agent.act(key, params, memory, obs, progress, False)
+        return action, memory
+
+    return TrainedPolicy(loaded.params, spec, act, agent.initial_memory)
+
+
+def score(folder: Path, num_episodes: int, seed: int) -> dict[str, Any]:
+    """Greedy score of a run's last whole checkpoint: episodes, mean, std, unfinished."""
+    loaded = _load(folder)
+    result = evaluate_state(loaded.prepared, loaded.params, loaded.iteration, num_episodes, seed)
+    loaded.prepared.driver.close()
+    return result
+
+
+def film(folder: Path, seed: int) -> Iterator[np.ndarray]:
+    """Plays one greedy episode as its pictures [height, width, 3] uint8 are asked for.
+
+    Raises:
+      UsageError: the environment has no pictures; before any is asked for.
+    """
+    loaded = _load(folder)
+    loaded.prepared.driver.close()
+    run, key = loaded.prepared.run, jax.random.key(seed)
+    agent, spec = _agent(loaded.prepared, num_envs=1)
+    act = jax.jit(partial(agent.act, progress=_progress(loaded), explore=False))
+    options = run.env_options if loaded.prepared.driver.keeps_episodes else run.env_options | {"render_mode": "rgb_array"}
+    env = make(run.env, 1, **options)
+    limit = spec.time_limit or 1000
+    if isinstance(env, Env):
+        if env.render is None:
+            raise UsageError(f"gif: there are no pictures of {run.env}; its policy can be scored without --gif")
+        return _film_device(key, env, agent, act, loaded.params, limit)
+    frames = _film_host(key, env, agent, act, loaded.params, limit)
+    return itertools.chain([next(frames)], frames)
+
+
+def _film_device(
+    key: Array, env: Env, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int
+) -> Iterator[np.ndarray]:
+    assert env.render is not None
+    step = jax.jit(env.step)
+    key_reset, key = jax.random.split(key)
+    state, obs = env.reset(key_reset, env.params)
+    memory = agent.initial_memory(1)
+    yield env.render(env.params, state, 0)
+    for time in range(limit):
+        key_act, key_env = jax.random.split(jax.random.fold_in(key, time))
+        action, memory, _ = act(key_act, params, memory, obs)
+        state, timestep = step(key_env, env.params, state, action)
+        if bool(game_over(timestep)[0]):
+            return
+        yield env.render(env.params, state, 0)
+        obs = timestep.obs
+
+
+def _film_host(key: Array, env: Any, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int) -> Iterator[np.ndarray]:
+    with contextlib.closing(env):
+        obs, memory = env.reset(int(jax.random.bits(key, dtype=jnp.uint32) >> 1)), agent.initial_memory(1)
+        first = env.render_frame()
+        if first is None:
+            raise UsageError("gif: this environment draws no pictures; its policy can be scored without --gif")
+        yield first
+        for time in range(limit):
+            action, memory, _ = act(jax.random.fold_in(key, time), params, memory, obs)
+            timestep = env.step(jax.tree.map(np.asarray, action))
+            if bool(game_over(timestep)[0]):
+                return
+            yield env.render_frame()
+            obs = timestep.obs
+
+
+def _agent(prepared: Prepared, num_envs: int | None = None) -> tuple[Agent, Spec]:
+    run = prepared.run
+    env = make(run.env, 1, **run.env_options)
+    model = env.model if isinstance(env, Env) else None
+    make_agent, _ = load_agent(run.agent)
+    agent = build(make_agent, prepared.config, env.spec, num_envs or run.config.num_envs, model)
+    if not isinstance(env, Env):
+        env.close()
+    return agent, env.spec
+
+
+def _progress(loaded: _Loaded) -> Progress:
+    return Progress(jnp.int32(loaded.iteration), jnp.int32(loaded.prepared.plan.num_iterations))

@@ -1,0 +1,304 @@
+"""Hyperparameter search: Optuna proposes values, a population of all seeds trains each proposal, poor ones end early.
+
+    tuning = Tuning("q_learning", "gridworld/classic", config, draws={"learning_rate": Draw(1e-3, 1.0, log=True)})
+    summary = tune(tuning, Path("runs/search"))
+
+A trial is one config with all seeds, the same seeds in every trial. It is cut into rungs; at the end of each it reports the
+interquartile mean over seeds of the mean return of the last training episodes, and the pruner decides whether it goes on.
+Trials that differ in traced fields alone share one compiled program. Read `_search`, then `_objective`, then `_Trainer.rungs`.
+
+What a search leaves behind: `tune.json` (everything that defines it: `jaxrl.sweeps.tuning`), `study.db` (Optuna's storage,
+unless `storage` names another: `jaxrl.sweeps.study`), and `trials.csv`, `summary.json` and `history.png`
+(`jaxrl.sweeps.tune_results`). After SIGKILL at any moment `resume` trains the trial that was interrupted again and goes on;
+what it finds is what an undisturbed search finds, since a trial's random numbers come from its place in the study and not from
+the process (but for halving and Hyperband, where the interrupted trial's reports and number still count). Several processes,
+each with a folder of its own, may share a storage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl.analysis.results import show_value
+from jaxrl.analysis.stats import interquartile_mean
+from jaxrl.drivers.evaluate import summarize
+from jaxrl.errors import UsageError
+from jaxrl.loop import NUM_RECENT, row_ends
+from jaxrl.records.console import say
+from jaxrl.records.rows import write_json
+from jaxrl.runs.definition import claim_folder
+from jaxrl.sweeps import batch as batches
+from jaxrl.sweeps.batch import Batch
+from jaxrl.sweeps.plan import Group, configure, env_params, make_groups, memory_limit
+from jaxrl.sweeps.population import make_members
+from jaxrl.sweeps.unit import DoesNotFitError, Worker
+from jaxrl.tuning.definition import (
+    Tuning,
+    as_sweep,
+    check_package,
+    check_trainable,
+    check_tuning,
+    read_tuning,
+    read_values,
+    static_fields,
+    to_values,
+)
+from jaxrl.tuning.results import write_results, write_trials
+from jaxrl.tuning.study import (
+    STATES,
+    best_trial,
+    bury,
+    bury_silent,
+    check_definition,
+    enqueue_again,
+    is_over,
+    is_surplus,
+    open_storage,
+    open_study,
+    prune,
+    quiet,
+    report,
+    suggest,
+    trials_of,
+)
+
+
+def tune(tuning: Tuning, folder: Path) -> dict[str, Any]:
+    """Searches in the new folder `folder` and returns the summary.
+
+    Raises:
+      UsageError: bad input; nothing was written.
+    """
+    check_package()
+    check_tuning(tuning)
+    check_trainable(tuning)
+    if (folder / "tune.json").exists():
+        raise UsageError(f"out={folder} already holds a search; give another folder, or go on with: jaxrl resume {folder}")
+    if tuning.storage is not None:
+        check_definition(tuning, open_storage(tuning.storage))
+    claim_folder(folder)
+    write_json(folder / "tune.json", to_values(tuning) | {"worker": uuid.uuid4().hex})
+    if tuning.storage is not None and "@" in tuning.storage:
+        (folder / "tune.json").chmod(0o600)  # The URL may hold a password.
+    return _search(tuning, folder)
+
+
+def resume(folder: Path) -> dict[str, Any]:
+    """Goes on with a search that was interrupted or ran out of time, and writes its tables again.
+
+    Raises:
+      UsageError: no search there, its storage is gone, or another process works on it.
+    """
+    check_package()
+    tuning = read_tuning(folder)
+    check_tuning(tuning)
+    if tuning.storage is not None:
+        check_definition(tuning, open_storage(tuning.storage))
+    return _search(tuning, folder)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Makes this the only process on a folder, so that a trial of the folder that still runs must be of a dead one."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"another process works on {folder}; wait for its end, or share a storage from another folder"
+            ) from None
+        yield
+
+
+def _search(tuning: Tuning, folder: Path) -> dict[str, Any]:
+    """Trains trials until the search is over or out of time, then writes its results."""
+    begun, worker = time.perf_counter(), read_values(folder)["worker"]
+    with _lock(folder), quiet():
+        storage = open_storage(tuning.storage or f"sqlite:///{(folder / 'study.db').absolute()}")
+        study = open_study(tuning, storage)
+        bury(study, worker, tuning.storage is None)
+        trainer = _Trainer(tuning, folder)
+        objective = _objective(tuning, study, trainer, worker)
+        if names := static_fields(tuning):
+            say(f"another value of {', '.join(names)} may be another program to compile")
+        while True:
+            bury_silent(study)
+            enqueue_again(tuning, study)
+            if is_over(tuning, study) or time.perf_counter() - begun >= (tuning.max_seconds or math.inf):
+                break
+            if len(trials_of(study, "COMPLETE", "PRUNED", "RUNNING")) >= tuning.num_trials:
+                time.sleep(1.0)  # Another process trains the last ones, and this one takes over should it die.
+                continue
+            study.optimize(objective, n_trials=1, catch=(_SurplusError,))
+            _say_last(tuning, study, worker)
+            write_trials(folder / "trials.csv", tuning, study)
+        return write_results(tuning, study, folder, time.perf_counter() - begun)
+
+
+class _SurplusError(Exception):
+    """Processes that share a study began more trials than it lacks; this one is not trained."""
+
+
+def _objective(tuning: Tuning, study: Any, trainer: _Trainer, worker: str) -> Callable[[Any], float]:
+    """What Optuna maximizes."""
+
+    def objective(trial: Any) -> float:
+        trial.set_user_attr("worker", worker)
+        if is_surplus(tuning, study, trial):
+            trial.set_user_attr("surplus", True)
+            raise _SurplusError
+        begun, compiled, env_steps = time.perf_counter(), trainer.worker.compilations, 0
+        point = suggest(trial, tuning)
+        try:
+            for rung in trainer.rungs(point):
+                env_steps = rung.env_steps
+                _report(trial, rung, tuning)
+            final = rung.scores if tuning.objective == "training" else trainer.evaluate(rung)
+            return _final(trial, final)
+        except (UsageError, DoesNotFitError) as error:
+            what = "all seeds together do not fit into the memory" if isinstance(error, DoesNotFitError) else str(error)
+            if not static_fields(tuning):
+                raise UsageError(f"seeds={tuning.seeds}: {what}; give fewer seeds") from None
+            prune(f"trial {trial.number} cannot be trained: {what}")
+        finally:
+            trial.set_user_attr("env_steps", env_steps)
+            trial.set_user_attr("compilations", trainer.worker.compilations - compiled)
+            trial.set_user_attr("seconds", round(time.perf_counter() - begun, 3))
+
+    return objective
+
+
+def _report(trial: Any, rung: _Rung, tuning: Tuning) -> None:
+    """Tells Optuna the score of a rung; ends the trial if the pruner says so, or if a NaN settles its score."""
+    score = _score(rung.scores)
+    if score is None:
+        return
+    if score == -math.inf:
+        prune(f"trial {trial.number} became NaN")
+    report(trial, score, rung.number, tuning)
+
+
+def _final(trial: Any, scores: Sequence[float | None]) -> float:
+    """The value of a trial that trained to the end; a seed in which no episode ended is as bad as a NaN."""
+    value = _score([-math.inf if score is None else score for score in scores])
+    if value is None or value == -math.inf:
+        prune(f"trial {trial.number} has no value: a run became NaN, or no episode of it ended")
+    return value
+
+
+class _Rung(NamedTuple):
+    """How the runs of a trial stand at the end of a rung.
+
+    Attributes:
+      number: from 1.
+      env_steps: that all runs have done together.
+      scores: of each run the mean return of its last training episodes, -inf if it became NaN, None if no episode ended.
+      batch: the runs.
+      num_iterations: of the whole training.
+    """
+
+    number: int
+    env_steps: int
+    scores: tuple[float | None, ...]
+    batch: Batch
+    num_iterations: int
+
+
+class _Trainer:
+    """Trains points of the search space, with programs that serve all trials they fit.
+
+    Attributes:
+      worker: keeps and counts the compiled programs.
+    """
+
+    def __init__(self, tuning: Tuning, folder: Path) -> None:
+        self.tuning, self.sweep = tuning, as_sweep(tuning)
+        self._groups: list[Group] = []
+        self._points: list[dict[str, Any]] = []
+        self._alike: dict[Any, list[int]] = {}
+        self.worker = Worker(self.sweep, self._groups, folder, tuning.memory_limit or memory_limit())
+
+    def rungs(self, point: dict[str, Any]) -> Iterator[_Rung]:
+        """Trains a point with all seeds, rung by rung, until no run is left.
+
+        Raises:
+          UsageError: fields that do not go together.
+          DoesNotFitError: too many seeds for the memory.
+        """
+        group = self._group(point)
+        schedule, seeds = self._groups[group].schedule, self.tuning.seeds
+        num_devices = len(jax.devices())
+        population = self.worker.population(group, -(-len(seeds) // num_devices) * num_devices)
+        config, params = configure(self.sweep, point)[0], env_params(self.sweep, point)
+        members = make_members(seeds, [config] * len(seeds), [params] * len(seeds))
+        batch = batches.load(population, members, None, range(len(seeds)), 0)
+        scores: list[float | None] = [None] * len(seeds)
+        env_steps = 0
+        for number, end in enumerate(row_ends(schedule.num_iterations, self.tuning.num_rungs), 1):
+            num_iterations = end - batch.iteration
+            num_warmup = max(min(end, schedule.num_warmup) - batch.iteration, 0)
+            batch, sums = batches.advance(batch, num_warmup, num_iterations - num_warmup, schedule.num_iterations)
+            env_steps += num_iterations * schedule.steps_per_iteration * len(batch.living)
+            gone = [run for run, is_nan in zip(batch.living, sums["nan"], strict=True) if is_nan]
+            for run, score in zip(batch.living, _recent_returns(batch), strict=True):
+                scores[run] = -math.inf if run in gone else score
+            if gone:
+                batch = batches.stop(batch, gone, lambda capacity: self.worker.population(group, capacity))
+            yield _Rung(number, env_steps, tuple(scores), batch, schedule.num_iterations)
+            if not batch.living:
+                return
+
+    def evaluate(self, rung: _Rung) -> tuple[float | None, ...]:
+        """Of each run the mean greedy return; scores of a run that became NaN stay."""
+        scores, living = list(rung.scores), rung.batch.living
+        returns = batches.evaluate(rung.batch, living, rung.num_iterations, self.tuning.eval_episodes) if living else ()
+        for run, episodes in zip(living, returns, strict=True):
+            scores[run] = summarize(episodes)["mean"]
+        return tuple(scores)
+
+    def _group(self, point: dict[str, Any]) -> int:
+        """Index of the group whose program trains a point; a new one if none does."""
+        alike = self._alike.setdefault(jax.tree.structure(configure(self.sweep, point)[0]), [])
+        groups = make_groups(as_sweep(self.tuning, *(self._points[index] for index in alike), point))
+        found = next(group for group in groups if len(alike) in group.configs)
+        if found.configs[0] < len(alike):
+            return alike[found.configs[0]]
+        alike.append(len(self._groups))
+        self._groups.append(found)
+        self._points.append(point)
+        return alike[-1]
+
+
+def _recent_returns(batch: Batch) -> list[float | None]:
+    """Of each living run the mean return of its last training episodes."""
+    rows = batch.rows[list(batch.living)]
+    returns, total = (np.asarray(leaf)[rows] for leaf in batch.states.recent)
+    nums = [min(int(num), NUM_RECENT) for num in total]
+    return [float(of_run[:num].mean()) if num else None for of_run, num in zip(returns, nums, strict=True)]
+
+
+def _score(scores: Sequence[float | None]) -> float | None:
+    """Interquartile mean over the seeds that have a score."""
+    known = [score for score in scores if score is not None]
+    return float(interquartile_mean(np.array(known))) if known else None
+
+
+def _say_last(tuning: Tuning, study: Any, worker: str) -> None:
+    """A line about the last trial of this process."""
+    trial = [trial for trial in trials_of(study) if trial.user_attrs.get("worker") == worker][-1]
+    best, done = best_trial(study), len(trials_of(study, "COMPLETE", "PRUNED"))
+    value = "" if trial.value is None else f" {trial.value:.4g}"
+    leader = "" if best is None else f"; best {best.value:.4g} of trial {best.number}"
+    values = ", ".join(f"{name} {show_value(value)}" for name, value in trial.params.items())
+    if not trial.user_attrs.get("surplus"):
+        say(f"{done} of {tuning.num_trials}: trial {trial.number} {STATES[trial.state.name]}{value} ({values}){leader}")
