@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.errors import UsageError, unknown
+from jaxrl.types import Spec
 
 C = TypeVar("C", bound="Config")
 _DTYPES = {float: jnp.float32, int: jnp.int32, bool: jnp.bool_}
@@ -75,6 +76,15 @@ class Config:
 
     def check(self) -> None:
         """Rules between fields; raises `UsageError`. Ranges of single fields are declared with the field."""
+
+
+def rollout_length(config: Config, spec: Spec) -> int:
+    """T: `config.rollout_length`, where 0 stands for the environment's time limit."""
+    if config.rollout_length:
+        return config.rollout_length
+    if spec.time_limit is None:
+        raise UsageError("rollout_length=0 stands for the time limit, but the environment has none; give a length")
+    return spec.time_limit
 
 
 def field_types(cls: type) -> dict[str, Any]:

@@ -1,27 +1,30 @@
 """The loop: act T steps in B environments, then update once. It serves every agent.
 
-`train` is a whole run as one pure function, to jit, vmap or differentiate through. `device_driver` runs the same iterations in
-chunks with a donated state, for the command line: a chunk is a `fori_loop` with a traced trip count, so a chunk of another
-length, another learning rate or another physics compiles nothing.
+`train` is a whole run as one pure function, to jit, vmap or differentiate through. `jaxrl.drivers` runs the same iterations in
+chunks, for the command line.
 
 Randomness is a function of (key, iteration) and never carried, so a run can stop and go on anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl import parallel
-from jaxrl.config import Config, as_arrays
+from jaxrl.config import Config, as_arrays, rollout_length
 from jaxrl.errors import UsageError
 from jaxrl.types import (
     Agent,
     Array,
     Env,
+    HostEnv,
+    MakeAgent,
+    Model,
     Progress,
     PyTree,
     RecentEpisodes,
@@ -29,13 +32,13 @@ from jaxrl.types import (
     RunState,
     Spec,
     TimeStep,
+    counted,
     episode_end,
     first_episode_mask,
-    game_over,
+    position_spec,
     where_ended,
 )
 
-MakeAgent = Callable[..., Agent]
 Sums = dict[str, Array]
 NUM_RECENT = 100
 
@@ -89,6 +92,16 @@ class Plan(NamedTuple):
     num_warmup: int
     num_iterations: int
 
+    def progress(self, iteration: int) -> Progress:
+        """How far a run is after so many iterations."""
+        counts: Any = map(np.int32, (iteration, self.num_iterations, self.num_warmup, self.steps_per_iteration))
+        return Progress(*counts)
+
+    def split(self, begin: int, end: int) -> tuple[int, int]:
+        """(warm-up, learning) iterations between two of them; counted here, so that no step has to ask."""
+        num_warmup = max(min(end, self.num_warmup) - begin, 0)
+        return num_warmup, end - begin - num_warmup
+
 
 def plan(config: Config, spec: Spec, total_steps: int) -> Plan:
     """Turns env steps into iterations; both are rounded up.
@@ -101,6 +114,8 @@ def plan(config: Config, spec: Spec, total_steps: int) -> Plan:
     per_iteration = length * config.num_envs
     if total_steps < 1:
         raise UsageError(f"total_steps={total_steps} is out of range; give at least 1")
+    if per_iteration >= 2**31:
+        raise UsageError(f"num_envs={config.num_envs} times {length} steps exceed 2^31 env steps an iteration; lower one")
     if config.learning_starts >= total_steps:
         raise UsageError(
             f"learning_starts={config.learning_starts} leaves nothing of total_steps={total_steps}; lower learning_starts"
@@ -116,29 +131,45 @@ def row_ends(num_iterations: int, num_rows: int) -> list[int]:
     return sorted({-(-num_iterations * index // num_rows) for index in range(1, num_rows + 1)})
 
 
-def rollout_length(config: Config, spec: Spec) -> int:
-    """T: `config.rollout_length`, where 0 stands for the environment's time limit."""
-    if config.rollout_length:
-        return config.rollout_length
-    if spec.time_limit is None:
-        raise UsageError("rollout_length=0 stands for the time limit, but the environment has none; give a length")
-    return spec.time_limit
-
-
-def build(make_agent: MakeAgent, config: Config, spec: Spec, num_envs: int, model: Any = None) -> Agent:
-    """The agent for an environment; inside a traced function its numbers may be tracers.
+def build(make_agent: MakeAgent, config: Config, spec: Spec, model: Model | None = None) -> Agent:
+    """The agent for environments of `spec`; inside a traced function its numbers may be tracers.
 
     Raises:
-      UsageError: the agent needs whole episodes and T does not cover the time limit.
+      UsageError: the agent needs whole episodes and T does not cover the time limit, or it cannot play this kind of game.
     """
-    length = rollout_length(config, spec)
-    agent = make_agent(config, spec, num_envs, length, model)
+    length, agent = rollout_length(config, spec), make_agent(config, spec, model)
     if agent.fresh_episodes and (spec.time_limit is None or length < spec.time_limit):
         raise UsageError(
             f"rollout_length={length} does not cover the time limit {spec.time_limit}; "
             "this agent needs whole episodes, so give rollout_length 0"
         )
+    if position_spec(spec.obs) is not None and not agent.respects_legal:
+        raise UsageError("env: not every action is always legal here, and this agent takes any; choose one such as dqn or ppo")
+    if spec.num_players > agent.max_players:
+        raise UsageError(
+            f"env: this is a game of {spec.num_players} players and this agent plays one side; give it an opponent, or choose "
+            "an agent that plays both"
+        )
     return agent
+
+
+def build_in(make_agent: MakeAgent, config: Config, env: Env | HostEnv) -> Agent:
+    """The agent for the training environment `env`, with its model if it has one.
+
+    Raises:
+      UsageError: the numbers of environments differ, or what `build` raises.
+    """
+    if env.num_envs != config.num_envs:
+        raise UsageError(f"num_envs={config.num_envs} but the environment has {env.num_envs}; make both the same")
+    return build(make_agent, config, env.spec, bound_model(env))
+
+
+def bound_model(env: Env | HostEnv) -> Model | None:
+    """The environment's model with its params, None where it has none."""
+    if not isinstance(env, Env) or env.model is None:
+        return None
+    model, params = env.model, env.params
+    return lambda key, obs, action: model(key, params, obs, action)
 
 
 # --- one iteration --------------------------------------------------------------------------------------------------
@@ -157,24 +188,26 @@ def no_episodes() -> RecentEpisodes:
 
 
 def iterate(
-    key: Array, agent: Agent, env: Env, state: RunState, num_iterations: Array, length: int, learn: bool
+    key: Array, agent: Agent, env: Env, state: RunState, progress: Progress, length: int, learn: bool
 ) -> tuple[RunState, Sums]:
     """Acts `length` steps in every environment, then updates once (or only stores, where `learn` is False).
 
     Args:
       key: the stream `RunKeys.train`.
-      num_iterations: [] int32, iterations of the whole run, for schedules.
+      progress: of the run, for schedules; its `iteration` is taken from the state.
 
     Returns:
       The next state and the sums of what is reported: episodes, their returns and lengths, updates and the update's metrics.
     """
     keys = iteration_keys(key, state.iteration, length)
-    progress = Progress(state.iteration, num_iterations)
+    progress = progress._replace(iteration=state.iteration)
     if agent.fresh_episodes:
         env_state, obs = env.reset(keys.reset, env.params)
         state = state._replace(env=env_state, obs=obs, memory=agent.initial_memory(env.num_envs))
     state, rollout = collect(keys, agent, env, state, progress)
-    agent_state, recent, sums = finish(keys.update, agent, state.agent, state.recent, rollout, progress, learn)
+    agent_state, recent, sums = finish(
+        keys.update, agent, state.agent, state.recent, rollout, progress, learn, env.spec.has_return
+    )
     return state._replace(agent=parallel.replicate(agent_state), recent=recent, iteration=state.iteration + 1), sums
 
 
@@ -214,10 +247,17 @@ def to_rollout(obs: PyTree, action: PyTree, timestep: TimeStep, extras: PyTree) 
 
 
 def finish(
-    key: Array, agent: Agent, agent_state: PyTree, recent: RecentEpisodes, rollout: Rollout, progress: Progress, learn: bool
+    key: Array,
+    agent: Agent,
+    agent_state: PyTree,
+    recent: RecentEpisodes,
+    rollout: Rollout,
+    progress: Progress,
+    learn: bool,
+    has_return: bool = True,
 ) -> tuple[PyTree, RecentEpisodes, Sums]:
     """The end of an iteration: records of the episodes that ended, and an update with its metrics or only storing."""
-    recent, sums = record(recent, rollout, agent.fresh_episodes)
+    recent, sums = record(recent, rollout, agent.fresh_episodes, has_return)
     if not learn:
         return agent.observe(agent_state, rollout), recent, sums
     agent_state, metrics = agent.update(key, agent_state, rollout, progress)
@@ -229,13 +269,15 @@ def reported(metrics: dict[str, Array]) -> Sums:
     return {f"metric/{name}": value.astype(jnp.float32) for name, value in metrics.items()} | {"updates": jnp.int32(1)}
 
 
-def record(recent: RecentEpisodes, rollout: Rollout, fresh_episodes: bool) -> tuple[RecentEpisodes, Sums]:
-    """Counts the episodes that ended and keeps the last returns."""
-    ended = game_over(rollout)
+def record(
+    recent: RecentEpisodes, rollout: Rollout, fresh_episodes: bool, has_return: bool = True
+) -> tuple[RecentEpisodes, Sums]:
+    """Counts the episodes that ended and keeps the last returns, NaN where the environment has none."""
+    ended = counted(rollout)
     if fresh_episodes:
         ended = ended & first_episode_mask(ended)
     ended = ended.reshape(-1)
-    returns = rollout.info["episode_return"].reshape(-1)
+    returns = rollout.info["episode_return"].reshape(-1) if has_return else jnp.full(ended.shape, jnp.nan)
     lengths = rollout.info["episode_length"].reshape(-1)
     num = jnp.sum(ended, dtype=jnp.int32)
     rank = jnp.cumsum(ended, dtype=jnp.int32) - 1
@@ -252,16 +294,16 @@ def record(recent: RecentEpisodes, rollout: Rollout, fresh_episodes: bool) -> tu
 
 
 def repeat(
-    key: Array, agent: Agent, env: Env, state: RunState, count: Array | int, num_iterations: Array, length: int, learn: bool
+    key: Array, agent: Agent, env: Env, state: RunState, count: Array | int, progress: Progress, length: int, learn: bool
 ) -> tuple[RunState, Sums]:
     """`count` iterations of one kind, and the sums of their reports."""
 
     def body(_: Array, carry: tuple[RunState, Sums]) -> tuple[RunState, Sums]:
         state, sums = carry
-        state, new = iterate(key, agent, env, state, num_iterations, length, learn)
+        state, new = iterate(key, agent, env, state, progress, length, learn)
         return state, jax.tree.map(jnp.add, sums, new)
 
-    shapes = jax.eval_shape(lambda s: iterate(key, agent, env, s, num_iterations, length, learn)[1], state)
+    shapes = jax.eval_shape(lambda s: iterate(key, agent, env, s, progress, length, learn)[1], state)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return jax.lax.fori_loop(0, count, body, (state, zeros))
 
@@ -282,35 +324,43 @@ class TrainResult(NamedTuple):
     rows: dict[str, Array]
 
 
-def train(key: Array, config: Config, make_agent: MakeAgent, env: Env, total_steps: int, num_rows: int = 20) -> TrainResult:
-    """A whole run: initialise, warm up, learn. Pure in `key`, `config`'s traced fields and `env.params`.
+def train(
+    key: Array,
+    config: Config,
+    make_agent: MakeAgent,
+    env: Env,
+    total_steps: int,
+    num_rows: int = 20,
+    env_params: PyTree | None = None,
+) -> TrainResult:
+    """A whole run: initialise, warm up, learn. Pure in `key`, `config`'s traced fields and the environment's params.
 
         runs = jax.vmap(lambda key: train(key, DQNConfig(), make_dqn, env, 500_000))(jax.random.split(key, 8))
 
     Args:
       key: a typed key; the whole run is a function of it.
       config: its traced fields may be tracers; static fields are structure.
-      make_agent: such as `jaxrl.agents.dqn.make_dqn`.
+      make_agent: such as `jaxrl.agents.make_dqn`.
       env: from `make`, with `config.num_envs` environments.
       total_steps: env steps, rounded up to whole iterations.
       num_rows: rows of metrics.
+      env_params: in the place of `env.params`, which a jitted closure over `env` would bake into the program (a data set).
 
     Raises:
       UsageError: settings that contradict each other.
     """
-    if env.num_envs != config.num_envs:
-        raise UsageError(f"num_envs={config.num_envs} but the environment has {env.num_envs}; make both the same")
+    env = env if env_params is None else env._replace(params=env_params)
     schedule = plan(config, env.spec, total_steps)
     config = as_arrays(config)
-    agent = build(make_agent, config, env.spec, env.num_envs, env.model)
-    keys, total = run_keys(key), jnp.int32(schedule.num_iterations)
+    agent = build_in(make_agent, config, env)
+    keys, progress = run_keys(key), schedule.progress(0)
     state = init_state(keys.init, agent, env)
-    state, _ = repeat(keys.train, agent, env, state, schedule.num_warmup, total, schedule.rollout_length, learn=False)
+    state, _ = repeat(keys.train, agent, env, state, schedule.num_warmup, progress, schedule.rollout_length, learn=False)
     num_learn = schedule.num_iterations - schedule.num_warmup
     num_rows = min(num_rows, num_learn)
 
     def stretch(state: RunState, count: int) -> tuple[RunState, dict[str, Array]]:
-        state, sums = repeat(keys.train, agent, env, state, count, total, schedule.rollout_length, learn=True)
+        state, sums = repeat(keys.train, agent, env, state, count, progress, schedule.rollout_length, learn=True)
         return state, averages(sums) | {"env_steps": state.iteration * schedule.steps_per_iteration}
 
     count, rest = divmod(num_learn, num_rows)

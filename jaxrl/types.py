@@ -10,7 +10,7 @@ Letters in shapes: T time steps of a rollout, B parallel environments, N minibat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -60,18 +60,37 @@ class Box(NamedTuple):
     shape: tuple[int, ...]
 
 
+class Position(NamedTuple):
+    """The observation of a game, and of any environment in which not every action is always legal.
+
+    Attributes:
+      planes: what networks see.
+      legal: [A] bool, the actions that may be taken.
+      state: what `Env.model` needs to look ahead, () where nothing does; neither networks nor replays need it.
+    """
+
+    planes: PyTree
+    legal: Array
+    state: PyTree = ()
+
+
 class Spec(NamedTuple):
     """What an agent may know of an environment. Hashable, hence always static in a compiled program.
 
     Attributes:
-      obs: `ArraySpec`, or `TreeSpec` for a pytree of arrays.
+      obs: `ArraySpec`, or `TreeSpec` for a pytree of arrays (a `Position` among them).
       action: `Discrete`, `Box`, or a NamedTuple of both for mixed actions.
       time_limit: decisions after which an episode is truncated at the latest, None where there is no limit.
+      num_players: 2 where two players move in turn and the reward is that of the one who moved.
+      has_return: False where the sum of an episode's rewards says nothing of how well the agent plays, as in self-play: the
+        records then hold no return of training episodes.
     """
 
     obs: Any
     action: Any
     time_limit: int | None = None
+    num_players: int = 1
+    has_return: bool = True
 
 
 def tree_spec(tree: PyTree) -> ArraySpec | TreeSpec:
@@ -79,6 +98,26 @@ def tree_spec(tree: PyTree) -> ArraySpec | TreeSpec:
     leaves, treedef = jax.tree.flatten(tree)
     specs = tuple(ArraySpec(tuple(leaf.shape), np.dtype(leaf.dtype).name) for leaf in leaves)
     return specs[0] if jax.tree_util.treedef_is_leaf(treedef) else TreeSpec(treedef, specs)
+
+
+def position_spec(obs: ArraySpec | TreeSpec) -> Position | None:
+    """The parts of the spec of a `Position`, each an `ArraySpec` or `TreeSpec`; None of any other observation."""
+    if not isinstance(obs, TreeSpec):
+        return None
+    tree: Any = jax.tree.unflatten(obs.treedef, obs.leaves)
+    return Position(*[_as_spec(part) for part in tree]) if isinstance(tree, Position) else None  # type: ignore[arg-type]
+
+
+def _as_spec(tree: PyTree) -> ArraySpec | TreeSpec:
+    """A tree of `ArraySpec`s as a spec."""
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda leaf: isinstance(leaf, ArraySpec))
+    return leaves[0] if jax.tree_util.treedef_is_leaf(treedef) else TreeSpec(treedef, tuple(leaves))
+
+
+def seen_spec(obs: ArraySpec | TreeSpec) -> ArraySpec | TreeSpec:
+    """The spec of what networks see of an observation: the planes of a `Position`, all of any other."""
+    position = position_spec(obs)
+    return obs if position is None else position.planes
 
 
 def spec_zeros(spec: ArraySpec | TreeSpec, leading: tuple[int, ...] = ()) -> PyTree:
@@ -145,10 +184,15 @@ class Env(NamedTuple):
       params: traced and unbatched; physics, maps and data sets live here, never in a closure.
       reset: (key, params) -> (state, obs [B, ...]).
       step: (key, params, state, action [B, ...]) -> (state, TimeStep).
-      model: optional (params, state, action) -> (state, reward [], terminated []) of one environment without
-        auto-reset, for search.
+      model: optional (key, params, obs, action) -> (obs, reward [], terminated []) of one environment without auto-reset, for
+        search: what an agent sees is all that it knows, so an observation leads to the next. The key is for games of chance. A
+        wrapper that changes observations, rewards or ends must set it to None.
       render: optional (params, state, index) -> [height, width, 3] uint8: a picture of one of the B environments,
         drawn on the host.
+      num_episodes: of an evaluation that is over after so many (a test set), None where episodes never run out. Episodes of the
+        last environments beyond that number carry `info["counted"]` = False and count nowhere.
+      static: what the functions have baked in beside `spec` and `params`: environments of one kind with equal `static` are one
+        compiled program. None where that is not known.
     """
 
     spec: Spec
@@ -156,8 +200,10 @@ class Env(NamedTuple):
     params: PyTree
     reset: Callable[[Array, PyTree], tuple[PyTree, PyTree]]
     step: Callable[[Array, PyTree, PyTree, PyTree], tuple[PyTree, TimeStep]]
-    model: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Array, Array]] | None = None
+    model: Callable[[Array, PyTree, PyTree, PyTree], tuple[PyTree, Array, Array]] | None = None
     render: Callable[[PyTree, PyTree, int], np.ndarray] | None = None
+    num_episodes: int | None = None
+    static: Hashable | None = None
 
 
 @runtime_checkable
@@ -206,9 +252,14 @@ def episode_end(step: Any) -> Array:
 
 
 def game_over(step: Any) -> Array:
-    """Where the records count an episode: `info["game_over"]` of an environment that ends episodes within a game, such as at a
-    lost life, else `episode_end`."""
+    """Where an episode is over for the records: `info["game_over"]` of an environment that ends episodes within a game, such as
+    at a lost life, else `episode_end`."""
     return step.info["game_over"] if "game_over" in step.info else episode_end(step)
+
+
+def counted(step: Any) -> Array:
+    """Where the records count an episode: at `game_over`, but not for the padding of a finite evaluation."""
+    return game_over(step) & step.info["counted"] if "counted" in step.info else game_over(step)
 
 
 def first_episode_mask(ended: Array) -> Array:
@@ -237,15 +288,19 @@ def where_ended(ended: Array, if_ended: PyTree, otherwise: PyTree) -> PyTree:
 
 
 class Progress(NamedTuple):
-    """How far a run is. Every schedule is a function of it.
+    """How far a run is. Every schedule is a function of it. Traced, and the same for all runs of a population.
 
     Attributes:
       iteration: [] int32, iterations done so far, warm-up included.
       num_iterations: [] int32, iterations of the whole run.
+      num_warmup: [] int32, the first of them, in which nothing is learned.
+      steps_per_iteration: [] int32, T * B. Its product with an iteration may not fit 32 bits: divide instead.
     """
 
     iteration: Array
     num_iterations: Array
+    num_warmup: Array
+    steps_per_iteration: Array
 
 
 class Rollout(NamedTuple):
@@ -261,68 +316,153 @@ class Rollout(NamedTuple):
     info: PyTree
 
 
+Metrics = dict[str, Array]
+"""Scalars, [] each, by their names."""
+
+
+class Act(Protocol):
+    """Chooses actions.
+
+    Args:
+      policy: `AgentState.policy`.
+      memory: [B, ...] of a recurrent agent, () of any other.
+      obs: [B, ...]; B is free: a group of host environments is smaller than `config.num_envs`.
+      explore: False means the greedy action, which ignores all exploration state.
+
+    Returns:
+      (action [B, ...], memory, extras [B, ...]); `extras` comes back in the rollout.
+    """
+
+    def __call__(
+        self, key: Array, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress, explore: bool
+    ) -> tuple[PyTree, PyTree, PyTree]: ...
+
+
+class Update(Protocol):
+    """(key, state, rollout, progress) -> (state, metrics). An off-policy agent stores the rollout first, then learns."""
+
+    def __call__(self, key: Array, state: Any, rollout: Rollout, progress: Progress) -> tuple[Any, Metrics]: ...
+
+
+class Model(Protocol):
+    """(key, obs, action) -> (obs, reward [], terminated []): `Env.model` with the training environment's params."""
+
+    def __call__(self, key: Array, obs: PyTree, action: PyTree) -> tuple[PyTree, Array, Array]: ...
+
+
+class MakeAgent(Protocol):
+    """(config, spec, model) -> Agent, inside a traced function: numbers of the config may be tracers.
+
+    State for each environment is sized by `config.num_envs`, T is `jaxrl.config.rollout_length(config, spec)`; `act` and
+    `initial_memory` go by the batch that they are given. `model` is None where the environment has none.
+    """
+
+    def __call__(self, config: Any, spec: Spec, model: Model | None = None) -> Agent: ...
+
+
 def _no_memory(num_envs: int) -> PyTree:
     return ()
 
 
-def _store_nothing(state: PyTree, rollout: Rollout) -> PyTree:
+def unchanged(state: Any, rollout: Rollout) -> Any:
+    """The `observe` and `absorb` of an agent that nothing but learning changes."""
     return state
 
 
+def _feed_nothing(replay: PyTree, batches: PyTree, feedback: PyTree) -> PyTree:
+    return replay
+
+
 class ReplayFunctions(NamedTuple):
-    """The update of an agent that learns from replay, in three parts, so that the replay may be on another device than the
-    networks: in host memory, where it does not fit the accelerator's.
+    """The update of an agent that learns from replay, in parts, so that the replay may be on another device than the networks:
+    in host memory, where it does not fit the accelerator's.
 
     Attributes:
-      store: (replay, rollout) -> replay.
+      store: (replay, rollout) -> replay; `rollout.extras` is what `act` returned.
       sample: (key, replay) -> batches, all that one update learns from.
-      learn: (state, batches, progress) -> (state, metrics); leaves `state.replay` alone.
+      learn: (key, state, batches, progress) -> (state, metrics, feedback); leaves `state.replay` alone.
+      absorb: (state, rollout) -> state, what every rollout changes beside the replay (running moments, counters), in the
+        warm-up too; it leaves `state.replay` alone.
+      feed: (replay, batches, feedback) -> replay, what was found out about the batches (priorities), once an iteration.
     """
 
     store: Callable[[PyTree, Rollout], PyTree]
     sample: Callable[[Array, PyTree], PyTree]
-    learn: Callable[[PyTree, PyTree, Progress], tuple[PyTree, dict[str, Array]]]
+    learn: Callable[[Array, Any, PyTree, Progress], tuple[Any, Metrics, PyTree]]
+    absorb: Callable[[Any, Rollout], Any] = unchanged
+    feed: Callable[[PyTree, PyTree, PyTree], PyTree] = _feed_nothing
 
 
 class Agent(NamedTuple):
-    """A learning algorithm as pure functions, from `make_agent(config, spec, num_envs, rollout_length, model=None)`.
+    """A learning algorithm as pure functions, from `make_agent(config, spec, model=None)`.
 
     Attributes:
       init: (key) -> AgentState, a NamedTuple with a field `policy`: all that acting reads. A field `replay`, where
         there is one, may be left out of checkpoints and refilled.
-      act: (key, policy, memory, obs [B, ...], progress, explore) -> (action [B, ...], memory, extras); `explore` is a
-        Python bool, and False means the greedy action, which ignores all exploration state. B is that of `obs`: a group
-        of host environments is smaller than `num_envs`.
-      update: (key, state, rollout, progress) -> (state, metrics), metrics a flat dict of scalars. An off-policy agent
-        stores the rollout first, then learns.
+      act: see `Act`.
+      update: see `Update`.
       initial_memory: (num_envs) -> memory [B, ...] of a recurrent agent, () for a feed-forward one. The loop resets it
         after a step that ended an episode.
       observe: (state, rollout) -> state, which only stores (warm-up); identity for on-policy agents.
       fresh_episodes: the loop resets all environments when an iteration starts and T covers the time limit; the agent
         weighs steps by `first_episode_mask`.
       replay: the parts of `update` where it learns from replay; see `off_policy`.
+      respects_legal: it takes only legal actions of a `Position`; an agent that does not is refused there.
+      max_players: 2 of an agent that can play both sides of a game.
     """
 
-    init: Callable[[Array], PyTree]
-    act: Callable[..., tuple[PyTree, PyTree, PyTree]]
-    update: Callable[[Array, PyTree, Rollout, Progress], tuple[PyTree, dict[str, Array]]]
+    init: Callable[[Array], Any]
+    act: Act
+    update: Update
     initial_memory: Callable[[int], PyTree] = _no_memory
-    observe: Callable[[PyTree, Rollout], PyTree] = _store_nothing
+    observe: Callable[[Any, Rollout], Any] = unchanged
     fresh_episodes: bool = False
     replay: ReplayFunctions | None = None
+    respects_legal: bool = False
+    max_players: int = 1
 
 
-def off_policy(init: Callable[[Array], PyTree], act: Callable[..., Any], replay: ReplayFunctions) -> Agent:
-    """The feed-forward agent that stores each rollout in its state's field `replay`, then learns from samples of it."""
+def off_policy(
+    init: Callable[[Array], Any],
+    act: Act,
+    replay: ReplayFunctions,
+    initial_memory: Callable[[int], PyTree] = _no_memory,
+    respects_legal: bool = False,
+) -> Agent:
+    """The agent that stores each rollout in its state's field `replay`, then learns from samples of it."""
 
     def observe(state: Any, rollout: Rollout) -> Any:
-        return state._replace(replay=replay.store(state.replay, rollout))
+        return replay.absorb(state, rollout)._replace(replay=replay.store(state.replay, rollout))
 
-    def update(key: Array, state: Any, rollout: Rollout, progress: Progress) -> tuple[Any, dict[str, Array]]:
+    def update(key: Array, state: Any, rollout: Rollout, progress: Progress) -> tuple[Any, Metrics]:
         state = observe(state, rollout)
-        return replay.learn(state, replay.sample(key, state.replay), progress)
+        held, keys = state.replay, replay_keys(key)
+        batches = replay.sample(keys.sample, held)
+        # The replay stays outside, so that no scan of `learn` carries it.
+        state, metrics, feedback = replay.learn(keys.learn, state._replace(replay=()), batches, progress)
+        return state._replace(replay=replay.feed(held, batches, feedback)), metrics
 
-    return Agent(init=init, act=act, update=update, observe=observe, replay=replay)
+    return Agent(
+        init=init,
+        act=act,
+        update=update,
+        initial_memory=initial_memory,
+        observe=observe,
+        replay=replay,
+        respects_legal=respects_legal,
+    )
+
+
+class ReplayKeys(NamedTuple):
+    """Keys of one update from replay."""
+
+    sample: Array
+    learn: Array
+
+
+def replay_keys(key: Array) -> ReplayKeys:
+    """The keys of an update; `learn`'s is at a place of the stream that drawing a batch does not reach."""
+    return ReplayKeys(key, jax.random.fold_in(key, 2**31 - 1))
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------

@@ -10,13 +10,19 @@ import numpy as np
 import pytest
 
 from jaxrl.loop import iteration_keys
-from jaxrl.types import Env, PyTree, Rollout, Spec, TimeStep, sample_action, spec_zeros
+from jaxrl.types import Env, Progress, PyTree, Rollout, Spec, TimeStep, sample_action, spec_zeros
 
 
 def slow_but(quick: Iterable[str], names: Iterable[str]) -> list[Any]:
     """Parameters `names` of a test, of which all but `quick` are left to the longer tests."""
     quick = set(quick)
     return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
+
+
+def progress_at(iteration: Any, num_iterations: Any, num_warmup: int = 0, steps_per_iteration: int = 1) -> Progress:
+    """How far a run of so many iterations is."""
+    counts = (iteration, num_iterations, num_warmup, steps_per_iteration)
+    return Progress(*(jax.numpy.int32(count) for count in counts))
 
 
 class JaxHostEnv:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import JaxHostEnv, assert_close, assert_same_bits, copy, slow_but
+from helpers import JaxHostEnv, assert_close, assert_same_bits, copy, progress_at, slow_but
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.drivers.device import Driver, device_driver, make_chunk
@@ -30,7 +30,7 @@ from jaxrl.mdp.model import MDP, make_mdp
 from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.nets.heads import QNetwork
 from jaxrl.records import checkpoint
-from jaxrl.types import ArraySpec, Discrete, Env, Progress, RunState, Spec, TimeStep
+from jaxrl.types import ArraySpec, Discrete, Env, RunState, Spec, TimeStep
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -223,9 +223,8 @@ class Setup(NamedTuple):
         return on_device(self.driver.init(self.keys.init, self.config, self.env.params))
 
     def advance(self, state: RunState, warmup: int, learn: int, config: Config | None = None) -> tuple[RunState, Any]:
-        total = np.int32(self.plan.num_iterations)
-        config = self.config if config is None else config
-        return self.driver.advance(self.keys.train, config, self.env.params, state, np.int32(warmup), np.int32(learn), total)
+        counts = np.int32(warmup), np.int32(learn), self.plan.progress(0)
+        return self.driver.advance(self.keys.train, config or self.config, self.env.params, state, *counts)
 
 
 NAMES = sorted([*AGENTS, *VARIANTS])
@@ -333,7 +332,7 @@ def test_a_vmapped_member_equals_its_solo_run(setup: Setup, trained: RunState) -
         return chunk(keys.train, config, params, state, warmup, np.int32(20), total)[0]
 
     keys = jax.jit(jax.vmap(run_keys))(jnp.stack([jax.random.key(3), jax.random.key(7)]))
-    counts = np.int32(setup.plan.num_warmup), np.int32(setup.plan.num_iterations)
+    counts = np.int32(setup.plan.num_warmup), setup.plan.progress(0)
     state = jax.device_get(run(keys, batch, setup.env.params, *counts))
     member = jax.tree.map(lambda leaf: leaf[0], state._replace(iteration=state.iteration[None]))
     assert_close(member, trained)
@@ -355,7 +354,7 @@ def test_every_traced_field_can_be_a_batch_axis_alone(setup: Setup) -> None:
             advance = jax.vmap(
                 chunk, in_axes=(None, config_axes, None, axes, None, None, None), out_axes=(axes, 0), axis_size=2
             )
-            return advance(setup.keys.train, config, setup.env.params, state, 3, 3, np.int32(9))[0]
+            return advance(setup.keys.train, config, setup.env.params, state, 3, 3, setup.plan.progress(0))[0]
 
         shapes = jax.eval_shape(run, config)
         assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(shapes.agent)), field.name
@@ -365,9 +364,7 @@ def test_the_host_driver_equals_the_device_driver(setup: Setup, trained: RunStat
     env = JaxHostEnv(setup.env, setup.keys.init, setup.keys.train, setup.plan.rollout_length)
     driver = host_driver(setup.make_agent, env, lambda n: env)
     state = driver.init(setup.keys.init, setup.config, ())
-    state, sums = driver.advance(
-        setup.keys.train, setup.config, (), state, setup.plan.num_warmup, 20, setup.plan.num_iterations
-    )
+    state, sums = driver.advance(setup.keys.train, setup.config, (), state, setup.plan.num_warmup, 20, setup.plan.progress(0))
     assert_close(state.agent, trained.agent)
     assert_close((state.recent, state.iteration), (trained.recent, trained.iteration))
     _, device_sums = setup.advance(setup.init(), setup.plan.num_warmup, 20)
@@ -376,9 +373,9 @@ def test_the_host_driver_equals_the_device_driver(setup: Setup, trained: RunStat
 
 
 def test_a_greedy_action_ignores_exploration(setup: Setup, trained: RunState) -> None:
-    agent = build(setup.make_agent, setup.config, setup.env.spec, 4)
+    agent = build(setup.make_agent, setup.config, setup.env.spec)
     memory = agent.initial_memory(4)
-    start, end = (Progress(jnp.int32(i), jnp.int32(100)) for i in (0, 100))
+    start, end = (progress_at(i, 100) for i in (0, 100))
     first = agent.act(jax.random.key(0), trained.agent.policy, memory, trained.obs, start, False)
     second = agent.act(jax.random.key(1), trained.agent.policy, memory, trained.obs, end, False)
     assert_same_bits(first[:2], second[:2])
@@ -444,7 +441,7 @@ def test_the_value_of_a_probe_is_learned(name: str, probe: str, cues: list[float
 @pytest.mark.parametrize("name", sorted(AGENTS))
 def test_the_better_action_is_chosen(name: str) -> None:
     config, env, policy = learn_probe(name, "action")
-    agent = build(load_agent(name)[0], as_arrays(config), env.spec, 2)
-    obs, progress = jnp.repeat(observed(name, [0.0]), 2, axis=0), Progress(jnp.int32(1), jnp.int32(1))
+    agent = build(load_agent(name)[0], as_arrays(config), env.spec)
+    obs, progress = jnp.repeat(observed(name, [0.0]), 2, axis=0), progress_at(1, 1)
     action, _, _ = agent.act(jax.random.key(0), policy, agent.initial_memory(2), obs, progress, False)
     assert action.tolist() == [1, 1]

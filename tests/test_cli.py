@@ -483,7 +483,7 @@ class OwnConfig(Config):
 class State(NamedTuple):
     policy: jax.Array
 
-def make_agent(config: OwnConfig, spec, num_envs, rollout_length, model=None):
+def make_agent(config: OwnConfig, spec, model=None):
     def act(key, policy, memory, obs, progress, explore):
         return jnp.full(obs.shape[0], policy > 0.0, jnp.int32), memory, ()
     def update(key, state, rollout, progress):

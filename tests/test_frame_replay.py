@@ -13,11 +13,13 @@ from scipy import stats
 
 from jaxrl.envs import make
 from jaxrl.errors import UsageError
-from jaxrl.replay import frames as frame_replay
+from jaxrl.replay import frames
 from jaxrl.replay.experience import make_experience
-from jaxrl.types import ArraySpec, Rollout
+from jaxrl.types import ArraySpec, Discrete, Rollout
 
 GAMMA = 0.9
+IDS = Discrete(1)
+"""The actions of these steps are their numbers."""
 STACK, SIZE = 4, (2, 2)
 PICTURES = ArraySpec((STACK, *SIZE), "uint8", num_frames=STACK)
 VECTORS = ArraySpec((3,), "float32")
@@ -131,7 +133,7 @@ def to_rollout(steps: list[list[Transition]]) -> Rollout:
 def filled(spec, length, num_envs, num_rollouts, seed, rollout_length=3):
     """A replay of random steps, and the naive one of each environment."""
     add = _jitted_add(spec)
-    ring = frame_replay.init(spec, num_envs, length * num_envs)
+    ring = frames.init(spec, num_envs, length * num_envs, IDS)
     streams = [Stream(spec, 100 * seed + env) for env in range(num_envs)]
     naive = [NaiveReplay(spec, length) for _ in range(num_envs)]
     for _ in range(num_rollouts):
@@ -145,14 +147,14 @@ def filled(spec, length, num_envs, num_rollouts, seed, rollout_length=3):
 
 @functools.cache
 def _jitted_add(spec):
-    return jax.jit(lambda ring, rollout: frame_replay.add(ring, rollout, spec))
+    return jax.jit(lambda ring, rollout: frames.add(ring, rollout, spec))
 
 
 @functools.cache
 def _jitted_sample(spec, num, n_step):
     def sample(key, ring):
-        index = frame_replay.sample_indices(key, ring, (num,), spec)
-        return index, frame_replay.gather(ring, index, spec, n_step, jnp.float32(GAMMA))
+        index = frames.sample_indices(key, ring, (num,), spec)
+        return index, frames.gather(ring, index, spec, n_step, jnp.float32(GAMMA))
 
     return jax.jit(sample)
 
@@ -189,7 +191,7 @@ def test_a_restart_keeps_the_last_successor():
     stream, naive = Stream(PICTURES, 0), NaiveReplay(PICTURES, 20)
     before, after = stream.step(), Stream(PICTURES, 1).step()
     after = after._replace(id=2)
-    ring = frame_replay.init(PICTURES, 1, 20)
+    ring = frames.init(PICTURES, 1, 20, IDS)
     for step in (before, after):
         naive.add(step)
         ring = _jitted_add(PICTURES)(ring, to_rollout([[step]]))
@@ -201,14 +203,14 @@ def test_a_restart_keeps_the_last_successor():
 
 
 def test_an_empty_replay_is_sampled_without_hanging():
-    ring = frame_replay.init(PICTURES, 2, 40)
+    ring = frames.init(PICTURES, 2, 40, IDS)
     index, _ = _jitted_sample(PICTURES, 8, 1)(jax.random.key(0), ring)
     assert index.shape == (8,)
 
 
 def test_too_small_a_capacity_is_refused():
     with pytest.raises(UsageError, match=r"capacity=50 is too small for 8 environments .* at least 80"):
-        frame_replay.init(PICTURES, 8, 50)
+        frames.init(PICTURES, 8, 50, IDS)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -227,7 +229,7 @@ def num_bytes(tree):
 
 
 def test_a_million_frames_take_seven_gigabytes():
-    ring = jax.eval_shape(lambda: frame_replay.init(ATARI, 8, 1_000_000))
+    ring = jax.eval_shape(lambda: frames.init(ATARI, 8, 1_000_000, IDS))
     assert ring.frames.shape[0] == 1_000_000
     assert 84 * 84e6 <= num_bytes(ring) <= 84 * 84e6 + 11e6 + 100
 
@@ -236,13 +238,13 @@ def test_the_replay_is_never_copied():
     def run(ring, key, rollout):
         def body(i, carry):
             ring, total = carry
-            ring = frame_replay.add(ring, jax.tree.map(lambda leaf: leaf + i.astype(leaf.dtype), rollout), ATARI)
-            index = frame_replay.sample_indices(jax.random.fold_in(key, i), ring, (32,), ATARI)
-            return ring, total + jnp.sum(frame_replay.gather(ring, index, ATARI, 1, 0.99).obs.astype(jnp.float32))
+            ring = frames.add(ring, jax.tree.map(lambda leaf: leaf + i.astype(leaf.dtype), rollout), ATARI)
+            index = frames.sample_indices(jax.random.fold_in(key, i), ring, (32,), ATARI)
+            return ring, total + jnp.sum(frames.gather(ring, index, ATARI, 1, 0.99).obs.astype(jnp.float32))
 
         return jax.lax.fori_loop(0, 100, body, (ring, jnp.float32(0.0)))
 
-    ring = jax.eval_shape(lambda: frame_replay.init(ATARI, 8, 100_000))
+    ring = jax.eval_shape(lambda: frames.init(ATARI, 8, 100_000, IDS))
     arguments = (ring, jax.eval_shape(jax.random.key, 0), atari_rollout(4, 8))
     memory = jax.jit(run, donate_argnums=0).lower(*arguments).compile().memory_analysis()
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes - memory.alias_size_in_bytes
@@ -256,17 +258,17 @@ def test_the_replay_is_never_copied():
     ("spec", "n_step", "of_frames"), [(VECTORS, 1, False), (VECTORS, 3, True), (PICTURES, 1, True), (PICTURES, 3, True)]
 )
 def test_stacks_and_returns_of_several_steps_are_kept_as_frames(spec, n_step, of_frames):
-    ring = make_experience(spec, 2, 40, n_step, GAMMA).init()
-    assert isinstance(ring, frame_replay.FrameReplay) == of_frames
+    ring = make_experience(spec, IDS, 2, 40, n_step, GAMMA).init()
+    assert isinstance(ring, frames.FrameReplay) == of_frames
 
 
 def test_both_replays_give_the_same_transitions():
     steps = to_rollout([[stream.step()] for stream in [Stream(VECTORS, 3)] for _ in range(12)])
     seen = []
     for n_step in (1, 2):
-        experience = make_experience(VECTORS, 1, 60, n_step, GAMMA)
+        experience = make_experience(VECTORS, IDS, 1, 60, n_step, GAMMA)
         ring = experience.store(experience.init(), steps)
-        batch = jax.device_get(experience.sample(jax.random.key(0), ring, (2, 300)))
+        batch = jax.device_get(experience.sample(jax.random.key(0), ring, (2, 300))).transitions
         rows = np.unique(batch.action.reshape(-1), return_index=True)
         seen.append((rows[0], batch.obs.reshape(-1, 3)[rows[1]]))
     np.testing.assert_array_equal(seen[0][0], seen[1][0])
@@ -288,7 +290,7 @@ def test_breakout_comes_out_of_the_replay_as_it_went_in():
     env.close()
     rollout = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
     assert rollout.terminated.any() and rollout.truncated.any()
-    ring = jax.jit(lambda ring, rollout: frame_replay.add(ring, rollout, spec))(frame_replay.init(spec, 3, 2000), rollout)
+    ring = jax.jit(lambda ring, rollout: frames.add(ring, rollout, spec))(frames.init(spec, 3, 2000, IDS), rollout)
     _, batch = jax.device_get(_jitted_sample(spec, 512, 1)(jax.random.key(0), ring))
     time, index = batch.action // 3, batch.action % 3
     np.testing.assert_array_equal(batch.obs, rollout.obs[time, index])

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import assert_close, assert_same_bits
+from helpers import assert_close, assert_same_bits, progress_at
 from jaxrl import envs
 from jaxrl.agents.value.dqn import DQNConfig, make_dqn
 from jaxrl.config import Config, as_arrays, config
 from jaxrl.drivers.host import groups_of, host_driver
 from jaxrl.loop import run_keys
-from jaxrl.runs import train as runs
 from jaxrl.runs.definition import Run
+from jaxrl.runs.train import start
 from jaxrl.types import Agent, ArraySpec, Discrete, Rollout, Spec, SplitHostEnv, TimeStep
 
 
@@ -36,7 +36,7 @@ class Watched(NamedTuple):
     rollout: Any
 
 
-def make_watcher(config: PlainConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_watcher(config: PlainConfig, spec: Spec, model: Any = None) -> Agent:
     """Pushes the cart to where the pole leans, remembers the number of steps, and keeps its last rollout."""
 
     def act(key, policy, memory, obs, progress, explore):
@@ -45,7 +45,8 @@ def make_watcher(config: PlainConfig, spec: Spec, num_envs: int, rollout_length:
     def update(key, state, rollout, progress):
         return Watched(state.policy, rollout), {}
 
-    shape, vector = (rollout_length, num_envs), (rollout_length, num_envs, 4)
+    shape = (config.rollout_length, config.num_envs)
+    vector = (*shape, 4)
 
     def init(key):
         flags, numbers, ints = jnp.zeros(shape, bool), jnp.zeros(shape), jnp.zeros(shape, jnp.int32)
@@ -63,7 +64,7 @@ def watched(num_envs: int, split: bool, iterations: int = 3) -> Any:
     driver = host_driver(make_watcher, env, lambda n: env, split=split)
     keys = run_keys(jax.random.key(0))
     state = driver.init(keys.init, settings, ())
-    state, sums = driver.advance(keys.train, settings, (), state, 0, iterations, iterations)
+    state, sums = driver.advance(keys.train, settings, (), state, 0, iterations, progress_at(0, iterations))
     driver.close()
     return jax.device_get(state), sums
 
@@ -118,7 +119,7 @@ def test_one_group_steps_while_the_device_acts_for_the_other():
     settings = as_arrays(PlainConfig(num_envs=4, rollout_length=3))
     driver, keys = host_driver(make_watcher, env, lambda n: env, split=True), run_keys(jax.random.key(0))
     state = driver.init(keys.init, settings, ())
-    driver.advance(keys.train, settings, (), state, 0, 1, 1)
+    driver.advance(keys.train, settings, (), state, 0, 1, progress_at(0, 1))
     driver.close()
     expected = (
         "send a, send b, receive a, send a, receive b, send b, receive a, send a, receive b, send b, receive a, receive b"
@@ -150,7 +151,7 @@ def test_records_and_scores_are_of_whole_games_where_a_lost_life_ends_an_episode
     settings = DQNConfig(num_envs=2, rollout_length=4, capacity=64, batch_size=2, learning_starts=1_000, torso="atari2013")
     options = {"episodic_life": True, "max_episode_steps": 300}
     run = Run("dqn", "envpool/Breakout-v5", settings, options, total_steps=1_008, eval_episodes=2, num_rows=1)
-    summary = runs.start(run, tmp_path / "run")
+    summary = start(run, tmp_path / "run")
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert 2 <= row["episodes"] <= 8 and row["length_mean"] > 120
     assert summary["evaluation"]["episodes"] == 2
@@ -172,7 +173,7 @@ def test_a_replay_on_another_device_gives_the_same_agent():
         driver, keys = host_driver(make_dqn, env, lambda n: env, replay_device=replay_device), run_keys(jax.random.key(0))
         settings = as_arrays(SMALL)
         state = driver.init(keys.init, settings, ())
-        state, sums = driver.advance(keys.train, settings, (), state, 8, 20, 28)
+        state, sums = driver.advance(keys.train, settings, (), state, 8, 20, progress_at(0, 28, 8, 8))
         driver.close()
         return state, sums
 
@@ -184,25 +185,27 @@ def test_a_replay_on_another_device_gives_the_same_agent():
 TWO_DEVICES = """
 import sys
 import jax
-from jaxrl import run as runs
-from jaxrl.agents.dqn import DQNConfig
 from pathlib import Path
+from jaxrl import Run, start
+from jaxrl.agents import DQNConfig
+from jaxrl.runs import prepare
+from jaxrl.runs.restore import restore
 
 class Limits:
     def __call__(self):
         return 1_000, 10**9
 
-runs._memory_limits = Limits()
-runs._check_memory = lambda shapes: None
+prepare.memory_limits = Limits()
+prepare._check_memory = lambda shapes: None
 here, there = jax.devices()
-runs.jax.default_backend = lambda: "accelerator"
+jax.default_backend = lambda: "accelerator"
 local_devices = jax.local_devices
-runs.jax.local_devices = lambda backend=None: [there] if backend else local_devices()
+jax.local_devices = lambda backend=None: [there] if backend else local_devices()
 config = DQNConfig(num_envs=4, rollout_length=2, num_updates=2, hidden=(16,), capacity=256, batch_size=16, learning_starts=64)
-run = runs.Run("dqn", "envpool/CartPole-v1", config, total_steps=400, eval_episodes=2, num_rows=4, checkpoint_seconds=0.0)
+run = Run("dqn", "envpool/CartPole-v1", config, total_steps=400, eval_episodes=2, num_rows=4, checkpoint_seconds=0.0)
 folder = Path(sys.argv[1])
-runs.start(run, folder)
-state = runs.restore(runs.prepare(run), folder, print)[0]
+start(run, folder)
+state = restore(prepare.prepare(run), folder, print)[0]
 assert all(leaf.devices() == {there} for leaf in jax.tree.leaves(state.agent.replay)), "replay"
 assert all(leaf.devices() == {here} for leaf in jax.tree.leaves((state.agent.policy, state.agent.opt_state))), "policy"
 assert int(state.agent.replay.size) == 256

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import JaxHostEnv, assert_close, assert_same_bits
+from helpers import JaxHostEnv, assert_close, assert_same_bits, progress_at
 from jaxrl.agents.value.dqn import DQNConfig, make_dqn
 from jaxrl.config import Config, as_arrays, config, traced
 from jaxrl.drivers.device import device_driver, make_chunk
-from jaxrl.drivers.evaluate import episode_returns, split_episodes
+from jaxrl.drivers.evaluate import episode_scores, split_episodes
 from jaxrl.drivers.host import host_driver
 from jaxrl.envs import make
 from jaxrl.envs.probe import MEMORY_DELAY
@@ -39,7 +39,6 @@ from jaxrl.types import (
     ArraySpec,
     Discrete,
     Env,
-    Progress,
     Rollout,
     Spec,
     action_zeros,
@@ -66,12 +65,13 @@ class PlainConfig(Config):
 # --- agents of a few lines ------------------------------------------------------------------------------------------
 
 
-def make_random(config: PlainConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_random(config: PlainConfig, spec: Spec, model: Any = None) -> Agent:
     """Acts at random whatever the action space; counts its updates and what it stored."""
 
     def act(key, policy, memory, obs, progress, explore):
-        action = sample_action(key, spec.action, (num_envs,)) if explore else action_zeros(spec.action, (num_envs,))
-        return action, memory, {"iteration": jnp.full(num_envs, progress.iteration)}
+        batch = jax.tree.leaves(obs)[0].shape[:1]
+        action = sample_action(key, spec.action, batch) if explore else action_zeros(spec.action, batch)
+        return action, memory, {"iteration": jnp.full(batch, progress.iteration)}
 
     def observe(state, rollout):
         return state._replace(policy=state.policy + jnp.array([0, rollout.reward.size]))
@@ -87,11 +87,11 @@ def make_random(config: PlainConfig, spec: Spec, num_envs: int, rollout_length: 
 def make_recaller(recurrent: bool):
     """Remembers the sum of what it saw (or not), and learns which action at the episode's end pays for which sum."""
 
-    def make_agent(config: PlainConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+    def make_agent(config: PlainConfig, spec: Spec, model: Any = None) -> Agent:
         def act(key, weights, memory, obs, progress, explore):
             memory = memory + obs[:, 0] if recurrent else obs[:, 0]
             greedy = jnp.argmax(memory[:, None] * weights, axis=-1).astype(jnp.int32)
-            action = sample_action(key, spec.action, (num_envs,)) if explore else greedy
+            action = sample_action(key, spec.action, greedy.shape) if explore else greedy
             return action, memory, {"memory": memory}
 
         def update(key, state, rollout, progress):
@@ -99,7 +99,7 @@ def make_recaller(recurrent: bool):
             weight = last[..., None] * jax.nn.one_hot(rollout.action, 2)
             seen = rollout.extras["memory"][..., None]
             error = rollout.reward[..., None] - seen * state.policy
-            step = (weight * error * seen).sum((0, 1)) / num_envs
+            step = (weight * error * seen).sum((0, 1)) / config.num_envs
             return Plain(state.policy + config.step_size * step), {"loss": jnp.mean(error**2)}
 
         return Agent(lambda key: Plain(jnp.zeros(2)), act, update, initial_memory=jnp.zeros, fresh_episodes=True)
@@ -107,14 +107,14 @@ def make_recaller(recurrent: bool):
     return make_agent
 
 
-def make_searcher(config: PlainConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_searcher(config: PlainConfig, spec: Spec, model: Any = None) -> Agent:
     """Tries every sequence of three moves in the environment's model, from the observation, which is the game's state."""
     sequences = jnp.stack(jnp.meshgrid(*[jnp.arange(spec.action.n)] * 3, indexing="ij"), -1).reshape(-1, 3)
 
     def value(root, moves):
         def move(carry, action):
             state, total, over = carry
-            after, reward, ended = model((), state, action)
+            after, reward, ended = model(jax.random.key(0), state, action)
             return (after, total + jnp.where(over, 0.0, reward), over | ended), None
 
         return jax.lax.scan(move, (root, 0.0, False), moves)[0][1]
@@ -132,7 +132,8 @@ def run_agent(make_agent: Any, env: Env, iterations: int, length: int, **fields:
     driver = device_driver(make_agent, env, lambda n: env)
     keys = run_keys(jax.random.key(0))
     state = driver.init(keys.init, settings, env.params)
-    return driver.advance(keys.train, settings, env.params, state, np.int32(0), np.int32(iterations), np.int32(iterations))
+    progress = progress_at(0, iterations)
+    return driver.advance(keys.train, settings, env.params, state, np.int32(0), np.int32(iterations), progress)
 
 
 # --- what the contracts carry ---------------------------------------------------------------------------------------
@@ -143,8 +144,8 @@ def test_only_an_agent_with_memory_solves_the_memory_probe(recurrent: bool, scor
     env = make("probe/memory", 64)
     make_agent = make_recaller(recurrent)
     state, _ = run_agent(make_agent, env, 50, MEMORY_DELAY)
-    agent = build(make_agent, PlainConfig(num_envs=64, rollout_length=MEMORY_DELAY), env.spec, 64)
-    returns = episode_returns(jax.random.key(1), agent, env, state.agent.policy, Progress(ZERO, ONE), 8)
+    agent = build(make_agent, PlainConfig(num_envs=64, rollout_length=MEMORY_DELAY), env.spec)
+    returns, _ = episode_scores(jax.random.key(1), agent, env, state.agent.policy, progress_at(ZERO, ONE), 8)
     assert np.isclose(returns.mean(), score, atol=0.2 if score == 0.0 else 1e-6)
 
 
@@ -152,9 +153,9 @@ def test_memory_is_reset_after_an_episode_ended() -> None:
     """Along a rollout of several episodes the remembered sum is the running episode's cue, never an older one's."""
     env = make("probe/memory", 8)
     settings = as_arrays(PlainConfig(num_envs=8, rollout_length=12))
-    agent = build(make_recaller(True), settings, env.spec, 8)._replace(fresh_episodes=False)
+    agent = build(make_recaller(True), settings, env.spec)._replace(fresh_episodes=False)
     state = init_state(jax.random.key(0), agent, env)
-    _, rollout = collect(iteration_keys(jax.random.key(1), 0, 12), agent, env, state, Progress(ZERO, ONE))
+    _, rollout = collect(iteration_keys(jax.random.key(1), 0, 12), agent, env, state, progress_at(ZERO, ONE))
     cue = rollout.obs[0::MEMORY_DELAY, :, 0]
     np.testing.assert_array_equal(rollout.extras["memory"], jnp.repeat(cue, MEMORY_DELAY, axis=0))
 
@@ -203,9 +204,9 @@ def ramp(num_envs: int, time_limit: int | None = None) -> Env:
     return batch_env(spec, (), reset, step, num_envs)
 
 
-def make_whole(config: PlainConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_whole(config: PlainConfig, spec: Spec, model: Any = None) -> Agent:
     """A random agent that asks for whole episodes."""
-    return make_random(config, spec, num_envs, rollout_length, model)._replace(fresh_episodes=True)
+    return make_random(config, spec, model)._replace(fresh_episodes=True)
 
 
 def test_fresh_episodes_start_at_a_reset_and_count_one_episode_each() -> None:
@@ -223,7 +224,7 @@ def test_whole_episodes_are_not_biased_towards_short_ones() -> None:
 
 def test_a_rollout_that_does_not_cover_the_time_limit_is_refused() -> None:
     with pytest.raises(UsageError, match="rollout_length=3 does not cover the time limit 5"):
-        build(make_whole, PlainConfig(num_envs=2, rollout_length=3), ramp(2).spec, 2)
+        build(make_whole, PlainConfig(num_envs=2, rollout_length=3), ramp(2).spec)
 
 
 def test_first_episode_mask_keeps_the_end_itself() -> None:
@@ -283,8 +284,7 @@ def test_the_pure_run_equals_the_chunked_one() -> None:
     keys, settings = run_keys(jax.random.key(0)), as_arrays(SMALL)
     driver = device_driver(make_dqn, env, lambda n: make("CartPole-v1", n))
     state = driver.init(keys.init, settings, env.params)
-    total = np.int32(schedule.num_iterations)
-    state, sums = driver.advance(keys.train, settings, env.params, state, np.int32(8), np.int32(20), total)
+    state, sums = driver.advance(keys.train, settings, env.params, state, np.int32(8), np.int32(20), schedule.progress(0))
     assert_close(result.state, state)
     assert result.rows["env_steps"].tolist() == [52, 72, 92, 112]
     assert np.isclose(result.rows["loss"].mean(), averages(sums)["loss"], rtol=1e-4)
@@ -298,7 +298,8 @@ def test_a_chunk_split_anywhere_gives_the_same_bits() -> None:
     def run(parts: list[tuple[int, int]]) -> Any:
         state = driver.init(keys.init, settings, env.params)
         for warmup, learn in parts:
-            state, _ = driver.advance(keys.train, settings, env.params, state, np.int32(warmup), np.int32(learn), np.int32(40))
+            counts = np.int32(warmup), np.int32(learn), progress_at(0, 40, 8, 4)
+            state, _ = driver.advance(keys.train, settings, env.params, state, *counts)
         return state
 
     assert_same_bits(run([(8, 32)]), run([(3, 0), (5, 1), (0, 0), (0, 30), (0, 1)]))
@@ -352,11 +353,11 @@ def test_the_host_driver_carries_memory_trees_and_whole_episodes(probe: str) -> 
     keys = run_keys(jax.random.key(0))
     device = device_driver(make_agent, env, lambda n: env)
     state = device.init(keys.init, settings, env.params)
-    state, sums = device.advance(keys.train, settings, env.params, state, np.int32(0), np.int32(6), np.int32(6))
+    state, sums = device.advance(keys.train, settings, env.params, state, np.int32(0), np.int32(6), progress_at(0, 6))
     host_env = FreshHostEnv(env, keys.init, keys.train, length) if probe == "memory" else None
     host = host_driver(make_agent, host_env or JaxHostEnv(env, keys.init, keys.train, length), lambda n: env)
     host_state = host.init(keys.init, settings, ())
-    host_state, host_sums = host.advance(keys.train, settings, (), host_state, 0, 6, 6)
+    host_state, host_sums = host.advance(keys.train, settings, (), host_state, 0, 6, progress_at(0, 6))
     assert_close(host_state.agent, state.agent)
     assert_close(dict(host_sums), dict(sums))
 
@@ -377,13 +378,13 @@ def test_a_population_holds_no_second_replay() -> None:
     env = make("CartPole-v1", 10)
     settings = as_arrays(DQNConfig(num_envs=10, capacity=1_000_000))
     chunk = make_chunk(make_dqn, env)
-    init = lambda key: init_state(key, build(make_dqn, settings, env.spec, 10), env)  # noqa: E731
+    init = lambda key: init_state(key, build(make_dqn, settings, env.spec), env)  # noqa: E731
     state = jax.eval_shape(init, jax.random.key(0))
     axes = type(state)(agent=0, env=0, obs=0, memory=0, recent=0, iteration=None)
     keys = jax.random.split(jax.random.key(0), 4)
     many = jax.eval_shape(lambda keys: jax.vmap(init, out_axes=axes)(keys), keys)
     population = jax.vmap(chunk, in_axes=(0, None, None, axes, None, None, None), out_axes=(axes, 0))
-    counts = (np.int32(1), np.int32(1), np.int32(2))
+    counts = (np.int32(1), np.int32(1), progress_at(0, 2, 1, 10))
     for function, key, argument in ((chunk, keys[0], state), (population, keys, many)):
         compiled = jax.jit(function, donate_argnums=3).lower(key, settings, env.params, argument, *counts).compile()
         memory = compiled.memory_analysis()
@@ -422,8 +423,8 @@ def test_evaluation_gives_every_environment_the_same_number_of_episodes(wanted: 
 def test_evaluation_is_not_biased_towards_short_episodes() -> None:
     """Half of the ramp's episodes return 3, half 15: a mean of 9; the first to finish would give less."""
     env = ramp(128)
-    agent = build(make_random, PlainConfig(num_envs=128), env.spec, 128)
-    returns = episode_returns(jax.random.key(0), agent, env, jnp.zeros(2, jnp.int32), Progress(ZERO, ONE), 4)
+    agent = build(make_random, PlainConfig(num_envs=128), env.spec)
+    returns, _ = episode_scores(jax.random.key(0), agent, env, jnp.zeros(2, jnp.int32), progress_at(ZERO, ONE), 4)
     assert returns.shape == (512,)
     assert abs(float(returns.mean()) - 9.0) < 1.0
     assert set(np.unique(returns).tolist()) == {3.0, 15.0}
@@ -432,9 +433,9 @@ def test_evaluation_is_not_biased_towards_short_episodes() -> None:
 def test_an_iteration_hands_the_true_successor_to_the_agent() -> None:
     env = make("probe/truncation", 32)
     settings = as_arrays(PlainConfig(num_envs=32))
-    agent = build(make_random, settings, env.spec, 32)
+    agent = build(make_random, settings, env.spec)
     state = init_state(jax.random.key(0), agent, env)
-    _, rollout = collect(iteration_keys(jax.random.key(1), 0, 1), agent, env, state, Progress(ZERO, ONE))
+    _, rollout = collect(iteration_keys(jax.random.key(1), 0, 1), agent, env, state, progress_at(ZERO, ONE))
     np.testing.assert_array_equal(rollout.next_obs, rollout.obs)
     np.testing.assert_array_equal(rollout.truncated[0], rollout.obs[0, :, 0] < 0)
     np.testing.assert_array_equal(rollout.terminated[0], rollout.obs[0, :, 0] > 0)
@@ -442,7 +443,7 @@ def test_an_iteration_hands_the_true_successor_to_the_agent() -> None:
 
 def test_an_iteration_advances_the_counter_by_one() -> None:
     env = make("probe/constant", 2)
-    agent = build(make_random, PlainConfig(num_envs=2), env.spec, 2)
+    agent = build(make_random, PlainConfig(num_envs=2), env.spec)
     state = init_state(jax.random.key(0), agent, env)
-    state, _ = iterate(jax.random.key(1), agent, env, state, jnp.int32(5), 1, True)
+    state, _ = iterate(jax.random.key(1), agent, env, state, progress_at(0, 5), 1, True)
     assert int(state.iteration) == 1

@@ -11,7 +11,7 @@ from jaxrl.errors import UsageError
 from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.nets.conv import Conv
 from jaxrl.nets.heads import Head, QNetwork
-from jaxrl.nets.inputs import array_obs, flatten, network_inputs, picture_shape
+from jaxrl.nets.inputs import flatten, network_inputs, picture_shape
 from jaxrl.nets.layers import ACTIVATIONS, GRU, MLP, orthogonal
 from jaxrl.nets.torso import CONVOLUTIONAL, Torso, torso_of
 from jaxrl.types import ArraySpec, Box, Discrete, Spec, spec_zeros, tree_spec
@@ -129,17 +129,6 @@ def test_floats_and_integers_are_not_scaled():
 def test_flatten_keeps_leading_axes(shape, leading, size):
     flat = flatten(jnp.zeros(leading + shape), ArraySpec(shape, "float32"))
     assert flat.shape == (*leading, size)
-
-
-def test_a_tree_of_observations_is_refused_in_one_line():
-    spec = tree_spec({"a": jnp.zeros(2), "b": jnp.zeros(3)})
-    with pytest.raises(UsageError, match="dqn needs observations that are one array, not a tree; flatten") as error:
-        array_obs(spec, "dqn")
-    assert "\n" not in str(error.value)
-
-
-def test_an_array_spec_is_passed_on():
-    assert array_obs(ArraySpec((4,), "float32"), "dqn") == ArraySpec((4,), "float32")
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (3, 7), (5, 5), (64, 64), (64, 1), (1, 1)])

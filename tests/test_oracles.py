@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import slow_but
+from helpers import progress_at, slow_but
 from jaxrl.agents import load_agent
 from jaxrl.agents.policy_gradient import episodic
 from jaxrl.agents.policy_gradient.reinforce import ReinforceConfig, weigh
@@ -25,7 +25,7 @@ from jaxrl.mdp import solvers as mdps
 from jaxrl.mdp.model import MDP, make_mdp
 from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.nets.heads import QNetwork
-from jaxrl.types import Env, Progress, episode_end, first_episode_mask
+from jaxrl.types import Env, episode_end, first_episode_mask
 
 GAMMA = 0.9
 FIELDS: dict[str, dict[str, Any]] = {
@@ -68,8 +68,8 @@ def learned(name: str, circular: bool, steps: int) -> Learned:
 def greedy_actions(name: str, found: Learned) -> jax.Array:
     """[S] int32."""
     num_states = found.env.params.successors.shape[0]
-    agent = build(load_agent(name)[0], as_arrays(found.config), found.env.spec, num_states)
-    progress = Progress(jnp.int32(1), jnp.int32(1))
+    agent = build(load_agent(name)[0], as_arrays(found.config), found.env.spec)
+    progress = progress_at(1, 1)
     return agent.act(jax.random.key(0), found.policy, (), jnp.arange(num_states), progress, False)[0]
 
 
@@ -114,7 +114,7 @@ def test_the_gradient_of_reinforce_is_the_exact_one_in_expectation() -> None:
     config = ReinforceConfig(num_envs=num_envs, hidden=(), gamma=GAMMA, discounted=True, baseline="none")
     env = mdp_env(mdp, num_envs, time_limit=length)
     make_agent, _ = load_agent("reinforce")
-    agent = build(make_agent, as_arrays(config), env.spec, num_envs)
+    agent = build(make_agent, as_arrays(config), env.spec)
     networks = actor_critic(config, env.spec)
     keys = run_keys(jax.random.key(1))
     state = init_state(keys.init, agent, env)
@@ -129,7 +129,7 @@ def test_the_gradient_of_reinforce_is_the_exact_one_in_expectation() -> None:
         at = iteration_keys(keys.train, iteration, length)
         env_state, obs = env.reset(at.reset, env.params)
         fresh = state._replace(env=env_state, obs=obs)
-        _, rollout = collect(at, agent, env, fresh, Progress(jnp.int32(0), jnp.int32(1)))
+        _, rollout = collect(at, agent, env, fresh, progress_at(0, 1))
         ended, zeros = episode_end(rollout), jnp.zeros_like(rollout.reward)
         counts = first_episode_mask(ended).astype(jnp.float32)
         discount = GAMMA * (1.0 - rollout.terminated)

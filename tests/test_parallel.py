@@ -61,22 +61,25 @@ PARTITION = """
 import re
 import sys
 import jax, numpy as np
-from jaxrl import make, parallel
+from jaxrl import make
 from jaxrl.agents import load_agent
 from jaxrl.config import as_arrays
-from jaxrl.loop import device_driver, run_keys
+from jaxrl.drivers.device import device_driver
+from jaxrl.drivers.mesh import make_mesh
+from jaxrl.loop import plan, run_keys
 
 assert jax.config.jax_threefry_partitionable
 make_a2c, config_class = load_agent("a2c")
 config = as_arrays(config_class(num_envs=14, rollout_length=5, hidden=(8,)))
 env = make("CartPole-v1", 14)
-driver = device_driver(make_a2c, env, lambda n: make("CartPole-v1", n), mesh=parallel.make_mesh(2, 14))
+driver = device_driver(make_a2c, env, lambda n: make("CartPole-v1", n), mesh=make_mesh(2, 14))
 keys = run_keys(jax.random.key(0))
 state = driver.init(keys.init, config, env.params)
 assert [leaf.addressable_shards[0].data.shape[0] for leaf in jax.tree.leaves((state.env, state.obs))] == 8 * [7]
 assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(state.agent))
 count = np.int32(1)
-program = driver.advance.lower(keys.train, config, env.params, state, count, count, count).compile().as_text()
+progress = plan(config, env.spec, 70).progress(0)
+program = driver.advance.lower(keys.train, config, env.params, state, count, count, progress).compile().as_text()
 # Per device 7 of 14 environments and 35 of 70 transitions, and the gradients are summed over the devices.
 assert re.search(r"f32\\[7,4\\]", program) and not re.search(r"f32\\[14,\\d", program)
 assert re.search(r"f32\\[(35|5,7),8\\]", program) and not re.search(r"f32\\[(70|5,14),8\\]", program)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import slow_but
+from helpers import progress_at, slow_but
 from jaxrl.agents import load_agent
 from jaxrl.agents.policy_gradient.policy import PolicyConfig
 from jaxrl.config import as_arrays
@@ -18,7 +18,7 @@ from jaxrl.loop import build, init_state, run_keys, train
 from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.nets.heads import QNetwork
 from jaxrl.nets.torso import CONVOLUTIONAL
-from jaxrl.types import ArraySpec, Discrete, Progress, Spec
+from jaxrl.types import ArraySpec, Discrete, Spec
 
 SPEC = Spec(ArraySpec((4, 36, 36), "uint8"), Discrete(2), 1)
 SMALL = {"num_envs": 16, "gamma": 0.5, "torso": "atari2013"}
@@ -68,7 +68,7 @@ def learned(name):
     probe = bright_half(config.num_envs)
     run = jax.jit(partial(train, config=config, make_agent=make_agent, env=probe.env, total_steps=steps, num_rows=2))
     policy = run(jax.random.key(0)).state.agent.policy
-    agent = build(make_agent, as_arrays(config), SPEC, config.num_envs)
+    agent = build(make_agent, as_arrays(config), SPEC)
     first = jax.jit(lambda key: init_state(run_keys(key).init, agent, probe.env).agent.policy)(jax.random.key(0))
     return SimpleNamespace(agent=agent, first=first, policy=policy)
 
@@ -82,7 +82,7 @@ def pictures():
 @each_run
 def test_the_bright_half_is_chosen(name):
     found = learned(name)
-    progress = Progress(jnp.int32(1), jnp.int32(1))
+    progress = progress_at(1, 1)
     act = jax.jit(partial(found.agent.act, explore=False))
     action, _, _ = act(jax.random.key(0), found.policy, found.agent.initial_memory(8), pictures(), progress)
     assert action.tolist() == [0] * 4 + [1] * 4

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import assert_same_bits, random_rollout
+from helpers import assert_same_bits, progress_at, random_rollout
 from jaxrl.agents import load_agent
 from jaxrl.agents.policy_gradient import policy
 from jaxrl.agents.policy_gradient.policy import PolicyConfig
@@ -18,8 +18,8 @@ from jaxrl.envs.probe import MixedAction
 from jaxrl.errors import UsageError
 from jaxrl.maths.distributions import Categorical
 from jaxrl.maths.minibatches import explained_variance, standardize, weighted_mean
-from jaxrl.nets.actor_critic import actor_critic
-from jaxrl.types import ArraySpec, Box, Discrete, Progress, Spec
+from jaxrl.nets.actor_critic import Seen, actor_critic
+from jaxrl.types import ArraySpec, Box, Discrete, Spec
 
 DISCRETE = Spec(ArraySpec((3,), "float32"), Discrete(4), 6)
 MIXED = Spec(ArraySpec((3,), "float32"), MixedAction(Discrete(3), Box((2,))), 6)
@@ -28,7 +28,7 @@ AGENTS = ("a2c", "actor_critic", "ppo", "reinforce")
 
 
 def progress(iteration=0):
-    return Progress(jnp.int32(iteration), jnp.int32(10))
+    return progress_at(iteration, 10)
 
 
 # --- weighted statistics --------------------------------------------------------------------------------------------
@@ -108,29 +108,29 @@ def test_unroll_steps_from_the_first_memory_and_resets_after_an_end(recurrent):
     r, expected = recurrent, []
     memory = r.memory
     for t in range(T):
-        after, _ = r.step(r.params, memory, r.x[t])
+        after, _ = r.step(r.params, memory, Seen(r.x[t]))
         expected.append(after)
         memory = np.where(r.ended[t][:, None], 0.0, after)
-    memories, features = jax.jit(r.networks.unroll)(r.params, r.memory, r.x, r.ended)
+    memories, features = jax.jit(r.networks.unroll)(r.params, r.memory, Seen(r.x), r.ended)
     np.testing.assert_allclose(memories, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(features, memories)
+    np.testing.assert_array_equal(features.x, memories)
     assert np.all(np.any(memories[2, 0] != 0.0, axis=-1))
 
 
 def test_nothing_is_remembered_across_an_end(recurrent):
     r = recurrent
-    unroll = jax.jit(r.networks.unroll)
-    _, before = unroll(r.params, r.memory, r.x, r.ended)
+    unroll = jax.jit(lambda params, memory, x, ended: r.networks.unroll(params, memory, Seen(x), ended)[1].x)
+    before = unroll(r.params, r.memory, r.x, r.ended)
     changed = r.x.copy()
     changed[:3, 0] += 1.0
-    _, after = unroll(r.params, r.memory, changed, r.ended)
+    after = unroll(r.params, r.memory, changed, r.ended)
     np.testing.assert_array_equal(before[3:, 0], after[3:, 0])
     assert not np.any(before[:3, 0] == after[:3, 0])
 
 
 def test_gradients_flow_through_time_up_to_an_end(recurrent):
     r = recurrent
-    loss = lambda x: jnp.sum(r.networks.unroll(r.params, r.memory, x, r.ended)[1][-1])  # noqa: E731
+    loss = lambda x: jnp.sum(r.networks.unroll(r.params, r.memory, Seen(x), r.ended)[1].x[-1])  # noqa: E731
     grads = np.abs(jax.jit(jax.grad(loss))(r.x)).max(-1)
     assert np.all(grads[:, 3] > 0.0)  # no end
     assert np.all(grads[3:, 0] > 0.0) and not np.any(grads[:3, 0])  # an end at step 2
@@ -140,8 +140,8 @@ def test_without_a_core_features_are_the_inputs():
     networks = actor_critic(PolicyConfig(hidden=(8,)), DISCRETE)
     x = jnp.arange(6.0).reshape(1, 2, 3)
     assert networks.initial_memory(2) == ()
-    memory, features = networks.unroll({}, (), x, jnp.zeros((1, 2), bool))
-    assert memory == () and np.array_equal(features, x)
+    memory, features = networks.unroll({}, (), Seen(x), jnp.zeros((1, 2), bool))
+    assert memory == () and np.array_equal(features.x, x)
 
 
 def test_the_first_policy_is_nearly_uniform():
@@ -149,7 +149,7 @@ def test_the_first_policy_is_nearly_uniform():
     networks = actor_critic(PolicyConfig(), DISCRETE)
     first = jax.jit(networks.init)(jax.random.key(0))
     x = np.random.default_rng(2).normal(0.0, 3.0, size=(50, 3)).astype(np.float32)
-    logits = jax.jit(lambda x: networks.distribution(first.params, x).logits)(x)
+    logits = jax.jit(lambda x: networks.distribution(first.params, Seen(x)).logits)(x)
     np.testing.assert_allclose(jax.nn.softmax(logits), 0.25, atol=0.05)
 
 
@@ -169,7 +169,7 @@ def build(name, spec=DISCRETE, **fields):
     """An agent with its config, its first state and a compiled update."""
     make_agent, config_class = load_agent(name)
     config = config_class(**{"num_envs": B, "rollout_length": T, "hidden": (8,), "entropy_coef": 0.0} | fields)
-    agent = make_agent(as_arrays(config), spec, B, T)
+    agent = make_agent(as_arrays(config), spec)
     state = jax.jit(agent.init)(jax.random.key(0))
     return SimpleNamespace(agent=agent, state=state, update=jax.jit(agent.update), config=config)
 
@@ -233,7 +233,7 @@ def test_acting_normalises_by_the_moments_as_they_are():
     obs = np.asarray(rollout.obs, float).reshape(-1, 3)
     normalised = jnp.asarray((obs - obs.mean(0)) / obs.std(0), jnp.float32)
     networks = actor_critic(PolicyConfig(hidden=(8,)), DISCRETE)
-    wanted = networks.distribution(params, normalised).logits
+    wanted = networks.distribution(params, Seen(normalised)).logits
     found, memory, _ = built.agent.act(jax.random.key(0), state.policy, (), rollout.obs.reshape(-1, 3), progress(), False)
     assert memory == ()
     np.testing.assert_array_equal(found, Categorical(wanted).mode())

@@ -8,20 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import assert_close, random_rollout
+from helpers import assert_close, progress_at, random_rollout
 from jaxrl.agents.policy_gradient.ppo import PPOConfig, make_ppo
 from jaxrl.config import as_arrays
-from jaxrl.drivers.evaluate import episode_returns
+from jaxrl.drivers.evaluate import episode_scores
 from jaxrl.envs import make
 from jaxrl.errors import UsageError
 from jaxrl.loop import build, train
 from jaxrl.maths.minibatches import permutations, until_target
-from jaxrl.nets.actor_critic import actor_critic
-from jaxrl.types import ArraySpec, Discrete, Progress, Spec
+from jaxrl.nets.actor_critic import Seen, actor_critic
+from jaxrl.types import ArraySpec, Discrete, Spec
 
 SPEC = Spec(ArraySpec((3,), "float32"), Discrete(4))
 T, B, GAMMA, LAMBDA, RATE = 6, 4, 0.9, 0.8, 0.01
-START = Progress(jnp.int32(0), jnp.int32(10))
+START = progress_at(0, 10)
 ONE_STEP = {"num_epochs": 1, "num_minibatches": 1}
 
 
@@ -30,7 +30,7 @@ def setup(**fields):
     """An agent, its networks, its first state, a compiled update and a random rollout from a random memory."""
     base = {"num_envs": B, "rollout_length": T, "hidden": (8,), "gamma": GAMMA, "gae_lambda": LAMBDA, "learning_rate": RATE}
     config = PPOConfig(**base | {"entropy_coef": 0.0} | fields)
-    agent = make_ppo(as_arrays(config), SPEC, B, T)
+    agent = make_ppo(as_arrays(config), SPEC)
     memory = () if config.gru is None else np.random.default_rng(5).normal(size=(B, config.gru)).astype(np.float32)
     return SimpleNamespace(
         networks=actor_critic(config, SPEC, config.gru),
@@ -55,9 +55,9 @@ def advantages(s, params):
     value, next_value, memory = np.zeros((T, B)), np.zeros((T, B)), s.memory
     ended = rollout.terminated | rollout.truncated
     for t in range(T):
-        memory, features = step(params, memory, rollout.obs[t])
+        memory, features = step(params, memory, Seen(rollout.obs[t]))
         value[t] = value_of(params, features)
-        next_value[t] = value_of(params, step(params, memory, rollout.next_obs[t])[1])
+        next_value[t] = value_of(params, step(params, memory, Seen(rollout.next_obs[t]))[1])
         memory = jax.tree.map(lambda leaf, t=t: np.where(ended[t][:, None], 0.0, leaf).astype(np.float32), memory)
     advantage, running = np.zeros((T, B)), np.zeros(B)
     for t in reversed(range(T)):
@@ -169,15 +169,15 @@ def test_updates_stop_for_good_once_the_target_kl_is_exceeded():
 
 @pytest.mark.parametrize(("gru", "given", "what"), [(None, 5, "num_envs * rollout_length = 24"), (8, 3, "num_envs = 4")])
 def test_minibatches_that_do_not_divide_are_refused(gru, given, what):
-    config = PPOConfig(num_envs=B, num_minibatches=given, gru=gru)
+    config = PPOConfig(num_envs=B, rollout_length=T, num_minibatches=given, gru=gru)
     with pytest.raises(UsageError) as error:
-        make_ppo(config, SPEC, B, T)
+        make_ppo(config, SPEC)
     assert str(error.value) == f"num_minibatches={given} does not divide {what}; give a number that does"
 
 
 def test_a_recurrent_policy_acts_in_any_number_of_environments():
     """An evaluation of seven episodes, where minibatches divide the four environments of training."""
-    agent = make_ppo(as_arrays(PPOConfig(num_envs=B, num_minibatches=2, gru=5)), SPEC, 7, T)
+    agent = make_ppo(as_arrays(PPOConfig(num_envs=B, num_minibatches=2, gru=5)), SPEC)
     state = jax.jit(agent.init)(jax.random.key(0))
     obs = jnp.ones((7, *SPEC.obs.shape))
     action, _, _ = agent.act(jax.random.key(1), state.policy, agent.initial_memory(7), obs, START, False)
@@ -196,8 +196,8 @@ def learned_returns(probe, steps, **fields):
     @jax.jit
     def run(key):
         policy = train(key, config, make_ppo, env, steps).state.agent.policy
-        agent = build(make_ppo, as_arrays(config), test_env.spec, test_env.num_envs)
-        return episode_returns(jax.random.key(1), agent, test_env, policy, START, 1)
+        agent = build(make_ppo, as_arrays(config), test_env.spec)
+        return episode_scores(jax.random.key(1), agent, test_env, policy, START, 1).returns
 
     return np.asarray(run(jax.random.key(0)))
 

@@ -136,7 +136,7 @@ def test_the_model_of_state_is_the_environment_itself():
     root = jax.tree.map(lambda leaf: leaf[0], obs)
     assert isinstance(root, CounterState)
     for i, move in enumerate((1, 1, 2)):
-        root, reward, terminated = env.model(env.params, root, jnp.int32(move - 1))
+        root, reward, terminated = env.model(jax.random.key(0), env.params, root, jnp.int32(move - 1))
         state, timestep = step(env, state, constant_actions(move - 1), key=i)
         assert (float(reward), bool(terminated)) == (float(timestep.reward[0]), bool(timestep.terminated[0]))
         np.testing.assert_array_equal(root.total, timestep.next_obs.total[0])

@@ -6,12 +6,12 @@ import numpy as np
 import optax
 import pytest
 
+from helpers import progress_at
 from jaxrl.maths import schedules
-from jaxrl.types import Progress
 
 
 def at(iteration, total=100):
-    return Progress(jnp.int32(iteration), jnp.int32(total))
+    return progress_at(iteration, total)
 
 
 @pytest.mark.parametrize(("iteration", "expected"), [(0, 0.0), (25, 0.25), (100, 1.0)])
@@ -40,7 +40,7 @@ def test_linear_over_no_time_is_at_its_end_at_once(iteration):
 
 
 def test_linear_with_equal_ends_is_constant():
-    values = jax.vmap(lambda i: schedules.linear(Progress(i, jnp.int32(10)), 0.3, 0.3))(jnp.arange(11))
+    values = jax.vmap(lambda i: schedules.linear(progress_at(i, 10), 0.3, 0.3))(jnp.arange(11))
     np.testing.assert_array_equal(values, np.full(11, 0.3, np.float32))
 
 

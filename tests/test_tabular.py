@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from helpers import progress_at
 from jaxrl.agents import load_agent
 from jaxrl.agents.tabular import table as tabular
 from jaxrl.agents.tabular.dyna_q import Transition, imagine, init_model, remember
@@ -19,13 +20,13 @@ from jaxrl.envs.tools.mdp_env import mdp_env
 from jaxrl.errors import UsageError
 from jaxrl.loop import build, train
 from jaxrl.mdp.model import MDP, make_mdp
-from jaxrl.types import Agent, ArraySpec, Box, Discrete, Env, Progress, Rollout, Spec
+from jaxrl.types import Agent, ArraySpec, Box, Discrete, Env, Rollout, Spec
 
 NAMES = ("dyna_q", "expected_sarsa", "monte_carlo", "q_learning", "sarsa")
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 """North, east, south, west."""
 
-NOW = Progress(jnp.int32(0), jnp.int32(1))
+NOW = progress_at(0, 1)
 KEY = jax.random.key(0)
 
 
@@ -41,7 +42,7 @@ def tiny(name: str, length: int = 1, num_envs: int = 1, **fields: Any) -> tuple[
         fields = {"num_planning_steps": 0} | fields
     base = {"learning_rate": 0.5, "gamma": 0.5, "epsilon_start": 0.0, "epsilon_end": 0.0, "rollout_length": length}
     config = config_class(**base | {"num_envs": num_envs} | fields)
-    agent = build(make_agent, as_arrays(config), Spec(ArraySpec((), "int32", 2), Discrete(2), length), num_envs)
+    agent = build(make_agent, as_arrays(config), Spec(ArraySpec((), "int32", 2), Discrete(2), length))
     return agent, agent.init(KEY)._replace(policy=jnp.asarray(TABLE))
 
 
@@ -462,17 +463,17 @@ def test_observations_that_name_no_state_are_refused(name):
     make_agent, config_class = load_agent(name)
     env = make("CartPole-v1", 1)
     with pytest.raises(UsageError, match=r"^env: \w+ needs observations that .* choose a finite environment, or .* dqn$"):
-        build(make_agent, config_class(), env.spec, 1)
+        build(make_agent, config_class(), env.spec)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_actions_that_are_not_discrete_are_refused(name):
     make_agent, config_class = load_agent(name)
     with pytest.raises(UsageError, match=r"^env: \w+ needs discrete actions, .*; choose an environment with Discrete actions$"):
-        build(make_agent, config_class(), Spec(ArraySpec((), "int32", 3), Box((1,)), 5), 1)
+        build(make_agent, config_class(), Spec(ArraySpec((), "int32", 3), Box((1,)), 5))
 
 
 def test_monte_carlo_needs_a_time_limit():
     make_agent, config_class = load_agent("monte_carlo")
     with pytest.raises(UsageError, match="time limit"):
-        build(make_agent, config_class(), Spec(ArraySpec((), "int32", 3), Discrete(2)), 1)
+        build(make_agent, config_class(), Spec(ArraySpec((), "int32", 3), Discrete(2)))

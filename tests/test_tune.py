@@ -80,8 +80,8 @@ class FragileConfig(TabularConfig):
             raise UsageError(f"num_envs={self.num_envs} does not go with fast; give 1")
 
 
-def make_fragile(config: FragileConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
-    agent = make_q_learning(config, spec, num_envs, rollout_length, model)
+def make_fragile(config: FragileConfig, spec: Spec, model: Any = None) -> Agent:
+    agent = make_q_learning(config, spec, model)
 
     def update(key: Array, state: Any, rollout: Rollout, progress: Progress) -> tuple[Any, dict[str, Array]]:
         state, metrics = agent.update(key, state, rollout, progress)

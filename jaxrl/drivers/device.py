@@ -15,17 +15,11 @@ import jax
 from jax.sharding import Mesh
 
 from jaxrl import parallel
-from jaxrl.config import Config
+from jaxrl.config import Config, rollout_length
 from jaxrl.drivers import evaluate
 from jaxrl.drivers.mesh import gather, layout, local, place
-from jaxrl.loop import MakeAgent, Sums, build, init_state, repeat, rollout_length
-from jaxrl.types import (
-    Array,
-    Env,
-    Progress,
-    PyTree,
-    RunState,
-)
+from jaxrl.loop import Sums, build_in, init_state, repeat
+from jaxrl.types import Array, Env, MakeAgent, Progress, PyTree, RunState
 
 
 def _unchanged(state: RunState) -> RunState:
@@ -37,10 +31,11 @@ class Driver(NamedTuple):
 
     Attributes:
       init: (key, config, env_params) -> RunState, from the stream `RunKeys.init`.
-      advance: (key, config, env_params, state, num_warmup, num_learn, num_iterations) -> (state, sums); does the warm-up
-        iterations, then the learning ones, from the stream `RunKeys.train`. The state is donated. Counts are numbers, not
-        shapes.
-      evaluate: (key, config, env_params, policy, progress, num_episodes) -> [episodes] float32 greedy returns.
+      advance: (key, config, env_params, state, num_observe, num_learn, progress) -> (state, sums); does so many iterations
+        that only store, then so many that learn, from the stream `RunKeys.train`. The state is donated. Counts are numbers, not
+        shapes; `progress` is the run's, its iteration that of the state.
+      evaluate: (key, config, env_params, eval_params, policy, progress, num_episodes) -> `Scores` of greedy episodes. The agent
+        is that of training, with its model and params; `eval_params` are those of the environment that it is scored in.
       saved: (state) -> the part of the state that a checkpoint can hold.
       restart: (key, config, state) -> the state to go on from after a checkpoint was restored.
       close: () frees what the environments hold.
@@ -51,7 +46,7 @@ class Driver(NamedTuple):
 
     init: Callable[..., RunState]
     advance: Callable[..., tuple[RunState, Sums]]
-    evaluate: Callable[..., Array]
+    evaluate: Callable[..., evaluate.Scores]
     saved: Callable[[RunState], RunState]
     restart: Callable[[Array, Config, RunState], RunState]
     close: Callable[[], None]
@@ -61,23 +56,22 @@ class Driver(NamedTuple):
 
 
 def make_chunk(make_agent: MakeAgent, env: Env) -> Callable[..., tuple[RunState, Sums]]:
-    """(key, config, env_params, state, num_warmup, num_learn, num_iterations) -> (state, sums), not yet jitted."""
+    """(key, config, env_params, state, num_observe, num_learn, progress) -> (state, sums), not yet jitted."""
 
     def chunk(
         key: Array,
         config: Config,
         env_params: PyTree,
         state: RunState,
-        num_warmup: Array,
+        num_observe: Array,
         num_learn: Array,
-        num_iterations: Array,
+        progress: Progress,
     ) -> tuple[RunState, Sums]:
         bound = env._replace(params=env_params)
-        length = rollout_length(config, env.spec)
-        agent = build(make_agent, config, env.spec, env.num_envs, env.model)
-        state, warm = repeat(key, agent, bound, state, num_warmup, num_iterations, length, learn=False)
-        state, sums = repeat(key, agent, bound, state, num_learn, num_iterations, length, learn=True)
-        return state, sums | {name: sums[name] + warm[name] for name in warm}
+        length, agent = rollout_length(config, env.spec), build_in(make_agent, config, bound)
+        state, observed = repeat(key, agent, bound, state, num_observe, progress, length, learn=False)
+        state, sums = repeat(key, agent, bound, state, num_learn, progress, length, learn=True)
+        return state, sums | {name: sums[name] + observed[name] for name in observed}
 
     return chunk
 
@@ -124,21 +118,27 @@ def device_driver(
     @jax.jit
     def init(key: Array, config: Config, env_params: PyTree) -> RunState:
         bound = env._replace(params=env_params)
-        return init_state(key, build(make_agent, config, env.spec, env.num_envs, env.model), bound)
+        return init_state(key, build_in(make_agent, config, bound), bound)
 
     def evaluate_policy(
-        key: Array, config: Config, env_params: PyTree, policy: PyTree, progress: Progress, num_episodes: int
-    ) -> Array:
+        key: Array,
+        config: Config,
+        env_params: PyTree,
+        eval_params: PyTree,
+        policy: PyTree,
+        progress: Progress,
+        num_episodes: int,
+    ) -> evaluate.Scores:
         num_envs, each = evaluate.split_episodes(num_episodes)
-        eval_env = make_eval_env(num_envs)._replace(params=env_params)
-        agent = build(make_agent, config, eval_env.spec, num_envs, eval_env.model)
-        return evaluate.episode_returns(key, agent, eval_env, policy, progress, each)
+        agent = build_in(make_agent, config, env._replace(params=env_params))
+        eval_env = make_eval_env(num_envs)._replace(params=eval_params)
+        return evaluate.episode_scores(key, agent, eval_env, policy, progress, each)
 
     chunk = make_chunk(make_agent, env)
     driver = Driver(
         init=init,
         advance=find_nan(chunk) if debug else jax.jit(chunk, donate_argnums=3),
-        evaluate=jax.jit(evaluate_policy, static_argnames="num_episodes"),
+        evaluate=jax.jit(evaluate_policy, static_argnums=6),
         saved=lambda state: state,
         restart=lambda key, config, state: state,
         close=lambda: None,
@@ -163,9 +163,9 @@ def _divided(driver: Driver, chunk: Callable[..., tuple[RunState, Sums]], mesh: 
             return arranged(state), parallel.replicate(sums)
 
     def evaluate_policy(
-        key: Array, config: Config, env_params: PyTree, policy: PyTree, progress: Progress, num_episodes: int
-    ) -> Array:
-        return driver.evaluate(key, config, env_params, local(policy), progress, num_episodes)
+        key: Array, config: Config, env_params: PyTree, eval_params: PyTree, policy: PyTree, *others: Any
+    ) -> evaluate.Scores:
+        return driver.evaluate(key, config, env_params, eval_params, local(policy), *others)
 
     return driver._replace(
         init=jax.jit(init),

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.errors import UsageError
-from jaxrl.types import Agent, Array, Env, Progress, PyTree, episode_end, game_over, where_ended
+from jaxrl.types import Agent, Array, Env, Progress, PyTree, counted, episode_end, game_over, where_ended
 
 MAX_ENVS = 128
 MAX_STEPS = 100_000
@@ -31,20 +32,32 @@ def split_episodes(num_episodes: int) -> tuple[int, int]:
     return -(-num_episodes // each), each
 
 
+class Scores(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+      returns: [episodes] float32, NaN of an episode that did not end in time.
+      counts: [episodes] bool, False for the padding of a finite evaluation (`Env.num_episodes`).
+    """
+
+    returns: Any
+    counts: Any
+
+
 class _Tally(NamedTuple):
-    """What an evaluation carries; `finished`: [B] episodes ended, `running`: [B] and `returns`: [B, each] sums of reward."""
+    """What an evaluation carries; `finished`: [B] episodes ended, `running`: [B], `scores`: of [B, each] episodes."""
 
     env: PyTree
     obs: PyTree
     memory: PyTree
     finished: Array
     running: Array
-    returns: Array
+    scores: Scores
     time: Array
 
 
-def episode_returns(key: Array, agent: Agent, env: Env, policy: PyTree, progress: Progress, each: int) -> Array:
-    """Greedy returns of `each` episodes in every environment, [B * each] float32.
+def episode_scores(key: Array, agent: Agent, env: Env, policy: PyTree, progress: Progress, each: int) -> Scores:
+    """Greedy returns of `each` episodes in every environment, B * each in all.
 
     The return is the raw score where the environment records one (`info["episode_return"]`), so clipped rewards do not count.
     An episode that does not end within the time limit, or `MAX_STEPS` where there is none, is NaN.
@@ -64,35 +77,34 @@ def episode_returns(key: Array, agent: Agent, env: Env, policy: PyTree, progress
         running = tally.running + timestep.reward
         score = timestep.info.get("episode_return", running)
         place = jnp.where(over, tally.finished, each)
-        returns = tally.returns.at[rows, place].set(score, mode="drop")
+        scores = Scores(
+            tally.scores.returns.at[rows, place].set(score, mode="drop"),
+            tally.scores.counts.at[rows, place].set(counted(timestep), mode="drop"),
+        )
         return _Tally(
-            env_state,
-            timestep.obs,
-            memory,
-            tally.finished + over,
-            jnp.where(over, 0.0, running),
-            returns,
-            tally.time + 1,
+            env_state, timestep.obs, memory, tally.finished + over, jnp.where(over, 0.0, running), scores, tally.time + 1
         )
 
     key_reset, key = jax.random.split(key)
     env_state, obs = env.reset(key_reset, env.params)
+    shape = (env.num_envs, each)
     start = _Tally(
         env_state,
         obs,
         agent.initial_memory(env.num_envs),
         jnp.zeros(env.num_envs, jnp.int32),
         jnp.zeros(env.num_envs),
-        jnp.full((env.num_envs, each), jnp.nan),
+        Scores(jnp.full(shape, jnp.nan), jnp.ones(shape, bool)),
         jnp.int32(0),
     )
-    return jax.lax.while_loop(unfinished, step, start).returns.reshape(-1)
+    scores = jax.lax.while_loop(unfinished, step, start).scores
+    return Scores(scores.returns.reshape(-1), scores.counts.reshape(-1))
 
 
-def summarize(returns: Any) -> dict[str, float | int | None]:
+def summarize(scores: Scores) -> dict[str, float | int | None]:
     """Episodes, mean and standard deviation (over episodes) of returns; unfinished episodes are counted apart."""
-    finished = [float(r) for r in returns if r == r]
+    returns = np.asarray(scores.returns, float)[np.asarray(scores.counts)]
+    finished = returns[~np.isnan(returns)]
     num = len(finished)
-    mean = sum(finished) / num if num else None
-    std = (sum((r - mean) ** 2 for r in finished) / num) ** 0.5 if mean is not None else None
-    return {"episodes": num, "mean": mean, "std": std, "unfinished": len(list(returns)) - num}
+    mean, std = (float(finished.mean()), float(finished.std())) if num else (None, None)
+    return {"episodes": num, "mean": mean, "std": std, "unfinished": len(returns) - num}

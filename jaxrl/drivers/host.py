@@ -15,27 +15,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.config import Config
+from jaxrl.config import Config, rollout_length
 from jaxrl.drivers import evaluate
 from jaxrl.drivers.device import Driver, find_nan
 from jaxrl.loop import (
     IterationKeys,
-    MakeAgent,
     Sums,
-    build,
+    build_in,
     finish,
     iteration_keys,
     next_memory,
     no_episodes,
     record,
     reported,
-    rollout_length,
     to_rollout,
 )
 from jaxrl.types import (
     Agent,
     Array,
     HostEnv,
+    MakeAgent,
     Progress,
     PyTree,
     RecentEpisodes,
@@ -44,8 +43,11 @@ from jaxrl.types import (
     RunState,
     SplitHostEnv,
     TimeStep,
+    counted,
     episode_end,
     game_over,
+    replay_keys,
+    unchanged,
 )
 
 
@@ -103,10 +105,53 @@ def host_driver(
         share the cores, and DQN trains on eight Ataris 11 % faster in one group than in two (`benchmarks/host.py`).
     """
     split = jax.default_backend() != "cpu" if split is None else split
-    num_envs, groups = env.num_envs, groups_of(env, split)
+    groups = groups_of(env, split)
+    acting = _acting(make_agent, env, groups)
+    loop = _HostLoop(env, groups, acting, _learner(acting.agent_of, replay_device, debug, env.spec.has_return))
 
+    def evaluate_policy(
+        key: Array,
+        config: Config,
+        env_params: PyTree,
+        eval_params: PyTree,
+        policy: PyTree,
+        progress: Progress,
+        num_episodes: int,
+    ) -> evaluate.Scores:
+        return host_episode_scores(key, acting.agent_of(config), make_eval_env, policy, progress, num_episodes)
+
+    return Driver(
+        init=loop.init,
+        advance=loop.advance,
+        evaluate=evaluate_policy,
+        saved=lambda state: state._replace(obs=(), memory=()),
+        restart=loop.restart,
+        close=loop.close,
+        keeps_episodes=False,
+    )
+
+
+class _Acting(NamedTuple):
+    """What the device does between the steps of host environments.
+
+    Attributes:
+      agent_of: (config) -> Agent.
+      keys_of: (key, config, iteration) -> keys of the iteration.
+      act: (keys [T], time, group, config, policy, progress, memory, obs) -> (action, memory, extras) of one group.
+      first_memories: (config) -> memory of each group.
+      remember: (config, timestep, memory) -> the memory to act with next.
+    """
+
+    agent_of: Callable[[Config], Agent]
+    keys_of: Callable[[Array, Config, Array], IterationKeys]
+    act: Callable[..., tuple[PyTree, PyTree, PyTree]]
+    first_memories: Callable[[Config], tuple[PyTree, ...]]
+    remember: Callable[[Config, TimeStep, PyTree], PyTree]
+
+
+def _acting(make_agent: MakeAgent, env: HostEnv, groups: Sequence[HostGroup]) -> _Acting:
     def agent_of(config: Config) -> Agent:
-        return build(make_agent, config, env.spec, num_envs)
+        return build_in(make_agent, config, env)
 
     @jax.jit
     def keys_of(key: Array, config: Config, iteration: Array) -> IterationKeys:
@@ -127,94 +172,90 @@ def host_driver(
     def remember(config: Config, timestep: TimeStep, memory: PyTree) -> PyTree:
         return next_memory(agent_of(config), timestep, memory, timestep.reward.shape[0])
 
-    learner = _learner(agent_of, replay_device, debug)
+    return _Acting(agent_of, keys_of, act, first_memories, remember)
 
-    def reset(key: Array) -> list[PyTree]:
-        """The first observations of each group."""
-        return [group.env.reset(_seed(key) + group.rows.start) for group in groups]
 
-    def init(key: Array, config: Config, env_params: PyTree) -> RunState:
+class _HostLoop:
+    """Iterations over environments in groups; the functions of a `Driver`."""
+
+    def __init__(self, env: HostEnv, groups: Sequence[HostGroup], acting: _Acting, learner: _Learner) -> None:
+        self.env, self.groups, self.acting, self.learner = env, groups, acting, learner
+
+    def init(self, key: Array, config: Config, env_params: PyTree) -> RunState:
         key_agent, key_env = jax.random.split(key)
-        agent_state = learner.init(key_agent, config)
-        memory = _joined(first_memories(config))
-        return RunState(agent_state, (), _joined(reset(key_env)), memory, no_episodes(), jnp.int32(0))
+        agent_state = self.learner.init(key_agent, config)
+        memory = _joined(self.acting.first_memories(config))
+        return RunState(agent_state, (), _joined(self._reset(key_env)), memory, no_episodes(), jnp.int32(0))
 
-    def restart(key: Array, config: Config, state: RunState) -> RunState:
-        return state._replace(obs=_joined(reset(key)), memory=_joined(first_memories(config)))
+    def restart(self, key: Array, config: Config, state: RunState) -> RunState:
+        return state._replace(obs=_joined(self._reset(key)), memory=_joined(self.acting.first_memories(config)))
 
     def advance(
+        self,
         key: Array,
         config: Config,
         env_params: PyTree,
         state: RunState,
-        num_warmup: int,
+        num_observe: int,
         num_learn: int,
-        num_iterations: int,
+        progress: Progress,
     ) -> tuple[RunState, Sums]:
         total: Sums = {}
-        fresh = agent_of(config).fresh_episodes
-        for count, learn in ((int(num_warmup), False), (int(num_learn), True)):
+        for count, learn in ((int(num_observe), False), (int(num_learn), True)):
             report: Sums | None = None
             for _ in range(count):
-                state, sums = iterate(key, config, state, int(num_iterations), fresh, learn)
+                state, sums = self._iterate(key, config, state, progress, learn)
                 report = sums if report is None else _add(report, sums)
             total |= {name: total.get(name, 0) + value for name, value in jax.device_get(report or {}).items()}
         return state, total
 
-    def iterate(
-        key: Array, config: Config, state: RunState, num_iterations: int, fresh: bool, learn: bool
-    ) -> tuple[RunState, Sums]:
-        progress = Progress(jnp.asarray(state.iteration), jnp.int32(num_iterations))
-        keys = keys_of(key, config, progress.iteration)
-        obs = [jax.tree.map(lambda leaf, rows=group.rows: leaf[rows], state.obs) for group in groups]
-        memory = [jax.tree.map(lambda leaf, rows=group.rows: leaf[rows], state.memory) for group in groups]
-        if fresh:
-            obs, memory = reset(keys.reset), list(first_memories(config))
-        length = rollout_length(config, env.spec)
-        rollout = _RolloutBuffer(length, num_envs)
-        acting = (config, state.agent.policy, progress)
-        acted: list[tuple[PyTree, PyTree]] = [((), ())] * len(groups)
+    def close(self) -> None:
+        for group in self.groups:
+            group.env.close()
+
+    def _reset(self, key: Array) -> list[PyTree]:
+        """The first observations of each group."""
+        return [group.env.reset(_seed(key) + group.rows.start) for group in self.groups]
+
+    def _iterate(self, key: Array, config: Config, state: RunState, progress: Progress, learn: bool) -> tuple[RunState, Sums]:
+        progress = progress._replace(iteration=jnp.asarray(state.iteration))
+        keys = self.acting.keys_of(key, config, progress.iteration)
+        obs = [jax.tree.map(lambda leaf, rows=group.rows: leaf[rows], state.obs) for group in self.groups]
+        memory = [jax.tree.map(lambda leaf, rows=group.rows: leaf[rows], state.memory) for group in self.groups]
+        if self.acting.agent_of(config).fresh_episodes:
+            obs, memory = self._reset(keys.reset), list(self.acting.first_memories(config))
+        rollout = self._collect(keys.act, config, state.agent.policy, progress, obs, memory)
+        agent_state, recent, sums = self.learner.end(keys.update, config, state.agent, state.recent, rollout, progress, learn)
+        return RunState(agent_state, (), _joined(obs), _joined(memory), recent, progress.iteration + 1), sums
+
+    def _collect(
+        self, keys: Array, config: Config, policy: PyTree, progress: Progress, obs: list[PyTree], memory: list[PyTree]
+    ) -> Rollout:
+        """Acts T steps in every group; `obs` and `memory` of the groups are replaced by what follows the last step."""
+        length = rollout_length(config, self.env.spec)
+        rollout = _RolloutBuffer(length, self.env.num_envs)
+        acted: list[tuple[PyTree, PyTree]] = [((), ())] * len(self.groups)
 
         def begin(time: int, index: int) -> None:
             """Acts for one group and starts its step."""
-            draw = (keys.act, np.int32(time), np.int32(index))
-            action, memory[index], extras = act(*draw, *acting, memory[index], obs[index])
+            draw = (keys, np.int32(time), np.int32(index))
+            action, memory[index], extras = self.acting.act(*draw, config, policy, progress, memory[index], obs[index])
             acted[index] = jax.tree.map(np.asarray, (action, extras))
-            groups[index].send(acted[index][0])
+            self.groups[index].send(acted[index][0])
 
-        for index in range(len(groups)):
+        for index in range(len(self.groups)):
             begin(0, index)
         for time in range(length):
-            for index, group in enumerate(groups):
+            for index, group in enumerate(self.groups):
                 timestep = group.receive()
                 step = to_rollout(obs[index], acted[index][0], timestep, acted[index][1])
                 if jax.tree.leaves(memory[index]) and np.any(episode_end(timestep)):
-                    memory[index] = remember(config, timestep, memory[index])
+                    memory[index] = self.acting.remember(config, timestep, memory[index])
                 obs[index] = timestep.obs
                 if time + 1 < length:
                     begin(time + 1, index)
                 rollout.write(time, group.rows, step)  # While the next step is under way.
-        agent_state, recent, sums = learner.end(keys.update, config, state.agent, state.recent, rollout.rows, progress, learn)
-        return RunState(agent_state, (), _joined(obs), _joined(memory), recent, progress.iteration + 1), sums
-
-    def evaluate_policy(
-        key: Array, config: Config, env_params: PyTree, policy: PyTree, progress: Progress, num_episodes: int
-    ) -> np.ndarray:
-        return host_episode_returns(key, make_agent, config, make_eval_env, policy, progress, num_episodes)
-
-    def close() -> None:
-        for group in groups:
-            group.env.close()
-
-    return Driver(
-        init=init,
-        advance=advance,
-        evaluate=evaluate_policy,  # type: ignore[arg-type]
-        saved=lambda state: state._replace(obs=(), memory=()),
-        restart=restart,
-        close=close,
-        keeps_episodes=False,
-    )
+        return rollout.rows
 
 
 class _Learner(NamedTuple):
@@ -229,7 +270,7 @@ class _Learner(NamedTuple):
     end: Callable[..., tuple[PyTree, RecentEpisodes, Sums]]
 
 
-def _learner(agent_of: Callable[[Config], Agent], replay_device: jax.Device | None, debug: bool) -> _Learner:
+def _learner(agent_of: Callable[[Config], Agent], replay_device: jax.Device | None, debug: bool, has_return: bool) -> _Learner:
     """Compiles the end of an iteration, with the replay on a device of its own if there is one."""
 
     def init(key: Array, config: Config) -> PyTree:
@@ -244,7 +285,7 @@ def _learner(agent_of: Callable[[Config], Agent], replay_device: jax.Device | No
         rollout: Rollout,
         progress: Progress,
     ) -> tuple[PyTree, RecentEpisodes, Sums]:
-        return finish(key, agent_of(config), agent_state, recent, rollout, progress, learn)
+        return finish(key, agent_of(config), agent_state, recent, rollout, progress, learn, has_return)
 
     def compiled(function: Callable[..., Any], donated: int) -> Callable[..., Any]:
         return find_nan(function) if debug else jax.jit(function, donate_argnums=donated)
@@ -256,7 +297,7 @@ def _learner(agent_of: Callable[[Config], Agent], replay_device: jax.Device | No
             return ends[arguments[-1]](*arguments[:-1])
 
         return _Learner(jax.jit(init), whole)
-    return _divided_learner(agent_of, init, compiled, replay_device)
+    return _divided_learner(agent_of, init, compiled, replay_device, has_return)
 
 
 def _divided_learner(
@@ -264,8 +305,9 @@ def _divided_learner(
     init: Callable[[Array, Config], PyTree],
     compiled: Callable[[Callable[..., Any], int], Callable[..., Any]],
     replay_device: jax.Device,
+    has_return: bool,
 ) -> _Learner:
-    """Stores and samples on `replay_device`, learns where everything else is."""
+    """Stores, samples and feeds back on `replay_device`, absorbs and learns where everything else is."""
     device = jax.local_devices()[0]
 
     def functions(config: Config) -> ReplayFunctions:
@@ -275,16 +317,20 @@ def _divided_learner(
 
     store = jax.jit(lambda config, replay, rollout: functions(config).store(replay, rollout), donate_argnums=1)
     sample = jax.jit(lambda key, config, replay: functions(config).sample(key, replay))
+    feed = jax.jit(lambda config, replay, batches, fed: functions(config).feed(replay, batches, fed), donate_argnums=1)
+
+    def absorb_and_count(
+        config: Config, agent_state: PyTree, recent: RecentEpisodes, rollout: Rollout
+    ) -> tuple[PyTree, RecentEpisodes, Sums]:
+        return functions(config).absorb(agent_state, rollout), *record(recent, rollout, False, has_return)
 
     def learn_from(
-        config: Config, agent_state: PyTree, recent: RecentEpisodes, rollout: Rollout, batches: PyTree, progress: Progress
-    ) -> tuple[PyTree, RecentEpisodes, Sums]:
-        recent, sums = record(recent, rollout, False)
-        agent_state, metrics = functions(config).learn(agent_state, batches, progress)
-        return agent_state, recent, sums | reported(metrics)
+        key: Array, config: Config, agent_state: PyTree, batches: PyTree, progress: Progress
+    ) -> tuple[PyTree, Sums, PyTree]:
+        agent_state, metrics, feedback = functions(config).learn(key, agent_state, batches, progress)
+        return agent_state, reported(metrics), feedback
 
-    step = compiled(learn_from, 1)
-    count = jax.jit(lambda recent, rollout: record(recent, rollout, False))
+    observed, learned = compiled(absorb_and_count, 1), compiled(learn_from, 2)
 
     def place(state: PyTree) -> PyTree:
         return jax.device_put(state._replace(replay=()), device)._replace(replay=jax.device_put(state.replay, replay_device))
@@ -303,14 +349,16 @@ def _divided_learner(
     ) -> tuple[PyTree, RecentEpisodes, Sums]:
         there = jax.device_put(config, replay_device)
         replay = store(there, agent_state.replay, jax.device_put(rollout, replay_device))
-        agent_state = agent_state._replace(replay=())
-        # Nothing of the observations is read by the records.
-        rollout = rollout._replace(obs=(), next_obs=(), extras=())
-        if not learn:
-            recent, sums = count(recent, rollout)
-        else:
-            batches = jax.device_put(sample(jax.device_put(key, replay_device), there, replay), device)
-            agent_state, recent, sums = step(config, agent_state, recent, rollout, batches, progress)
+        if functions(config).absorb is unchanged:
+            rollout = rollout._replace(obs=(), next_obs=(), extras=())  # Pictures that nothing here reads stay away from it.
+        agent_state, recent, sums = observed(config, agent_state._replace(replay=()), recent, rollout)
+        if learn:
+            keys = replay_keys(key)
+            drawn = sample(jax.device_put(keys.sample, replay_device), there, replay)
+            agent_state, metrics, feedback = learned(keys.learn, config, agent_state, jax.device_put(drawn, device), progress)
+            sums = sums | metrics
+            if jax.tree.leaves(feedback):
+                replay = feed(there, replay, drawn, jax.device_put(feedback, replay_device))
         return agent_state._replace(replay=replay), recent, sums
 
     return _Learner(divided_init, end)
@@ -346,30 +394,24 @@ def _add(report: Sums, sums: Sums) -> Sums:
     return jax.tree.map(jnp.add, report, sums)
 
 
-def host_episode_returns(
-    key: Array,
-    make_agent: MakeAgent,
-    config: Config,
-    make_env: Callable[[int], HostEnv],
-    policy: PyTree,
-    progress: Progress,
-    num_episodes: int,
-) -> np.ndarray:
-    """Greedy returns on host environments, [episodes] float32; `jaxrl.drivers.evaluate.episode_returns` for the host."""
+def host_episode_scores(
+    key: Array, agent: Agent, make_env: Callable[[int], HostEnv], policy: PyTree, progress: Progress, num_episodes: int
+) -> evaluate.Scores:
+    """Greedy returns on host environments; `jaxrl.drivers.evaluate.episode_scores` for the host."""
     num_envs, each = evaluate.split_episodes(num_episodes)
     env = make_env(num_envs)
-    agent = build(make_agent, config, env.spec, num_envs)
     act = jax.jit(partial(agent.act, explore=False))
     remember = jax.jit(partial(next_memory, agent, num_envs=num_envs))
     key_reset, key = jax.random.split(key)
     obs, memory = env.reset(_seed(key_reset)), agent.initial_memory(num_envs)
-    returns = np.full((num_envs, each), np.nan, np.float32)
+    returns, counts = np.full((num_envs, each), np.nan, np.float32), np.ones((num_envs, each), bool)
     finished = np.zeros(num_envs, int)
     for time in range((env.spec.time_limit or evaluate.MAX_STEPS) * each):
         action, memory, _ = act(jax.random.fold_in(key, time), policy, memory, obs, progress)
         timestep = env.step(jax.tree.map(np.asarray, action))
         for index in np.flatnonzero(game_over(timestep) & (finished < each)):
             returns[index, finished[index]] = timestep.info["episode_return"][index]
+            counts[index, finished[index]] = counted(timestep)[index]
             finished[index] += 1
         if np.all(finished >= each):
             break
@@ -377,7 +419,7 @@ def host_episode_returns(
             memory = remember(timestep, memory)
         obs = timestep.obs
     env.close()
-    return returns.reshape(-1)
+    return evaluate.Scores(returns.reshape(-1), counts.reshape(-1))
 
 
 def _seed(key: Array) -> int:

@@ -179,13 +179,13 @@ def state(num_envs: int) -> Env:
         start = CounterState(jnp.int32(0), jnp.int32(3))
         return start, start
 
-    def model(params: PyTree, state: CounterState, action: Array) -> tuple[CounterState, Array, Array]:
+    def model(key: Array, params: PyTree, state: CounterState, action: Array) -> tuple[CounterState, Array, Array]:
         after = CounterState(state.total + 1 + action, state.moves_left - 1)
         over = after.moves_left == 0
         return after, (over & (after.total == 4)).astype(jnp.float32), over
 
     def step(key: Array, params: PyTree, state: CounterState, action: Array) -> Transition:
-        after, reward, over = model(params, state, action)
+        after, reward, over = model(key, params, state, action)
         return Transition(after, after, reward, over)
 
     spec = Spec(tree_spec(CounterState(jnp.int32(0), jnp.int32(0))), Discrete(2), 3)

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jaxrl.types import Array
 
 
-def epsilon_greedy(key: Array, preferences: Array, epsilon: Array | float) -> Array:
-    """The best action, or with probability `epsilon` a uniformly random one.
+def epsilon_greedy(key: Array, preferences: Array, epsilon: Array | float, legal: Array | None = None) -> Array:
+    """The best action, or with probability `epsilon` a uniformly random legal one.
 
     Args:
       preferences: [..., A] action values.
       epsilon: [] or [...] in [0, 1].
+      legal: [..., A] bool, at least one of them in each row, where the preferences of all others are lower; None if all are.
 
     Returns:
       [...] int32. Ties go to the lowest index. Sutton & Barto 2018, section 2.2.
@@ -21,5 +22,10 @@ def epsilon_greedy(key: Array, preferences: Array, epsilon: Array | float) -> Ar
     greedy = jnp.argmax(preferences, axis=-1).astype(jnp.int32)
     num_actions = preferences.shape[-1]
     draws = jax.random.uniform(key, (2, *greedy.shape))
-    random = jnp.minimum((draws[0] * num_actions).astype(jnp.int32), num_actions - 1)
+    if legal is None:
+        random = jnp.minimum((draws[0] * num_actions).astype(jnp.int32), num_actions - 1)
+    else:
+        number = jnp.cumsum(legal, axis=-1)
+        rank = jnp.minimum((draws[0] * number[..., -1]).astype(jnp.int32), number[..., -1] - 1)
+        random = jnp.argmax(number > rank[..., None], axis=-1).astype(jnp.int32)
     return jnp.where(draws[1] < epsilon, random, greedy)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Array
+from jaxrl import parallel
+from jaxrl.types import Array, Metrics, PyTree
 
 
 def weighted_mean(values: Array, weight: Array) -> Array:
@@ -37,19 +39,50 @@ def explained_variance(target: Array, value: Array, weight: Array | float = 1.0)
     return jnp.where(total > 1e-8, 1.0 - variance(target - value) / jnp.maximum(total, 1e-8), 0.0)
 
 
-def until_target(learn: Any, target_kl: float) -> Any:
+Learn = Callable[[Any, PyTree], tuple[Any, Metrics]]
+"""(carry, minibatch) -> (carry, metrics)."""
+
+
+def epochs(
+    key: Array, learn: Learn, carry: Any, data: PyTree, num_epochs: int, num_minibatches: int, target_kl: float | None = None
+) -> tuple[Any, Metrics]:
+    """Passes over N items, each in a random order and cut into minibatches.
+
+    Args:
+      carry: parameters and optimizer state, whatever `learn` changes.
+      data: leaves [N, ...]; `num_minibatches` divides N.
+      target_kl: once a minibatch finds `metrics["approx_kl"]` above it, that one and all later ones take no step.
+
+    Returns:
+      The carry, and the means of the metrics over the steps that were taken; "updates_taken" is their share.
+    """
+    num_items = jax.tree.leaves(data)[0].shape[0]
+
+    def epoch(carry: Any, order: Array) -> tuple[Any, Metrics]:
+        batches = jax.tree.map(lambda leaf: leaf[order].reshape((num_minibatches, -1, *leaf.shape[1:])), data)
+        batches = parallel.divide(batches, axis=1)
+        return jax.lax.scan(learn if target_kl is None else until_target(learn, target_kl), carry, batches)
+
+    carry = carry if target_kl is None else (carry, jnp.bool_(False))
+    carry, metrics = jax.lax.scan(epoch, carry, permutations(key, num_epochs, num_items))
+    taken = metrics.pop("taken", jnp.ones((num_epochs, num_minibatches)))
+    means = {name: weighted_mean(value, taken) for name, value in metrics.items()}
+    return carry if target_kl is None else carry[0], means | {"updates_taken": jnp.mean(taken)}
+
+
+def until_target(learn: Learn, target_kl: float) -> Learn:
     """`learn` with a flag beside its carry that, once a minibatch has found the KL divergence above the target, skips the rest.
 
     The minibatch that finds it takes no step.
     """
 
-    def one(carry: tuple[Any, Array], batch: Any) -> tuple[tuple[Any, Array], dict[str, Array]]:
+    def learn_or_skip(carry: tuple[Any, Array], batch: PyTree) -> tuple[tuple[Any, Array], Metrics]:
         changed, metrics = learn(carry[0], batch)
         stopped = carry[1] | (metrics["approx_kl"] > target_kl)
         kept = jax.tree.map(lambda old, new: jnp.where(stopped, old, new), carry[0], changed)
         return (kept, stopped), metrics | {"taken": 1.0 - stopped}
 
-    return one
+    return learn_or_skip
 
 
 def permutations(key: Array, num: int, size: int) -> Array:

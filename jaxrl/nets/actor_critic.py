@@ -12,7 +12,7 @@ uses them unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -21,10 +21,10 @@ import jax.numpy as jnp
 from jaxrl.maths import distributions, normalize
 from jaxrl.nets.conv import to_float
 from jaxrl.nets.heads import Head
-from jaxrl.nets.inputs import network_inputs
+from jaxrl.nets.inputs import legal_of, network_inputs, seen
 from jaxrl.nets.layers import GRU, orthogonal
 from jaxrl.nets.torso import CONVOLUTIONAL, Torso, torso_of
-from jaxrl.types import Array, Progress, PyTree, Spec, spec_zeros, where_ended
+from jaxrl.types import Array, Progress, PyTree, Spec, seen_spec, spec_zeros, where_ended
 
 Params = dict[str, PyTree]
 
@@ -58,38 +58,132 @@ class Policy(NamedTuple):
     moments: PyTree
 
 
-class ActorCritic(NamedTuple):
-    """Networks for one environment as pure functions; see `actor_critic`.
-
-    Inputs, written [..., F], are pictures [..., H, W, C] where the torso is convolutional.
+class Seen(NamedTuple):
+    """An observation on its way through the networks.
 
     Attributes:
-      init: (key) -> Policy.
-      initial_memory: (num_envs) -> memory [B, units], () without a recurrent core.
-      inputs: (moments, obs [..., *shape]) -> [..., F].
-      unroll: (params, memory [B, ...], inputs [T, B, F], ended [T, B]) -> (memory after each step and before any reset
-        [T, B, ...], features [T, B, H]).
-      step: (params, memory [..., units], inputs [..., F]) -> (memory, features [..., H]).
-      distribution: (params, features [..., H]) -> a distribution of `jaxrl.maths.distributions`.
-      value: (params, features [..., H]) -> [...].
-      act: the contract's `act`; `extras` is the memory acted with.
-      absorb: (policy, obs) -> the policy with the observations' moments merged.
+      x: [..., F] a vector, or a picture [..., H, W, C] where the torso is convolutional; behind the core, features [..., H].
+      legal: [..., A] bool of a `Position`, () where all actions are legal.
     """
 
-    init: Callable[[Array], Policy]
-    initial_memory: Callable[[int], PyTree]
-    inputs: Callable[[PyTree, PyTree], Array]
-    unroll: Callable[[Params, PyTree, Array, Array], tuple[PyTree, Array]]
-    step: Callable[[Params, PyTree, Array], tuple[PyTree, Array]]
-    distribution: Callable[[Params, Array], Any]
-    value: Callable[[Params, Array], Array]
-    act: Callable[..., tuple[PyTree, PyTree, PyTree]]
-    absorb: Callable[[Policy, PyTree], Policy]
+    x: Array
+    legal: Array | tuple[()] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCritic:
+    """Networks for one environment; from `actor_critic`. Inputs and features are `Seen`.
+
+    Attributes:
+      spec: of the environment.
+      config: of the agent; inside a traced function its numbers may be tracers.
+      kind: of torso that observations are seen by, "mlp" or a name in `CONVOLUTIONAL`.
+      torso: shared by actor and critic, None where each has its own.
+      actor, critic: heads.
+      core: recurrent, between torso and heads, None without.
+    """
+
+    spec: Spec
+    config: NetworksConfig
+    kind: str
+    torso: Torso | None
+    actor: Head
+    critic: Head
+    core: GRU | None
+
+    def init(self, key: Array) -> Policy:
+        """The first policy."""
+        key_actor, key_critic, key_core = jax.random.split(key, 3)
+        x = self._vectors(spec_zeros(self.spec.obs, (1,)))
+        behind = x if self.torso is None else jnp.zeros((1, CONVOLUTIONAL[self.kind].units))
+        features = behind if self.core is None else jnp.zeros((1, self.core.units))
+        log_std = jnp.full(distributions.num_stds(self.spec.action), self.config.log_std_init, jnp.float32)
+        params: Params = {
+            "actor": self.actor.init(key_actor, features),
+            "critic": self.critic.init(key_critic, features),
+            "log_std": log_std,
+        }
+        if self.torso is not None:
+            params["torso"] = self.torso.init(jax.random.fold_in(key, 3), x)
+        if self.core is not None:
+            params["core"] = self.core.init(key_core, self.initial_memory(1), behind)
+        moments = normalize.init_moments(x.shape[1:]) if self.config.normalize_observation else ()
+        return Policy(params, moments)
+
+    def initial_memory(self, num_envs: int) -> PyTree:
+        """[B, units] zeros, () without a recurrent core."""
+        return () if self.core is None else jnp.zeros((num_envs, self.core.units))
+
+    def inputs(self, moments: PyTree, obs: PyTree) -> Seen:
+        """Observations [..., *shape] as inputs."""
+        x, legal = self._vectors(obs), legal_of(obs)
+        x = normalize.normalize(moments, to_float(x)) if self.config.normalize_observation else x
+        return Seen(x, () if legal is None else legal)
+
+    def step(self, params: Params, memory: PyTree, inputs: Seen) -> tuple[PyTree, Seen]:
+        """Memory [..., units] and inputs [..., *] -> (memory, features [..., *])."""
+        memory, features = self._remember(params, memory, self._see(params, inputs.x))
+        return memory, inputs._replace(x=features)
+
+    def unroll(self, params: Params, memory: PyTree, inputs: Seen, ended: Array) -> tuple[PyTree, Seen]:
+        """Memory [B, ...], inputs [T, B, *], ended [T, B] -> (memory after each step, before any reset; features [T, B, *])."""
+        x = self._see(params, inputs.x)
+        if self.core is None:
+            return memory, inputs._replace(x=x)
+
+        def step(memory: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+            after, _ = self._remember(params, memory, row[0])
+            return where_ended(row[1], self.initial_memory(after.shape[0]), after), after
+
+        _, memories = jax.lax.scan(step, memory, (x, ended))
+        return memories, inputs._replace(x=memories)
+
+    def distribution(self, params: Params, features: Seen) -> Any:
+        """Of `jaxrl.maths.distributions`; illegal actions have no probability.
+
+        Huang and Ontanon 2022, "A Closer Look at Invalid Action Masking in Policy Gradient Algorithms".
+        """
+        parameters: Any = self.actor.apply(params["actor"], features.x)
+        if not isinstance(features.legal, tuple):
+            parameters = jnp.where(features.legal, parameters, -jnp.inf)
+        tanh = self.config.distribution == "tanh_gaussian"
+        return distributions.from_parameters(self.spec.action, parameters, params["log_std"], tanh)
+
+    def value(self, params: Params, features: Seen) -> Array:
+        """Features [..., *] -> [...]."""
+        values: Any = self.critic.apply(params["critic"], features.x)
+        return values[..., 0]
+
+    def act(
+        self, key: Array, policy: Policy, memory: PyTree, obs: PyTree, progress: Progress, explore: bool
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        """The contract's `act`; `extras` is the memory acted with."""
+        after, features = self.step(policy.params, memory, self.inputs(policy.moments, obs))
+        chosen = self.distribution(policy.params, features)
+        return chosen.sample(key) if explore else chosen.mode(), after, memory
+
+    def absorb(self, policy: Policy, obs: PyTree) -> Policy:
+        """The policy with the observations' moments merged."""
+        if not self.config.normalize_observation:
+            return policy
+        return policy._replace(moments=normalize.update_moments(policy.moments, to_float(self._vectors(obs))))
 
     def evaluate(self, policy: Policy, obs: PyTree) -> Array:
         """[N] values of observations [N, ...] at the start of an episode."""
         memory = self.initial_memory(jax.tree.leaves(obs)[0].shape[0])
         return self.value(policy.params, self.step(policy.params, memory, self.inputs(policy.moments, obs))[1])
+
+    def _vectors(self, obs: PyTree) -> Array:
+        return network_inputs(seen(obs), seen_spec(self.spec.obs), self.kind)
+
+    def _see(self, params: Params, x: Array) -> Array:
+        return x if self.torso is None else self.torso.apply(params["torso"], x)  # type: ignore[return-value]
+
+    def _remember(self, params: Params, memory: PyTree, x: Array) -> tuple[PyTree, Array]:
+        if self.core is None:
+            return memory, x
+        memory = self.core.apply(params["core"], memory, x)
+        return memory, memory
 
 
 def actor_critic(config: NetworksConfig, spec: Spec, gru: int | None = None, shared: bool = True) -> ActorCritic:
@@ -105,83 +199,10 @@ def actor_critic(config: NetworksConfig, spec: Spec, gru: int | None = None, sha
     Raises:
       UsageError: a torso that cannot see these observations.
     """
-    kind = torso_of(config.torso, spec.obs)
+    kind = torso_of(config.torso, seen_spec(spec.obs))
     torso = Torso(kind, orthogonal(2.0**0.5)) if shared and kind != "mlp" else None
     hidden, own = (config.hidden, kind) if torso is None else ((), "mlp")
-    size = distributions.num_parameters(spec.action)
-    actor = Head(size, 0.01, hidden, config.activation, own)
+    actor = Head(distributions.num_parameters(spec.action), 0.01, hidden, config.activation, own)
     critic = Head(1, 1.0, hidden, config.activation, own)
     core = None if gru is None else GRU(gru, config.activation)
-
-    def init(key: Array) -> Policy:
-        key_actor, key_critic, key_core = jax.random.split(key, 3)
-        x = network_inputs(spec_zeros(spec.obs, (1,)), spec.obs, kind)
-        seen = x if torso is None else jnp.zeros((1, CONVOLUTIONAL[kind].units))
-        features = seen if gru is None else jnp.zeros((1, gru))
-        log_std = jnp.full(distributions.num_stds(spec.action), config.log_std_init, jnp.float32)
-        params: Params = {
-            "actor": actor.init(key_actor, features),
-            "critic": critic.init(key_critic, features),
-            "log_std": log_std,
-        }
-        if torso is not None:
-            params["torso"] = torso.init(jax.random.fold_in(key, 3), x)
-        if core is not None:
-            params["core"] = core.init(key_core, initial_memory(1), seen)
-        moments = normalize.init_moments(x.shape[1:]) if config.normalize_observation else ()
-        return Policy(params, moments)
-
-    def initial_memory(num_envs: int) -> PyTree:
-        return () if gru is None else jnp.zeros((num_envs, gru))
-
-    def inputs(moments: PyTree, obs: PyTree) -> Array:
-        x = network_inputs(obs, spec.obs, kind)
-        return normalize.normalize(moments, to_float(x)) if config.normalize_observation else x
-
-    def see(params: Params, x: Array) -> Array:
-        return x if torso is None else torso.apply(params["torso"], x)  # type: ignore[return-value]
-
-    def remember(params: Params, memory: PyTree, x: Array) -> tuple[PyTree, Array]:
-        if core is None:
-            return memory, x
-        memory = core.apply(params["core"], memory, x)
-        return memory, memory
-
-    def step(params: Params, memory: PyTree, x: Array) -> tuple[PyTree, Array]:
-        return remember(params, memory, see(params, x))
-
-    def unroll(params: Params, memory: PyTree, x: Array, ended: Array) -> tuple[PyTree, Array]:
-        x = see(params, x)
-        if core is None:
-            return memory, x
-
-        def one(memory: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
-            after, _ = remember(params, memory, row[0])
-            return where_ended(row[1], initial_memory(after.shape[0]), after), after
-
-        _, memories = jax.lax.scan(one, memory, (x, ended))
-        return memories, memories
-
-    def distribution(params: Params, features: Array) -> Any:
-        parameters: Any = actor.apply(params["actor"], features)
-        tanh = config.distribution == "tanh_gaussian"
-        return distributions.from_parameters(spec.action, parameters, params["log_std"], tanh)
-
-    def value(params: Params, features: Array) -> Array:
-        values: Any = critic.apply(params["critic"], features)
-        return values[..., 0]
-
-    def act(
-        key: Array, policy: Policy, memory: PyTree, obs: PyTree, progress: Progress, explore: bool
-    ) -> tuple[PyTree, PyTree, PyTree]:
-        after, features = step(policy.params, memory, inputs(policy.moments, obs))
-        chosen = distribution(policy.params, features)
-        return chosen.sample(key) if explore else chosen.mode(), after, memory
-
-    def absorb(policy: Policy, obs: PyTree) -> Policy:
-        if not config.normalize_observation:
-            return policy
-        x = to_float(network_inputs(obs, spec.obs, kind))
-        return policy._replace(moments=normalize.update_moments(policy.moments, x))
-
-    return ActorCritic(init, initial_memory, inputs, unroll, step, distribution, value, act, absorb)
+    return ActorCritic(spec, config, kind, torso, actor, critic, core)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl.errors import UsageError
-from jaxrl.types import Array, ArraySpec, PyTree, TreeSpec, flat_size
+from jaxrl.types import Array, ArraySpec, Position, PyTree, TreeSpec, flat_size, position_spec, spec_zeros, tree_spec
 
 
 def flatten(obs: PyTree, spec: ArraySpec | TreeSpec) -> Array:
@@ -47,12 +46,25 @@ def network_inputs(obs: PyTree, spec: ArraySpec | TreeSpec, torso: str) -> Array
     return jnp.moveaxis(obs, -3, -1) if _channels_first(spec) else obs
 
 
-def array_obs(spec: object, agent: str) -> ArraySpec:
-    """The spec of an observation that must be one array.
+ILLEGAL = -(2.0**100)
+"""Value of an action that must not be taken: below all others, and finite, so that a discount of 0 makes it 0."""
 
-    Raises:
-      UsageError: the observation is a tree of arrays.
-    """
-    if not isinstance(spec, ArraySpec):
-        raise UsageError(f"env: {agent} needs observations that are one array, not a tree; flatten them with map_observation")
-    return spec
+
+def seen(obs: PyTree) -> PyTree:
+    """What networks see of an observation, of the spec `seen_spec`."""
+    return obs.planes if isinstance(obs, Position) else obs
+
+
+def legal_of(obs: PyTree) -> Array | None:
+    """[..., A] bool, the legal actions of a `Position`; None of any other observation, in which all are."""
+    return obs.legal if isinstance(obs, Position) else None
+
+
+def to_store(obs: PyTree) -> PyTree:
+    """What a replay keeps of an observation, of the spec `stored_spec`: all but the state that a model looks ahead with."""
+    return obs._replace(state=()) if isinstance(obs, Position) else obs
+
+
+def stored_spec(spec: ArraySpec | TreeSpec) -> ArraySpec | TreeSpec:
+    """The spec of what `to_store` returns."""
+    return spec if position_spec(spec) is None else tree_spec(jax.eval_shape(lambda: to_store(spec_zeros(spec))))

@@ -1,12 +1,12 @@
 """The replay that suits an environment, as three functions: each picture once where observations are stacks of frames, or where
 returns take several steps, and whole transitions otherwise.
 
-    experience = make_experience(obs_spec, num_envs=8, capacity=50_000, n_step=1, gamma=0.99)
+    experience = make_experience(spec.obs, spec.action, num_envs=8, capacity=50_000, n_step=1, gamma=0.99)
     ring = experience.init()
     ring = experience.store(ring, rollout)
-    batches = experience.sample(key, ring, (num_updates, batch_size))      # Transitions [num_updates, batch_size, ...]
+    batches = experience.sample(key, ring, (num_updates, batch_size))      # a `Sample` of [num_updates, batch_size, ...]
 
-`jaxrl.replay` and `jaxrl.frame_replay` hold the rings; an off-policy agent with discrete actions needs this module alone.
+`jaxrl.replay.ring` and `jaxrl.replay.frames` hold the rings; an off-policy agent needs this module alone.
 """
 
 from __future__ import annotations
@@ -18,10 +18,25 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.replay import frames as frame_replay
-from jaxrl.replay import ring as replay
+from jaxrl.replay import frames, ring
 from jaxrl.replay.ring import Transitions
-from jaxrl.types import Array, ArraySpec, PyTree, Rollout, spec_zeros
+from jaxrl.types import Array, ArraySpec, PyTree, Rollout, TreeSpec, action_zeros, spec_zeros
+
+
+class Sample(NamedTuple):
+    """What is drawn from a replay; [...] is the shape asked for.
+
+    Attributes:
+      transitions: `Transitions`, leaves [..., *].
+      place: [...] int32, where they are in the ring.
+      probability: [...] float32, of drawing each.
+      size: [] int32, transitions that could have been drawn.
+    """
+
+    transitions: Transitions
+    place: Array
+    probability: Array
+    size: Array
 
 
 class Experience(NamedTuple):
@@ -30,63 +45,100 @@ class Experience(NamedTuple):
     Attributes:
       init: () -> an empty ring.
       store: (ring, rollout [T, B, ...]) -> the ring with T * B transitions more.
-      sample: (key, ring, shape) -> `Transitions` [*shape, ...], uniform with replacement.
+      sample: (key, ring, shape) -> `Sample` of that shape, uniform with replacement.
     """
 
     init: Callable[[], PyTree]
     store: Callable[[PyTree, Rollout], PyTree]
-    sample: Callable[[Array, PyTree, tuple[int, ...]], Transitions]
+    sample: Callable[[Array, PyTree, tuple[int, ...]], Sample]
 
 
-def make_experience(obs_spec: ArraySpec, num_envs: int, capacity: int, n_step: int, gamma: Array | float) -> Experience:
-    """The replay for discrete actions and these observations; inside a traced function `gamma` may be a tracer.
+def make_experience(
+    obs: ArraySpec | TreeSpec,
+    action: PyTree,
+    num_envs: int,
+    capacity: int,
+    n_step: int,
+    gamma: Array | float,
+    extras: PyTree = (),
+) -> Experience:
+    """The replay for observations and actions of these specs; inside a traced function `gamma` may be a tracer.
 
     Args:
       capacity: transitions, of which those of frames lose a few to the first and last frames of each episode.
       n_step: steps of a return.
+      extras: what `act` returns beside an action and is to be stored, of one environment (arrays or shapes); () for none.
     """
-    if obs_spec.num_frames == 1 and n_step == 1:
-        return _of_transitions(obs_spec, capacity, gamma)
-    return _of_frames(obs_spec, num_envs, capacity, n_step, gamma)
+    stacked = isinstance(obs, ArraySpec) and obs.num_frames > 1
+    make = _of_frames if stacked or n_step > 1 else _of_transitions
+    return make(obs, action, num_envs, capacity, n_step, gamma, extras)
 
 
-class Step(NamedTuple):
+class StoredStep(NamedTuple):
     """What the ring of transitions holds, [N, ...]; `terminated` alone decides bootstrapping."""
 
-    obs: Array
-    action: Array
+    obs: PyTree
+    action: PyTree
     reward: Array
     terminated: Array
-    next_obs: Array
+    next_obs: PyTree
+    extras: PyTree
 
 
-def _of_transitions(obs_spec: ArraySpec, capacity: int, gamma: Array | float) -> Experience:
-    def init() -> replay.Replay:
-        obs, zero = spec_zeros(obs_spec), jnp.float32(0.0)
-        return replay.init(Step(obs, jnp.int32(0), zero, jnp.bool_(False), obs), capacity)
+def _of_transitions(
+    obs: ArraySpec | TreeSpec,
+    action: PyTree,
+    num_envs: int,
+    capacity: int,
+    n_step: int,
+    gamma: Array | float,
+    extras: PyTree,
+) -> Experience:
+    keeps_extras = bool(jax.tree.leaves(extras))
 
-    def store(ring: replay.Replay, rollout: Rollout) -> replay.Replay:
-        steps = Step(rollout.obs, rollout.action, rollout.reward, rollout.terminated, rollout.next_obs)
-        return replay.add(ring, jax.tree.map(lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]), steps))
+    def init() -> ring.Replay:
+        seen, zero = spec_zeros(obs), jnp.float32(0.0)
+        return ring.init(StoredStep(seen, action_zeros(action), zero, jnp.bool_(False), seen, extras), capacity)
 
-    def sample(key: Array, ring: replay.Replay, shape: tuple[int, ...]) -> Transitions:
-        steps = replay.gather(ring, replay.sample_indices(key, ring, shape))
+    def store(replay: ring.Replay, rollout: Rollout) -> ring.Replay:
+        kept = rollout.extras if keeps_extras else ()
+        steps = StoredStep(rollout.obs, rollout.action, rollout.reward, rollout.terminated, rollout.next_obs, kept)
+        return ring.add(replay, jax.tree.map(lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]), steps))
+
+    def sample(key: Array, replay: ring.Replay, shape: tuple[int, ...]) -> Sample:
+        index = ring.sample_indices(key, replay, shape)
+        steps = ring.gather(replay, index)
         discount = gamma * (1.0 - steps.terminated)
-        return Transitions(steps.obs, steps.action, steps.reward, discount, steps.next_obs)
+        transitions = Transitions(steps.obs, steps.action, steps.reward, discount, steps.next_obs, steps.extras)
+        return _uniform(transitions, index, replay.size)
 
     return Experience(init, store, sample)
 
 
-def _of_frames(obs_spec: ArraySpec, num_envs: int, capacity: int, n_step: int, gamma: Array | float) -> Experience:
-    def init() -> frame_replay.FrameReplay:
-        return frame_replay.init(obs_spec, num_envs, capacity)
+def _of_frames(
+    obs: ArraySpec | TreeSpec,
+    action: PyTree,
+    num_envs: int,
+    capacity: int,
+    n_step: int,
+    gamma: Array | float,
+    extras: PyTree,
+) -> Experience:
+    def init() -> frames.FrameReplay:
+        return frames.init(obs, num_envs, capacity, action, extras)
 
-    def store(ring: frame_replay.FrameReplay, rollout: Rollout) -> frame_replay.FrameReplay:
-        return frame_replay.add(ring, rollout, obs_spec)
+    def store(replay: frames.FrameReplay, rollout: Rollout) -> frames.FrameReplay:
+        return frames.add(replay, rollout, obs)
 
-    def sample(key: Array, ring: frame_replay.FrameReplay, shape: tuple[int, ...]) -> Transitions:
-        index = frame_replay.sample_indices(key, ring, (math.prod(shape),), obs_spec)
-        batch = frame_replay.gather(ring, index, obs_spec, n_step, gamma)
-        return jax.tree.map(lambda leaf: leaf.reshape(shape + leaf.shape[1:]), batch)
+    def sample(key: Array, replay: frames.FrameReplay, shape: tuple[int, ...]) -> Sample:
+        index = frames.sample_indices(key, replay, (math.prod(shape),), obs)
+        batch = frames.gather(replay, index, obs, n_step, gamma)
+        transitions = jax.tree.map(lambda leaf: leaf.reshape(shape + leaf.shape[1:]), batch)
+        return _uniform(transitions, index.reshape(shape), jnp.sum(replay.steps.is_start, dtype=jnp.int32))
 
     return Experience(init, store, sample)
+
+
+def _uniform(transitions: Transitions, index: Array, size: Array) -> Sample:
+    probability = 1.0 / jnp.maximum(size, 1).astype(jnp.float32)
+    return Sample(transitions, index, jnp.broadcast_to(probability, index.shape), size)

@@ -1,8 +1,8 @@
 """Experience replay that stores each picture once: observations that are stacks of frames, and n-step returns.
 
-    ring = init(obs_spec, num_envs=8, capacity=1_000_000)       # 7.1 GB for frames of 84 x 84 bytes
-    ring = add(ring, rollout)                                   # [T, B, ...]
-    index = sample_indices(key, ring, (32,))
+    ring = init(obs_spec, 8, 1_000_000, Discrete(6))            # 7.1 GB for frames of 84 x 84 bytes
+    ring = add(ring, rollout, obs_spec)                         # [T, B, ...]
+    index = sample_indices(key, ring, (32,), obs_spec)
     batch = gather(ring, index, obs_spec, n_step=1, gamma=0.99) # Transitions [32, ...]
 
 Two successive observations of four frames share three of them, and a transition's successor is the next one's observation:
@@ -19,7 +19,9 @@ correction for older policies, as in Hessel et al. 2018, "Rainbow".
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -27,7 +29,7 @@ import jax.numpy as jnp
 
 from jaxrl.errors import UsageError
 from jaxrl.replay.ring import Transitions, uniform_index
-from jaxrl.types import Array, ArraySpec, Rollout, episode_end
+from jaxrl.types import Array, ArraySpec, PyTree, Rollout, TreeSpec, action_zeros, episode_end, spec_zeros
 
 _MAX_DRAWS = 1000
 
@@ -37,82 +39,93 @@ class Steps(NamedTuple):
 
     Attributes:
       is_start: whether one does; a slot may also hold a frame of an episode's first stack, or its last frame.
-      action: int32.
+      action: as the environment takes it, [L * B, ...].
       reward: float32.
       terminated: the MDP ended.
       ended: the episode ended, for whatever reason.
+      extras: what `act` returned beside the action, [L * B, ...], where it is stored.
     """
 
     is_start: Array
-    action: Array
+    action: PyTree
     reward: Array
     terminated: Array
     ended: Array
+    extras: PyTree = ()
 
 
 class FrameReplay(NamedTuple):
     """B rings of L slots; slot s of environment b is row s * B + b.
 
     Attributes:
-      frames: [L * B, F], a frame as a vector.
+      frames: [L * B, F], a frame as a vector; of a tree of arrays, one of each.
       steps: `Steps`.
       tip: [B] int32, the newest slot: the last frame of the last transition's successor.
       filled: [B] int32, slots written so far, at most L.
     """
 
-    frames: Array
+    frames: PyTree
     steps: Steps
     tip: Array
     filled: Array
 
 
-def init(obs_spec: ArraySpec, num_envs: int, capacity: int) -> FrameReplay:
+def init(obs_spec: ArraySpec | TreeSpec, num_envs: int, capacity: int, action: PyTree, extras: PyTree = ()) -> FrameReplay:
     """Empty rings of `capacity` slots in all, rounded down to a multiple of B.
+
+    Args:
+      action: its spec.
+      extras: what is stored with each step, of one environment (arrays or shapes); () for nothing.
 
     Raises:
       UsageError: too few slots for a stack and its successor in each environment.
     """
-    length, stack = capacity // num_envs, obs_spec.num_frames
+    length, stack = capacity // num_envs, _stack(obs_spec)
     least = num_envs * (2 * stack + 2)
     if capacity < least:
         raise UsageError(
             f"capacity={capacity} is too small for {num_envs} environments and stacks of {stack} frames; give at least {least}"
         )
-    size = math.prod(obs_spec.shape) // stack
     rows = length * num_envs
-    no, number = jnp.zeros(rows, jnp.bool_), jnp.zeros(rows, jnp.int32)
-    steps = Steps(no, number, jnp.zeros(rows, jnp.float32), no, no)
-    return FrameReplay(
-        jnp.zeros((rows, size), obs_spec.dtype), steps, jnp.full(num_envs, length - 1, jnp.int32), jnp.ones(num_envs, jnp.int32)
-    )
+    no = jnp.zeros(rows, jnp.bool_)
+    kept = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), extras)
+    steps = Steps(no, action_zeros(action, (rows,)), jnp.zeros(rows, jnp.float32), no, no, kept)
+    frames = jax.tree.map(lambda leaf: jnp.zeros((rows, math.prod(leaf.shape) // stack), leaf.dtype), _shapes(obs_spec))
+    return FrameReplay(frames, steps, jnp.full(num_envs, length - 1, jnp.int32), jnp.ones(num_envs, jnp.int32))
 
 
-def add(replay: FrameReplay, rollout: Rollout, obs_spec: ArraySpec) -> FrameReplay:
+def add(replay: FrameReplay, rollout: Rollout, obs_spec: ArraySpec | TreeSpec) -> FrameReplay:
     """Stores T steps of B environments over the oldest slots."""
 
-    def one(replay: FrameReplay, step: Rollout) -> tuple[FrameReplay, None]:
+    def store(replay: FrameReplay, step: Rollout) -> tuple[FrameReplay, None]:
         return _add(replay, step, obs_spec), None
 
-    steps = rollout._replace(extras=(), info=())
-    return jax.lax.scan(one, replay, steps)[0]
+    kept = rollout.extras if jax.tree.leaves(replay.steps.extras) else ()
+    return jax.lax.scan(store, replay, rollout._replace(extras=kept, info=()))[0]
 
 
-def _add(replay: FrameReplay, step: Rollout, obs_spec: ArraySpec) -> FrameReplay:
+def _add(replay: FrameReplay, step: Rollout, obs_spec: ArraySpec | TreeSpec) -> FrameReplay:
     """Stores one step of each environment, leaves [B, ...]."""
-    stack = obs_spec.num_frames
-    obs, newest = _to_rows(step.obs, obs_spec), _to_rows(step.next_obs, obs_spec)[:, -1:]
-    held = replay.frames[_rows(replay, replay.tip[:, None] + jnp.arange(1 - stack, 1))]
-    continues = jnp.all(obs == held, axis=(1, 2))
-    follows = jnp.all(obs[:, :-1] == held[:, 1:], axis=(1, 2))
+    stack = _stack(obs_spec)
+    obs, behind = _to_rows(step.obs, stack), _to_rows(step.next_obs, stack)
+    latest = _rows(replay, replay.tip[:, None] + jnp.arange(1 - stack, 1))
+    held = jax.tree.map(lambda ring: ring[latest], replay.frames)
+    continues = _agree(obs, held)
+    follows = _agree(jax.tree.map(lambda rows: rows[:, :-1], obs), jax.tree.map(lambda rows: rows[:, 1:], held))
     start = replay.tip + jnp.where(continues, 0, jnp.where(follows, 1, stack))
     # The stack ends at `start`, where it may be held already; the successor's frame comes behind it.
     slots = start[:, None] + jnp.arange(1 - stack, 2)
     rows, at = _rows(replay, slots), _rows(replay, start[:, None])[:, 0]
-    frames = replay.frames.at[rows].set(jnp.concatenate([obs, newest], axis=1), unique_indices=True)
+    frames = jax.tree.map(
+        lambda ring, first, last: ring.at[rows].set(jnp.concatenate([first, last[:, -1:]], axis=1), unique_indices=True),
+        replay.frames,
+        obs,
+        behind,
+    )
     is_new = slots > replay.tip[:, None]
-    outside = replay.frames.shape[0]
+    outside = replay.steps.is_start.shape[0]
     is_start = replay.steps.is_start.at[jnp.where(is_new, rows, outside)].set(False, mode="drop")
-    fields = Steps(jnp.ones_like(step.terminated), step.action, step.reward, step.terminated, episode_end(step))
+    fields = Steps(jnp.ones_like(step.terminated), step.action, step.reward, step.terminated, episode_end(step), step.extras)
     steps = jax.tree.map(
         lambda ring, value: ring.at[at].set(value.astype(ring.dtype), unique_indices=True),
         replay.steps._replace(is_start=is_start),
@@ -123,14 +136,14 @@ def _add(replay: FrameReplay, step: Rollout, obs_spec: ArraySpec) -> FrameReplay
     return FrameReplay(frames, steps, (start + 1) % length, filled)
 
 
-def sample_indices(key: Array, replay: FrameReplay, shape: tuple[int, ...], obs_spec: ArraySpec) -> Array:
+def sample_indices(key: Array, replay: FrameReplay, shape: tuple[int, ...], obs_spec: ArraySpec | TreeSpec) -> Array:
     """Rows at which a transition starts, uniform with replacement over those whose frames are all held, int32 of `shape`.
 
     Slots are drawn, and drawn again where none starts there: the few that hold an episode's first stack or last frame.
     """
     num_envs, length = replay.tip.shape[0], _length(replay)
     # The stack of a slot whose age is above L - S reaches over the ring's seam, into the newest frames.
-    ages = jnp.clip(replay.filled - 1, 0, length - obs_spec.num_frames)
+    ages = jnp.clip(replay.filled - 1, 0, length - _stack(obs_spec))
     before = jnp.cumsum(ages) - ages
 
     def draw(key: Array) -> tuple[Array, Array]:
@@ -152,7 +165,7 @@ def sample_indices(key: Array, replay: FrameReplay, shape: tuple[int, ...], obs_
     return jax.lax.while_loop(unfinished, draw_again, first)[1]
 
 
-def gather(replay: FrameReplay, index: Array, obs_spec: ArraySpec, n_step: int, gamma: Array | float) -> Transitions:
+def gather(replay: FrameReplay, index: Array, obs_spec: ArraySpec | TreeSpec, n_step: int, gamma: Array | float) -> Transitions:
     """The transitions that start at these rows.
 
     A return of n steps ends early where the episode did, or where nothing newer is held; it is bootstrapped from the
@@ -161,7 +174,7 @@ def gather(replay: FrameReplay, index: Array, obs_spec: ArraySpec, n_step: int, 
     Args:
       index: [N] from `sample_indices`.
     """
-    num_envs, stack = replay.tip.shape[0], obs_spec.num_frames
+    num_envs, stack = replay.tip.shape[0], _stack(obs_spec)
     slot, env = index // num_envs, index % num_envs
 
     def rows(offset: Array) -> Array:
@@ -174,23 +187,35 @@ def gather(replay: FrameReplay, index: Array, obs_spec: ArraySpec, n_step: int, 
     weight = counts * jnp.asarray(gamma, jnp.float32) ** jnp.arange(n_step)
     discount = jnp.asarray(gamma, jnp.float32) ** num_steps * (1.0 - jnp.any(counts & steps.terminated, axis=1))
     # Without the barrier, XLA computes places and gathers again for every byte of both observations.
-    window = replay.frames[jax.lax.optimization_barrier(rows(jnp.arange(1 - stack, n_step + 1)))]
-    window = jax.lax.optimization_barrier(window)
-    if n_step == 1:
-        behind = window[:, 1:]
-    else:
-        behind = jnp.take_along_axis(window, (num_steps[:, None] + jnp.arange(stack))[..., None], axis=1)
+    places = jax.lax.optimization_barrier(rows(jnp.arange(1 - stack, n_step + 1)))
+    window = jax.lax.optimization_barrier(jax.tree.map(lambda ring: ring[places], replay.frames))
+
+    def stacked(pick: Callable[[Array], Array]) -> PyTree:
+        return jax.tree.map(lambda leaf, like: pick(leaf).reshape(-1, *like.shape), window, _shapes(obs_spec))
+
+    last = (num_steps[:, None] + jnp.arange(stack))[..., None]
     return Transitions(
-        window[:, :stack].reshape(-1, *obs_spec.shape),
-        steps.action[:, 0],
+        stacked(lambda leaf: leaf[:, :stack]),
+        jax.tree.map(lambda leaf: leaf[:, 0], steps.action),
         jnp.sum(weight * steps.reward, axis=1),
         discount,
-        behind.reshape(-1, *obs_spec.shape),
+        stacked(lambda leaf: leaf[:, 1:] if n_step == 1 else jnp.take_along_axis(leaf, last, axis=1)),
+        jax.tree.map(lambda leaf: leaf[:, 0], steps.extras),
     )
 
 
+def _stack(obs_spec: ArraySpec | TreeSpec) -> int:
+    """Frames of an observation; the arrays of a tree are kept whole."""
+    return obs_spec.num_frames if isinstance(obs_spec, ArraySpec) else 1
+
+
+def _shapes(obs_spec: ArraySpec | TreeSpec) -> PyTree:
+    """`jax.ShapeDtypeStruct`s of one observation."""
+    return jax.eval_shape(lambda: spec_zeros(obs_spec))
+
+
 def _length(replay: FrameReplay) -> int:
-    return replay.frames.shape[0] // replay.tip.shape[0]
+    return replay.steps.is_start.shape[0] // replay.tip.shape[0]
 
 
 def _rows(replay: FrameReplay, slots: Array) -> Array:
@@ -199,6 +224,12 @@ def _rows(replay: FrameReplay, slots: Array) -> Array:
     return slots % _length(replay) * num_envs + jnp.arange(num_envs)[:, None]
 
 
-def _to_rows(obs: Array, obs_spec: ArraySpec) -> Array:
+def _to_rows(obs: PyTree, stack: int) -> PyTree:
     """Observations [B, *shape] as rows [B, S, F]."""
-    return obs.reshape(obs.shape[0], obs_spec.num_frames, -1)
+    return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], stack, -1), obs)
+
+
+def _agree(a: PyTree, b: PyTree) -> Array:
+    """[B] whether rows [B, K, F] of two trees are equal."""
+    same = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.all(x == y, axis=(1, 2)), a, b))
+    return functools.reduce(jnp.logical_and, same)

@@ -27,6 +27,7 @@ class Transitions(NamedTuple):
       reward: of the step, or the discounted sum over n steps.
       discount: of the value behind it: gamma (to the power n), 0 where the MDP ended.
       next_obs: the true successor, after n steps where the reward is of n.
+      extras: what `act` returned beside the action, where it was stored.
     """
 
     obs: PyTree
@@ -34,6 +35,7 @@ class Transitions(NamedTuple):
     reward: Array
     discount: Array
     next_obs: PyTree
+    extras: PyTree = ()
 
 
 class Replay(NamedTuple):

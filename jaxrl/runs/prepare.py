@@ -17,9 +17,9 @@ from jaxrl.drivers.host import host_driver
 from jaxrl.drivers.mesh import check_division, make_mesh
 from jaxrl.envs import make
 from jaxrl.errors import UsageError
-from jaxrl.loop import Plan, RunKeys, build, plan, run_keys
+from jaxrl.loop import Plan, RunKeys, build_in, plan, run_keys
 from jaxrl.runs.definition import Run, check_run
-from jaxrl.types import Env, PyTree
+from jaxrl.types import Agent, Env, PyTree, Spec
 
 REPLAY_SHARE = 0.8
 """Share of a memory that a replay may take."""
@@ -29,6 +29,9 @@ class Prepared(NamedTuple):
     """A run that passed every check, with its driver.
 
     Attributes:
+      agent: with its model, as it was trained.
+      spec: of the training environment.
+      eval_params: of the environment that the policy is scored in.
       agent_shapes: the agent's state as `jax.ShapeDtypeStruct`s.
       protocol: how the policy is scored, for the summary.
     """
@@ -37,7 +40,10 @@ class Prepared(NamedTuple):
     driver: Driver
     plan: Plan
     config: Config
+    agent: Agent
+    spec: Spec
     env_params: PyTree
+    eval_params: PyTree
     keys: RunKeys
     agent_shapes: PyTree
     protocol: dict[str, Any]
@@ -65,9 +71,8 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
     def make_eval_env(num_envs: int) -> Any:
         return make(run.env, num_envs, **run.env_options)
 
-    model = env.model if isinstance(env, Env) else None
     keys = run_keys(jax.random.key(run.seed))
-    agent = build(make_agent, config, env.spec, env.num_envs, model)
+    agent = build_in(make_agent, config, env)
     agent_shapes = jax.eval_shape(agent.init, keys.init)
     if isinstance(env, Env):
         _check_memory(agent_shapes)
@@ -77,7 +82,7 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
         _check_memory(without_replay(agent_shapes) if elsewhere else agent_shapes)
         driver = host_driver(make_agent, env, make_eval_env, run.debug, elsewhere)
     params = env.params if isinstance(env, Env) else ()
-    return Prepared(run, driver, schedule, config, params, keys, agent_shapes, _protocol(run, env))
+    return Prepared(run, driver, schedule, config, agent, env.spec, params, params, keys, agent_shapes, _protocol(run, env))
 
 
 def _protocol(run: Run, env: Any) -> dict[str, Any]:

@@ -84,8 +84,8 @@ def refill(prepared: Prepared, state: RunState, say: Callable[[str], None]) -> R
     say(f"the replay was left out of the checkpoint: refilling it with {count * prepared.plan.steps_per_iteration:,} env steps")
     iteration, recent = jnp.copy(state.iteration), jax.tree.map(jnp.copy, state.recent)
     key = jax.random.fold_in(prepared.keys.init, int(iteration))
-    total = np.int32(prepared.plan.num_iterations)
-    state, _ = prepared.driver.advance(key, prepared.config, prepared.env_params, state, np.int32(count), np.int32(0), total)
+    progress = prepared.plan.progress(int(iteration))
+    state, _ = prepared.driver.advance(key, prepared.config, prepared.env_params, state, np.int32(count), np.int32(0), progress)
     return state._replace(iteration=iteration, recent=recent)
 
 

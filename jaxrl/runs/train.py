@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.analysis.curves import plot_runs
@@ -29,7 +28,7 @@ from jaxrl.records.sinks import open_sink
 from jaxrl.runs.definition import Run, claim_folder, config_values, read_run
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.restore import Clock, load_state, refill, restore, save_state, say_once, with_replay
-from jaxrl.types import Progress, PyTree, RunState
+from jaxrl.types import PyTree, RunState
 
 PROFILE_ITERATIONS = 100
 """Iterations that `--profile` traces at most."""
@@ -215,17 +214,11 @@ def _is_eval(run: Run, schedule: Plan, iteration: int) -> bool:
 
 
 def _advance(prepared: Prepared, state: RunState, end: int) -> tuple[RunState, dict[str, Any]]:
-    """Runs up to iteration `end`; warm-up and learning are counted here, so that no step has to ask."""
-    begin, schedule = int(state.iteration), prepared.plan
-    num_warmup = max(min(end, schedule.num_warmup) - begin, 0)
+    """Runs up to iteration `end`."""
+    begin = int(state.iteration)
+    counts = map(np.int32, prepared.plan.split(begin, end))
     return prepared.driver.advance(
-        prepared.keys.train,
-        prepared.config,
-        prepared.env_params,
-        state,
-        np.int32(num_warmup),
-        np.int32(end - begin - num_warmup),
-        np.int32(schedule.num_iterations),
+        prepared.keys.train, prepared.config, prepared.env_params, state, *counts, prepared.plan.progress(begin)
     )
 
 
@@ -282,9 +275,9 @@ def evaluate_state(
 ) -> dict[str, Any]:
     """Greedy score of a policy: episodes, mean, std. The key comes from the run's seed and the iteration, or from `seed`."""
     key = jax.random.fold_in(prepared.keys.evaluate, iteration) if seed is None else jax.random.key(seed)
-    progress = Progress(jnp.int32(iteration), jnp.int32(prepared.plan.num_iterations))
-    returns = prepared.driver.evaluate(key, prepared.config, prepared.env_params, policy, progress, num_episodes)
-    return plain(summarize(np.asarray(returns)))
+    progress = prepared.plan.progress(iteration)
+    params = prepared.env_params, prepared.eval_params
+    return plain(summarize(prepared.driver.evaluate(key, prepared.config, *params, policy, progress, num_episodes)))
 
 
 def _env_steps(prepared: Prepared, state: RunState) -> int:

@@ -19,10 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.agents import load_agent
 from jaxrl.envs import make
 from jaxrl.errors import UsageError
-from jaxrl.loop import build
 from jaxrl.records.console import say
 from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import Prepared, prepare
@@ -67,6 +65,10 @@ class _Loaded(NamedTuple):
     params: PyTree
     iteration: int
 
+    @property
+    def progress(self) -> Progress:
+        return self.prepared.plan.progress(self.iteration)
+
 
 def _load(folder: Path) -> _Loaded:
     prepared = prepare(read_run(folder))
@@ -84,15 +86,14 @@ def load(folder: str | Path) -> TrainedPolicy:
     """
     loaded = _load(Path(folder))
     loaded.prepared.driver.close()
-    agent, spec = _agent(loaded.prepared)
-    progress, key = _progress(loaded), jax.random.key(loaded.prepared.run.seed)
+    agent, progress, key = loaded.prepared.agent, loaded.progress, jax.random.key(loaded.prepared.run.seed)
 
     @jax.jit
     def act(params: PyTree, memory: PyTree, obs: PyTree) -> tuple[PyTree, PyTree]:
         action, memory, _ = agent.act(key, params, memory, obs, progress, False)
         return action, memory
 
-    return TrainedPolicy(loaded.params, spec, act, agent.initial_memory)
+    return TrainedPolicy(loaded.params, loaded.prepared.spec, act, agent.initial_memory)
 
 
 def score(folder: Path, num_episodes: int, seed: int) -> dict[str, Any]:
@@ -112,11 +113,11 @@ def film(folder: Path, seed: int) -> Iterator[np.ndarray]:
     loaded = _load(folder)
     loaded.prepared.driver.close()
     run, key = loaded.prepared.run, jax.random.key(seed)
-    agent, spec = _agent(loaded.prepared, num_envs=1)
-    act = jax.jit(partial(agent.act, progress=_progress(loaded), explore=False))
+    agent = loaded.prepared.agent
+    act = jax.jit(partial(agent.act, progress=loaded.progress, explore=False))
     options = run.env_options if loaded.prepared.driver.keeps_episodes else run.env_options | {"render_mode": "rgb_array"}
     env = make(run.env, 1, **options)
-    limit = spec.time_limit or 1000
+    limit = env.spec.time_limit or 1000
     if isinstance(env, Env):
         if env.render is None:
             raise UsageError(f"gif: there are no pictures of {run.env}; its policy can be scored without --gif")
@@ -158,18 +159,3 @@ def _film_host(key: Array, env: Any, agent: Agent, act: Callable[..., Any], para
                 return
             yield env.render_frame()
             obs = timestep.obs
-
-
-def _agent(prepared: Prepared, num_envs: int | None = None) -> tuple[Agent, Spec]:
-    run = prepared.run
-    env = make(run.env, 1, **run.env_options)
-    model = env.model if isinstance(env, Env) else None
-    make_agent, _ = load_agent(run.agent)
-    agent = build(make_agent, prepared.config, env.spec, num_envs or run.config.num_envs, model)
-    if not isinstance(env, Env):
-        env.close()
-    return agent, env.spec
-
-
-def _progress(loaded: _Loaded) -> Progress:
-    return Progress(jnp.int32(loaded.iteration), jnp.int32(loaded.prepared.plan.num_iterations))

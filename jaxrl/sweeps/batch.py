@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxrl.sweeps.population import Members, Population, Turns, make_turns, place, stack, take
+from jaxrl.drivers.evaluate import Scores
+from jaxrl.loop import Plan
+from jaxrl.sweeps.population import EnvParams, Members, Population, Turns, make_turns, place, stack, take
 from jaxrl.types import PyTree
 
 
@@ -22,6 +25,7 @@ class Batch(NamedTuple):
     Attributes:
       population: that trains them.
       members: of all n runs, on the host.
+      shared: params that all runs have in common.
       rows: [n] row of each run that has not stopped.
       living: runs that have not stopped.
       stopped: run -> its state on the host.
@@ -33,6 +37,7 @@ class Batch(NamedTuple):
 
     population: Population
     members: Members
+    shared: EnvParams
     rows: np.ndarray
     living: tuple[int, ...]
     stopped: dict[int, PyTree]
@@ -42,11 +47,19 @@ class Batch(NamedTuple):
     iteration: int
 
 
-def load(population: Population, members: Members, states: PyTree | None, living: Sequence[int], iteration: int) -> Batch:
+def load(
+    population: Population,
+    members: Members,
+    shared: EnvParams,
+    states: PyTree | None,
+    living: Sequence[int],
+    iteration: int,
+) -> Batch:
     """Puts runs into the rows of a population.
 
     Args:
       members: of all n runs, on the host.
+      shared: params that all runs have in common.
       states: of all n runs, [n] in front of every leaf, on the host; None starts them afresh.
       living: runs to go on with.
     """
@@ -55,17 +68,18 @@ def load(population: Population, members: Members, states: PyTree | None, living
     rows[list(living)] = place(len(living), population.capacity, num_devices)
     run_of_row[rows[list(living)]] = living
     on_device = jax.device_put(take(members, run_of_row), population.sharding)
-    stopped = {} if states is None else {run: one(states, run) for run in range(num_runs) if run not in living}
+    shared = jax.device_put(shared, NamedSharding(population.sharding.mesh, PartitionSpec()))
+    stopped = {} if states is None else {run: entry(states, run) for run in range(num_runs) if run not in living}
     if states is None:
-        held = population.init(on_device)
+        held = population.init(on_device, shared)
     else:
         held = jax.device_put(take(states, run_of_row), population.sharding)
     turns = turns_of(population, rows[list(living)])
-    return Batch(population, members, rows, tuple(living), stopped, on_device, turns, held, iteration)
+    return Batch(population, members, shared, rows, tuple(living), stopped, on_device, turns, held, iteration)
 
 
-def one(tree: PyTree, index: int) -> PyTree:
-    """Entry `index` of every leaf."""
+def entry(tree: PyTree, index: int) -> PyTree:
+    """Entry `index` along the first axis of every leaf."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
@@ -75,24 +89,32 @@ def turns_of(population: Population, rows: np.ndarray) -> Turns:
     return jax.device_put(turns, population.sharding)
 
 
-def advance(batch: Batch, num_warmup: int, num_learn: int, num_iterations: int) -> tuple[Batch, dict[str, np.ndarray]]:
-    """Advances the living by so many iterations.
+def advance(batch: Batch, plan: Plan, end: int) -> tuple[Batch, dict[str, np.ndarray]]:
+    """Advances the living up to iteration `end`.
 
     Returns:
       The batch and its sums, each with an entry for each living run in front.
     """
-    lengths = (np.int32(batch.iteration), np.int32(num_warmup), np.int32(num_learn), np.int32(num_iterations))
-    states, sums = batch.population.advance(batch.on_device, batch.turns, batch.states, *lengths)
+    counts = map(np.int32, plan.split(batch.iteration, end))
+    states, sums = batch.population.advance(
+        batch.on_device, batch.shared, batch.turns, batch.states, *counts, plan.progress(batch.iteration)
+    )
     rows = batch.rows[list(batch.living)]
-    return batch._replace(states=states, iteration=batch.iteration + num_warmup + num_learn), take(sums, rows)
+    return batch._replace(states=states, iteration=end), take(sums, rows)
 
 
-def evaluate(batch: Batch, runs: Sequence[int], num_iterations: int, num_episodes: int) -> np.ndarray:
-    """[runs, episodes] greedy returns of some of the living."""
+def evaluate(batch: Batch, plan: Plan, runs: Sequence[int], num_episodes: int) -> list[Scores]:
+    """Greedy scores of some of the living, in this order."""
     population, rows = batch.population, batch.rows[list(runs)]
-    lengths = (np.int32(batch.iteration), np.int32(num_iterations), num_episodes)
-    returns = population.evaluate(batch.on_device, turns_of(population, rows), batch.states.agent.policy, *lengths)
-    return np.asarray(returns)[rows]
+    scores = population.evaluate(
+        batch.on_device,
+        batch.shared,
+        turns_of(population, rows),
+        batch.states.agent.policy,
+        plan.progress(batch.iteration),
+        num_episodes,
+    )
+    return [entry(take(scores, rows), index) for index in range(len(rows))]
 
 
 def stop(batch: Batch, runs: Iterable[int], make: Callable[[int], Population]) -> Batch:
@@ -102,13 +124,13 @@ def stop(batch: Batch, runs: Iterable[int], make: Callable[[int], Population]) -
       make: (capacity) -> the population with so many rows.
     """
     gone = set(runs)
-    stopped = batch.stopped | {run: jax.tree.map(on_host, one(batch.states, int(batch.rows[run]))) for run in sorted(gone)}
+    stopped = batch.stopped | {run: jax.tree.map(on_host, entry(batch.states, int(batch.rows[run]))) for run in sorted(gone)}
     living = tuple(run for run in batch.living if run not in gone)
     batch = batch._replace(stopped=stopped, living=living)
     population = batch.population
     capacity = fitting_capacity(population, len(living))
     if capacity < population.capacity:
-        return load(make(capacity), batch.members, host_states(batch), living, batch.iteration)
+        return load(make(capacity), batch.members, batch.shared, host_states(batch), living, batch.iteration)
     return batch._replace(turns=turns_of(population, batch.rows[list(living)]))
 
 
@@ -125,7 +147,7 @@ def host_states(batch: Batch) -> PyTree:
     held = take(batch.states, batch.rows)
     if not batch.stopped:
         return held
-    return stack([batch.stopped.get(run, None) or one(held, run) for run in range(len(batch.rows))])
+    return stack([batch.stopped.get(run, None) or entry(held, run) for run in range(len(batch.rows))])
 
 
 def on_host(leaf: Any) -> Any:

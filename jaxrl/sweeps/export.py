@@ -13,7 +13,7 @@ from jaxrl.errors import UsageError
 from jaxrl.records.rows import read_rows
 from jaxrl.runs.definition import Run
 from jaxrl.runs.train import adopt, resume
-from jaxrl.sweeps.batch import one
+from jaxrl.sweeps.batch import entry
 from jaxrl.sweeps.plan import configure, make_groups
 from jaxrl.sweeps.store import read_sweep
 from jaxrl.sweeps.unit import OK, Report, final_states, read_outcome, unit_folder
@@ -53,7 +53,7 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
         num_rows=sweep.num_rows,
     )
     iteration = report.env_steps // groups[outcome["group"]].schedule.steps_per_iteration
-    state = one(final_states(groups, folder, units[-1]), place)._replace(iteration=jnp.int32(iteration))
+    state = entry(final_states(groups, folder, units[-1]), place)._replace(iteration=jnp.int32(iteration))
     rows = [row for name in units for row in read_rows(unit_folder(folder, name) / "rows.jsonl") if row["run"] == run]
     rows = [{name: value for name, value in row.items() if name != "run"} for row in rows]
     adopt(solo, out, jax.tree.map(jnp.asarray, state), rows)

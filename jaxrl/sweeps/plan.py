@@ -13,22 +13,20 @@ import itertools
 import json
 import math
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxrl.agents import load_agent
 from jaxrl.config import Config, as_arrays, check_config, field_types, literal, parse_value
 from jaxrl.envs import make
 from jaxrl.errors import UsageError, unknown
-from jaxrl.loop import Plan, build, init_state, plan, run_keys
-from jaxrl.sweeps.population import BATCHINGS, without_iteration
+from jaxrl.loop import Plan, build_in, init_state, plan, run_keys
+from jaxrl.sweeps.population import BATCHINGS, EnvParams, differing, without_iteration
 from jaxrl.sweeps.schedules import Schedule, check_schedule
-from jaxrl.types import Env, PyTree, action_zeros
+from jaxrl.types import Env, PyTree
 
 ENV_PREFIX = "env."
 EXECUTORS = ("local", "ray")
@@ -105,6 +103,8 @@ class Group(NamedTuple):
       config: of any of the runs; its static fields are those of all.
       schedule: iterations of each run.
       configs: indices of the configs in the group.
+      params: of each of these configs the `EnvParams`.
+      varies: which of them differ between the configs.
       shapes: of the state of one run, without its `iteration`.
     """
 
@@ -114,6 +114,8 @@ class Group(NamedTuple):
     config: Config
     schedule: Plan
     configs: tuple[int, ...]
+    params: tuple[EnvParams, ...]
+    varies: EnvParams
     shapes: PyTree
 
 
@@ -284,7 +286,7 @@ def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environm
     config, options = configure(sweep, sweep.configs[configs[0]])
     env = environments.make(config.num_envs, options)
     schedule = plan(config, env.spec, sweep.total_steps)
-    agent = build(make_agent, as_arrays(config), env.spec, env.num_envs, env.model)
+    agent = build_in(make_agent, as_arrays(config), env)
     shapes = jax.eval_shape(lambda: without_iteration(init_state(run_keys(jax.random.key(0)).init, agent, env)))
     limit = sweep.memory_limit or memory_limit()
     if (needed := num_bytes(shapes)) > limit:
@@ -296,7 +298,8 @@ def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environm
     def make_eval_env(num_envs: int) -> Env:
         return environments.make(num_envs, options)
 
-    return Group(make_agent, env, make_eval_env, config, schedule, tuple(configs), shapes)
+    params = tuple(environments.params(*configure(sweep, sweep.configs[index])) for index in configs)
+    return Group(make_agent, env, make_eval_env, config, schedule, tuple(configs), params, differing(params), shapes)
 
 
 class _Environments:
@@ -304,63 +307,31 @@ class _Environments:
 
     def __init__(self, sweep: Sweep) -> None:
         self._env = sweep.env
-        self._differ = any(name.startswith(ENV_PREFIX) for name in sweep.fields)
-        self._programs: dict[Any, Any] = {}
+        self._made: dict[Any, Env] = {}
 
     def make(self, num_envs: int, options: Mapping[str, Any]) -> Env:
-        env = make(self._env, num_envs, **options)
-        if not isinstance(env, Env):
-            env.close()
-            raise UsageError(
-                f"env={self._env!r} lives on the host, where runs cannot be batched; train seeds one by one with jaxrl train"
-            )
-        return env
+        key = (num_envs, repr(sorted(options.items())))
+        if key not in self._made:
+            env = make(self._env, num_envs, **options)
+            if not isinstance(env, Env):
+                env.close()
+                raise UsageError(
+                    f"env={self._env!r} lives on the host, where runs cannot be batched; "
+                    "train seeds one by one with jaxrl train"
+                )
+            self._made[key] = env
+        return self._made[key]
+
+    def params(self, config: Config, options: Mapping[str, Any]) -> EnvParams:
+        """Those of a run with this config and these options."""
+        return EnvParams(self.make(config.num_envs, options).params, None)
 
     def program(self, num_envs: int, options: Mapping[str, Any]) -> Any:
         """Something equal for environments that differ in nothing but the numbers of their params."""
-        if not self._differ:
-            return None
-        key = (num_envs, repr(sorted(options.items())))
-        if key not in self._programs:
-            self._programs[key] = _program(self.make(num_envs, options))
-        return self._programs[key]
-
-
-def _program(env: Env) -> Any:
-    """The traced `reset` and `step` with all that they close over: what a compiler sees of an environment."""
-
-    def steps(key: Any, params: PyTree) -> PyTree:
-        state, obs = env.reset(key, params)
-        return obs, env.step(key, params, state, action_zeros(env.spec.action, (env.num_envs,)))
-
-    traced = jax.make_jaxpr(steps)(jax.random.key(0), env.params)
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
-    return env.spec, jax.tree.structure(env.params), text, tuple(_closed_over(traced))
-
-
-def _closed_over(value: Any) -> Iterator[Any]:
-    """The constants and host functions of a traced program; printed, those of an inner `jit` would be missing."""
-    if isinstance(value, ClosedJaxpr):
-        for constant in value.consts:
-            is_key = jax.dtypes.issubdtype(constant.dtype, jax.dtypes.prng_key)
-            yield np.asarray(jax.random.key_data(constant) if is_key else constant).tobytes()
-        yield from _closed_over(value.jaxpr)
-    elif isinstance(value, Jaxpr):
-        for equation in value.eqns:
-            if "callback" in equation.params:
-                yield equation.params["callback"]
-            yield from _closed_over(tuple(equation.params.values()))
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _closed_over(part)
-
-
-def env_params(sweep: Sweep, values: Mapping[str, Any]) -> PyTree:
-    """The params of a config's environment."""
-    config, options = configure(sweep, values)
-    env = make(sweep.env, config.num_envs, **options)
-    assert isinstance(env, Env)
-    return env.params
+        env = self.make(num_envs, options)
+        baked = repr(sorted(options.items())) if env.static is None else env.static
+        shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(env.params))
+        return env.spec, jax.tree.structure(env.params), shapes, baked
 
 
 def _check_sweep(sweep: Sweep) -> None:

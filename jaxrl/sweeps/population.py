@@ -23,11 +23,18 @@ from jax.sharding import PartitionSpec as P
 from jaxrl.config import Config, as_arrays
 from jaxrl.drivers import evaluate
 from jaxrl.drivers.device import make_chunk
-from jaxrl.loop import MakeAgent, RunKeys, Sums, build, init_state, run_keys
-from jaxrl.types import Array, Env, Progress, PyTree, RunState
+from jaxrl.loop import RunKeys, Sums, build_in, init_state, run_keys
+from jaxrl.types import Array, Env, MakeAgent, Progress, PyTree, RunState
 
 BATCHINGS = ("auto", "serial", "vmap")
 _AXIS = "run"
+
+
+class EnvParams(NamedTuple):
+    """Params of the environment that a run is trained in, and of the one that it is scored in, None if that is the same."""
+
+    train: PyTree
+    evaluate: PyTree
 
 
 class Members(NamedTuple):
@@ -36,12 +43,12 @@ class Members(NamedTuple):
     Attributes:
       keys: `RunKeys` of typed keys.
       config: the agent's, with traced fields.
-      env_params: physics.
+      params: `EnvParams` of those leaves that differ between runs, None in the place of the others.
     """
 
     keys: RunKeys
     config: Config
-    env_params: PyTree
+    params: EnvParams
 
 
 class Turns(NamedTuple):
@@ -59,15 +66,18 @@ class Turns(NamedTuple):
 class Population(NamedTuple):
     """Compiled functions over the rows of a population. Its states are `RunState`s without `iteration`, which all rows share.
 
+    `shared` are the `EnvParams` that all rows have in common: one copy on each device, however many rows there are.
+
     Attributes:
       capacity: rows.
       sharding: of the axis over rows.
       batching: `serial` or `vmap`.
-      init: (members) -> states.
-      advance: (members, turns, states, iteration, num_warmup, num_learn, num_iterations) -> (states, sums), each with an axis
-        over rows; `sums["nan"]` is true where a policy holds a NaN. The states are donated. Only `turns` are advanced under
+      varies: `EnvParams` of bools, which leaves are in `Members.params` and not in `shared`.
+      init: (members, shared) -> states.
+      advance: (members, shared, turns, states, num_observe, num_learn, progress) -> (states, sums), each with an axis over
+        rows; `sums["nan"]` is true where a policy holds a NaN. The states are donated. Only `turns` are advanced under
         `serial`; `vmap` advances every row.
-      evaluate: (members, turns, policies, iteration, num_iterations, num_episodes) -> [capacity, episodes] greedy returns.
+      evaluate: (members, shared, turns, policies, progress, num_episodes) -> `Scores` with [capacity, episodes].
       state_shapes: of the states.
       num_bytes: that the compiled training program needs on all devices together.
     """
@@ -75,9 +85,10 @@ class Population(NamedTuple):
     capacity: int
     sharding: NamedSharding
     batching: str
-    init: Callable[[Members], PyTree]
+    varies: EnvParams
+    init: Callable[[Members, EnvParams], PyTree]
     advance: Callable[..., tuple[PyTree, Sums]]
-    evaluate: Callable[..., Array]
+    evaluate: Callable[..., evaluate.Scores]
     state_shapes: PyTree
     num_bytes: int
 
@@ -89,10 +100,33 @@ def choose_batching(batching: str) -> str:
     return "serial" if jax.default_backend() == "cpu" else "vmap"
 
 
-def make_members(seeds: Sequence[int], configs: Sequence[Config], env_params: Sequence[PyTree]) -> Members:
-    """The rows of runs with the same static fields, as NumPy arrays but for the keys."""
+def make_members(
+    seeds: Sequence[int], configs: Sequence[Config], params: Sequence[EnvParams], varies: EnvParams
+) -> tuple[Members, EnvParams]:
+    """The rows of runs with the same static fields, as NumPy arrays but for the keys, and the params that they share."""
     keys = jax.vmap(lambda seed: run_keys(jax.random.key(seed)))(np.asarray(seeds, np.uint32))
-    return Members(keys, stack([as_arrays(config) for config in configs]), stack(env_params))
+    own = [chosen(one, varies) for one in params]
+    shared = chosen(params[0], jax.tree.map(lambda differs: not differs, varies))
+    return Members(keys, stack([as_arrays(config) for config in configs]), stack(own)), shared
+
+
+def differing(params: Sequence[EnvParams]) -> EnvParams:
+    """`EnvParams` of bools: which leaves are not the same in all of these."""
+
+    def differs(first: Any, *others: Any) -> bool:
+        return any(other is not first and not np.array_equal(first, other) for other in others)
+
+    return jax.tree.map(differs, *params)
+
+
+def chosen(tree: PyTree, which: PyTree) -> PyTree:
+    """`tree` with None for the leaves that `which`, a tree of bools, does not name."""
+    return jax.tree.map(lambda leaf, is_chosen: leaf if is_chosen else None, tree, which)
+
+
+def joined(one: PyTree, other: PyTree) -> PyTree:
+    """The tree of which `chosen` made two, each with what the other lacks."""
+    return jax.tree.map(lambda a, b: b if a is None else a, one, other, is_leaf=lambda leaf: leaf is None)
 
 
 def stack(trees: Sequence[PyTree]) -> PyTree:
@@ -138,91 +172,121 @@ def make_turns(rows: Sequence[int] | np.ndarray, capacity: int, num_devices: int
 
 
 def make_population(
-    make_agent: MakeAgent, env: Env, make_eval_env: Callable[[int], Env], config: Config, capacity: int, batching: str
+    make_agent: MakeAgent,
+    env: Env,
+    make_eval_env: Callable[[int], Env],
+    config: Config,
+    varies: EnvParams,
+    eval_params: PyTree,
+    capacity: int,
+    batching: str,
 ) -> Population:
     """Compiles the training program of a population.
 
     Args:
-      env, make_eval_env, config: of any of its runs; traced fields and params come from the members.
+      env, make_eval_env, config, eval_params: of any of its runs; traced fields and params come from the members.
+      varies: which params differ between its runs.
       capacity: rows, a multiple of the number of devices.
       batching: `serial` or `vmap`.
     """
     mesh = Mesh(np.array(jax.devices()), (_AXIS,))
-    sharding = NamedSharding(mesh, P(_AXIS))
-    chunk = make_chunk(make_agent, env)
+    sharding, replicated = NamedSharding(mesh, P(_AXIS)), NamedSharding(mesh, P())
+    row = _Row(make_agent, env, make_eval_env, make_chunk(make_agent, env))
     each = _serial if batching == "serial" else _vmap
 
-    def agent_of(member: Members, env: Env) -> Any:
-        return build(make_agent, member.config, env.spec, env.num_envs, env.model)
-
-    def over_devices(function: Callable[..., Any], num_rows: int, num_shared: int) -> Callable[..., Any]:
-        """`function` on each device's share of its first `num_rows` arguments; the others are the same everywhere."""
-        specs = (P(_AXIS),) * num_rows + (P(),) * num_shared
+    def over_devices(function: Callable[..., Any], roles: str) -> Callable[..., Any]:
+        """`function` on each device's share of its arguments; of those marked `s` in `roles` all have the whole."""
+        specs = tuple(P() if role == "s" else P(_AXIS) for role in roles)
         return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P(_AXIS), check_vma=False)
 
-    def init_one(member: Members) -> PyTree:
-        bound = env._replace(params=member.env_params)
-        return without_iteration(init_state(member.keys.init, agent_of(member, bound), bound))
+    def init(members: Members, shared: EnvParams) -> PyTree:
+        one = partial(row.init, shared)
+        return jax.lax.map(one, members) if batching == "serial" else jax.vmap(one)(members)
 
-    def init_share(members: Members) -> PyTree:
-        return jax.lax.map(init_one, members) if batching == "serial" else jax.vmap(init_one)(members)
+    def advance_share(members: Members, shared: EnvParams, turns: Turns, states: PyTree, sums: Sums, *counts: Any) -> Any:
+        return each(lambda member, held: row.advance(shared, member, held[0], *counts), turns, members, (states, sums))
 
-    def advance_one(member: Members, state: RunState, iteration: Array, *lengths: Array) -> tuple[PyTree, Sums]:
-        state = state._replace(iteration=iteration)
-        state, sums = chunk(member.keys.train, member.config, member.env_params, state, *lengths)
-        return without_iteration(state), sums | {"nan": _has_nan(state.agent.policy)}
-
-    def advance_share(members: Members, turns: Turns, states: PyTree, sums: Sums, *shared: Array) -> tuple[PyTree, Sums]:
-        def row(member: Members, buffers: tuple[PyTree, Sums]) -> tuple[PyTree, Sums]:
-            return advance_one(member, buffers[0], *shared)
-
-        return each(row, turns, members, (states, sums))
-
-    def evaluate_share(
-        num_episodes: int, members: Members, turns: Turns, policies: PyTree, returns: Array, progress: Progress
-    ) -> Array:
-        num_envs, episodes = evaluate.split_episodes(num_episodes)
-        eval_env = make_eval_env(num_envs)
-
-        def row(inputs: tuple[Members, PyTree], _: Array) -> Array:
-            member, policy = inputs
-            bound = eval_env._replace(params=member.env_params)
-            key = jax.random.fold_in(member.keys.evaluate, progress.iteration)
-            return evaluate.episode_returns(key, agent_of(member, bound), bound, policy, progress, episodes)
-
-        return each(row, turns, (members, policies), returns)
-
-    member = jax.eval_shape(lambda: Members(run_keys(jax.random.key(0)), as_arrays(config), env.params))
-    numbers = [jax.ShapeDtypeStruct((), jnp.int32)] * 4
-    state = jax.eval_shape(init_one, member)
-    _, sums = jax.eval_shape(advance_one, member, state, *numbers)
-    rows = partial(_rows, capacity, sharding)
-    turns = Turns(rows(jax.ShapeDtypeStruct((), jnp.int32)), jax.ShapeDtypeStruct((mesh.size,), jnp.int32, sharding=sharding))
-
-    def advance(members: Members, turns: Turns, states: PyTree, *shared: Array) -> tuple[PyTree, Sums]:
+    def advance(members: Members, shared: EnvParams, turns: Turns, states: PyTree, *counts: Any) -> tuple[PyTree, Sums]:
         zeros = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), sums)
-        return over_devices(advance_share, 4, 4)(members, turns, states, zeros, *shared)
+        return over_devices(advance_share, "rsrrrsss")(members, shared, turns, states, zeros, *counts)
 
     def evaluate_policies(
-        members: Members, turns: Turns, policies: PyTree, iteration: Array, num_iterations: Array, num_episodes: int
-    ) -> Array:
-        num_envs, episodes = evaluate.split_episodes(num_episodes)
-        returns = jnp.full((capacity, num_envs * episodes), jnp.nan)
-        share = over_devices(partial(evaluate_share, num_episodes), 4, 1)
-        return share(members, turns, policies, returns, Progress(iteration, num_iterations))
+        members: Members, shared: EnvParams, turns: Turns, policies: PyTree, progress: Progress, num_episodes: int
+    ) -> evaluate.Scores:
+        def share(
+            members: Members, shared: EnvParams, turns: Turns, policies: PyTree, scores: evaluate.Scores, progress: Progress
+        ) -> evaluate.Scores:
+            return each(
+                lambda pair, _: row.evaluate(shared, pair[0], pair[1], progress, num_episodes),
+                turns,
+                (members, policies),
+                scores,
+            )
 
-    compiled = jax.jit(advance, donate_argnums=2, out_shardings=sharding)
-    program = compiled.lower(rows(member), turns, rows(state), *numbers).compile()
+        num_envs, episodes = evaluate.split_episodes(num_episodes)
+        shape = (capacity, num_envs * episodes)
+        scores = evaluate.Scores(jnp.full(shape, jnp.nan), jnp.ones(shape, bool))
+        return over_devices(share, "rsrrrs")(members, shared, turns, policies, scores, progress)
+
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    progress: Any = [number] * len(Progress._fields)
+    counts = (number, number, Progress(*progress))
+    params = EnvParams(env.params, eval_params)
+    member, shared = jax.eval_shape(
+        lambda params: (
+            Members(run_keys(jax.random.key(0)), as_arrays(config), chosen(params, varies)),
+            chosen(params, jax.tree.map(lambda differs: not differs, varies)),
+        ),
+        params,
+    )
+    state = jax.eval_shape(row.init, shared, member)
+    _, sums = jax.eval_shape(row.advance, shared, member, state, *counts)
+    rows = partial(_rows, capacity, sharding)
+    turns = Turns(rows(number), jax.ShapeDtypeStruct((mesh.size,), jnp.int32, sharding=sharding))
+    everywhere = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated), shared)
+    compiled = jax.jit(advance, donate_argnums=3, out_shardings=sharding)
+    program = compiled.lower(rows(member), everywhere, turns, rows(state), *counts).compile()
     return Population(
         capacity=capacity,
         sharding=sharding,
         batching=batching,
-        init=jax.jit(over_devices(init_share, 1, 0), out_shardings=sharding),
+        varies=varies,
+        init=jax.jit(over_devices(init, "rs"), out_shardings=sharding),
         advance=program,
         evaluate=jax.jit(evaluate_policies, static_argnums=5),
         state_shapes=rows(state),
         num_bytes=_program_bytes(program) * mesh.size,
     )
+
+
+class _Row(NamedTuple):
+    """What is done with one run of a population, as pure functions of its member and what all share."""
+
+    make_agent: MakeAgent
+    env: Env
+    make_eval_env: Callable[[int], Env]
+    chunk: Callable[..., tuple[RunState, Sums]]
+
+    def init(self, shared: EnvParams, member: Members) -> PyTree:
+        bound = self.env._replace(params=joined(member.params, shared).train)
+        return without_iteration(init_state(member.keys.init, build_in(self.make_agent, member.config, bound), bound))
+
+    def advance(
+        self, shared: EnvParams, member: Members, state: RunState, num_observe: Array, num_learn: Array, progress: Progress
+    ) -> tuple[PyTree, Sums]:
+        params, state = joined(member.params, shared).train, state._replace(iteration=progress.iteration)
+        state, sums = self.chunk(member.keys.train, member.config, params, state, num_observe, num_learn, progress)
+        return without_iteration(state), sums | {"nan": _has_nan(state.agent.policy)}
+
+    def evaluate(
+        self, shared: EnvParams, member: Members, policy: PyTree, progress: Progress, num_episodes: int
+    ) -> evaluate.Scores:
+        num_envs, episodes = evaluate.split_episodes(num_episodes)
+        params = joined(member.params, shared)
+        agent = build_in(self.make_agent, member.config, self.env._replace(params=params.train))
+        eval_env = self.make_eval_env(num_envs)._replace(params=params.train if params.evaluate is None else params.evaluate)
+        key = jax.random.fold_in(member.keys.evaluate, progress.iteration)
+        return evaluate.episode_scores(key, agent, eval_env, policy, progress, episodes)
 
 
 def _rows(capacity: int, sharding: NamedSharding, tree: PyTree) -> PyTree:

@@ -23,7 +23,7 @@ from jaxrl.records.console import say
 from jaxrl.records.rows import append_rows, cut_rows, plain, write_json
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import Batch, on_host
-from jaxrl.sweeps.plan import Group, Sweep, configure, env_params
+from jaxrl.sweeps.plan import Group, Sweep, configure
 from jaxrl.sweeps.population import Population, choose_batching, make_members, make_population, stack
 from jaxrl.types import PyTree
 
@@ -134,7 +134,16 @@ class Worker:
         if (group, capacity) not in self._programs:
             made, batching = self.groups[group], choose_batching(self.sweep.batching)
             self.compilations += 1
-            program = make_population(made.make_agent, made.env, made.make_eval_env, made.config, capacity, batching)
+            program = make_population(
+                made.make_agent,
+                made.env,
+                made.make_eval_env,
+                made.config,
+                made.varies,
+                made.params[0].evaluate,
+                capacity,
+                batching,
+            )
             devices = program.sharding.num_devices
             if program.num_bytes > self.limit and capacity > devices:
                 fitting = int(capacity * self.limit / program.num_bytes) // devices * devices
@@ -150,7 +159,7 @@ class Worker:
         for name in index:
             if name not in self._finals:
                 self._finals[name] = final_states(self.groups, self.folder, name)
-        states = stack([batches.one(self._finals[name], index[name].index(run)) for name, run in sources])
+        states = stack([batches.entry(self._finals[name], index[name].index(run)) for name, run in sources])
         self._finals = {}
         return states
 
@@ -214,22 +223,21 @@ class _Task:
         population = self._population(unit.capacity)
         configs = [configure(self.sweep, values)[0] for values in unit.values]
         seeds = [self.sweep.seed_of(run) for run in unit.runs]
-        distinct = {repr(values): values for values in unit.values}
-        params = {text: env_params(self.sweep, values) for text, values in distinct.items()}
-        members = make_members(seeds, configs, [params[repr(values)] for values in unit.values])
+        params = [self.group.params[self.group.configs.index(self.sweep.config_of(run))] for run in unit.runs]
+        members, shared = make_members(seeds, configs, params, self.group.varies)
         everyone = range(len(unit.runs))
         restored = checkpoint.restore(self.path / "checkpoints", lambda meta: _shapes(self.group, len(unit.runs)), say)
         if restored is None:
             rows.write_text("")
             states = None if unit.sources is None else self.worker.states(unit.sources)
-            return batches.load(population, members, states, everyone, unit.begin)
+            return batches.load(population, members, shared, states, everyone, unit.begin)
         self.reports = [Report(**report) for report in restored.meta["reports"]]
         self.before = restored.meta["seconds"]
         cut_rows(rows, restored.meta["rows_bytes"])
         living = [index for index in everyone if self.reports[index].status == OK]
         states = jax.tree.map(on_host, restored.state)
         population = self._population(batches.fitting_capacity(population, len(living)))
-        return batches.load(population, members, states, living, restored.meta["iteration"])
+        return batches.load(population, members, shared, states, living, restored.meta["iteration"])
 
     def _population(self, capacity: int) -> Population:
         population = self.worker.population(self.unit.group, capacity)
@@ -239,8 +247,7 @@ class _Task:
     def _advance(self, batch: Batch, end: int) -> Batch:
         """Runs up to iteration `end`, with a row for each living run."""
         begin, living = batch.iteration, batch.living
-        num_warmup = max(min(end, self.schedule.num_warmup) - begin, 0)
-        batch, sums = batches.advance(batch, num_warmup, end - begin - num_warmup, self.schedule.num_iterations)
+        batch, sums = batches.advance(batch, self.schedule, end)
         returns, total = (np.asarray(leaf)[batch.rows] for leaf in batch.states.recent)
         nan, env_steps = sums.pop("nan"), end * self.schedule.steps_per_iteration
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -275,8 +282,8 @@ class _Task:
     def _evaluate(self, batch: Batch, runs: Sequence[int]) -> None:
         if not runs:
             return
-        returns = batches.evaluate(batch, runs, self.schedule.num_iterations, self.sweep.eval_episodes)
-        for index, scores in zip(runs, returns, strict=True):
+        found = batches.evaluate(batch, self.schedule, runs, self.sweep.eval_episodes)
+        for index, scores in zip(runs, found, strict=True):
             self.reports[index] = self.reports[index]._replace(eval_return=summarize(scores)["mean"])
 
     def _save(self, batch: Batch) -> PyTree:

@@ -33,14 +33,14 @@ from jaxrl.analysis.results import show_value
 from jaxrl.analysis.stats import interquartile_mean
 from jaxrl.drivers.evaluate import summarize
 from jaxrl.errors import UsageError
-from jaxrl.loop import NUM_RECENT, row_ends
+from jaxrl.loop import NUM_RECENT, Plan, row_ends
 from jaxrl.records.console import say
 from jaxrl.records.rows import write_json
 from jaxrl.runs.definition import claim_folder
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import Batch
-from jaxrl.sweeps.plan import Group, configure, env_params, make_groups, memory_limit
-from jaxrl.sweeps.population import make_members
+from jaxrl.sweeps.plan import Group, configure, make_groups, memory_limit
+from jaxrl.sweeps.population import EnvParams, make_members
 from jaxrl.sweeps.unit import DoesNotFitError, Worker
 from jaxrl.tuning.definition import (
     Tuning,
@@ -204,14 +204,14 @@ class _Rung(NamedTuple):
       env_steps: that all runs have done together.
       scores: of each run the mean return of its last training episodes, -inf if it became NaN, None if no episode ended.
       batch: the runs.
-      num_iterations: of the whole training.
+      plan: of each of them.
     """
 
     number: int
     env_steps: int
     scores: tuple[float | None, ...]
     batch: Batch
-    num_iterations: int
+    plan: Plan
 
 
 class _Trainer:
@@ -235,48 +235,48 @@ class _Trainer:
           UsageError: fields that do not go together.
           DoesNotFitError: too many seeds for the memory.
         """
-        group = self._group(point)
+        group, params = self._group(point)
         schedule, seeds = self._groups[group].schedule, self.tuning.seeds
         num_devices = len(jax.devices())
         population = self.worker.population(group, -(-len(seeds) // num_devices) * num_devices)
-        config, params = configure(self.sweep, point)[0], env_params(self.sweep, point)
-        members = make_members(seeds, [config] * len(seeds), [params] * len(seeds))
-        batch = batches.load(population, members, None, range(len(seeds)), 0)
+        config, _ = configure(self.sweep, point)
+        members, shared = make_members(seeds, [config] * len(seeds), [params] * len(seeds), population.varies)
+        batch = batches.load(population, members, shared, None, range(len(seeds)), 0)
         scores: list[float | None] = [None] * len(seeds)
         env_steps = 0
         for number, end in enumerate(row_ends(schedule.num_iterations, self.tuning.num_rungs), 1):
-            num_iterations = end - batch.iteration
-            num_warmup = max(min(end, schedule.num_warmup) - batch.iteration, 0)
-            batch, sums = batches.advance(batch, num_warmup, num_iterations - num_warmup, schedule.num_iterations)
-            env_steps += num_iterations * schedule.steps_per_iteration * len(batch.living)
+            begin = batch.iteration
+            batch, sums = batches.advance(batch, schedule, end)
+            env_steps += (end - begin) * schedule.steps_per_iteration * len(batch.living)
             gone = [run for run, is_nan in zip(batch.living, sums["nan"], strict=True) if is_nan]
             for run, score in zip(batch.living, _recent_returns(batch), strict=True):
                 scores[run] = -math.inf if run in gone else score
             if gone:
                 batch = batches.stop(batch, gone, lambda capacity: self.worker.population(group, capacity))
-            yield _Rung(number, env_steps, tuple(scores), batch, schedule.num_iterations)
+            yield _Rung(number, env_steps, tuple(scores), batch, schedule)
             if not batch.living:
                 return
 
     def evaluate(self, rung: _Rung) -> tuple[float | None, ...]:
         """Of each run the mean greedy return; scores of a run that became NaN stay."""
         scores, living = list(rung.scores), rung.batch.living
-        returns = batches.evaluate(rung.batch, living, rung.num_iterations, self.tuning.eval_episodes) if living else ()
-        for run, episodes in zip(living, returns, strict=True):
+        found = batches.evaluate(rung.batch, rung.plan, living, self.tuning.eval_episodes) if living else ()
+        for run, episodes in zip(living, found, strict=True):
             scores[run] = summarize(episodes)["mean"]
         return tuple(scores)
 
-    def _group(self, point: dict[str, Any]) -> int:
-        """Index of the group whose program trains a point; a new one if none does."""
+    def _group(self, point: dict[str, Any]) -> tuple[int, EnvParams]:
+        """Index of the group whose program trains a point, a new one if none does, and the point's own params."""
         alike = self._alike.setdefault(jax.tree.structure(configure(self.sweep, point)[0]), [])
         groups = make_groups(as_sweep(self.tuning, *(self._points[index] for index in alike), point))
         found = next(group for group in groups if len(alike) in group.configs)
+        params = found.params[found.configs.index(len(alike))]
         if found.configs[0] < len(alike):
-            return alike[found.configs[0]]
+            return alike[found.configs[0]], params
         alike.append(len(self._groups))
         self._groups.append(found)
         self._points.append(point)
-        return alike[-1]
+        return alike[-1], params
 
 
 def _recent_returns(batch: Batch) -> list[float | None]:

@@ -8,7 +8,6 @@ to the end of the rollout. Deviations: Adam instead of shared RMSProp, and a lea
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from jaxrl.config import agent_config, static, traced
 from jaxrl.maths import losses, optimizer, returns
 from jaxrl.maths.minibatches import explained_variance, standardize
 from jaxrl.nets.actor_critic import Params, Policy, actor_critic
-from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, episode_end
+from jaxrl.types import Agent, Array, Model, Progress, PyTree, Rollout, Spec, episode_end
 
 
 @agent_config
@@ -35,7 +34,7 @@ class A2CConfig(RolloutConfig):
     normalize_advantage: bool = static(False, "Standardise the advantages of a rollout.")
 
 
-def make_a2c(config: A2CConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_a2c(config: A2CConfig, spec: Spec, model: Model | None = None) -> Agent:
     """A2C for discrete, continuous and mixed actions and any observations."""
     networks = actor_critic(config, spec)
 
@@ -71,4 +70,4 @@ def make_a2c(config: A2CConfig, spec: Spec, num_envs: int, rollout_length: int, 
         changed = networks.absorb(Policy(step.params, moments), rollout.obs)
         return RolloutState(changed, step.opt_state, scale), metrics | {"grad_norm": step.grad_norm, "learning_rate": rate}
 
-    return policy.agent(networks, partial(policy.first_state, config, num_envs), update)
+    return policy.agent(networks, partial(policy.first_state, config), update)

@@ -12,12 +12,10 @@ and the critic is fitted to the same target that the advantage is measured from.
 
 from __future__ import annotations
 
-from typing import Any
-
 from jaxrl.agents.policy_gradient.episodic import Episodes, EpisodicConfig, Weights, episodic_agent
 from jaxrl.config import agent_config, static, traced
 from jaxrl.maths import returns
-from jaxrl.types import Agent, Spec
+from jaxrl.types import Agent, Model, Spec
 
 ADVANTAGES = ("reward_to_go", "td", "gae")
 
@@ -30,7 +28,7 @@ class ActorCriticConfig(EpisodicConfig):
     gae_lambda: float = traced(0.95, "Lambda of gae: 0 is td, 1 is reward_to_go.", low=0.0, high=1.0)
 
 
-def make_actor_critic(config: ActorCriticConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_actor_critic(config: ActorCriticConfig, spec: Spec, model: Model | None = None) -> Agent:
     """Actor-critic for discrete, continuous and mixed actions and any observations."""
     lambda_ = {"reward_to_go": 1.0, "td": 0.0, "gae": config.gae_lambda}[config.advantage]
 

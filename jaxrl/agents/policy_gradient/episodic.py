@@ -18,7 +18,7 @@ from jaxrl.agents.policy_gradient.policy import PolicyConfig
 from jaxrl.config import agent_config, static, traced
 from jaxrl.maths import losses, optimizer
 from jaxrl.maths.minibatches import explained_variance, standardize, weighted_mean
-from jaxrl.nets.actor_critic import Params, Policy, actor_critic
+from jaxrl.nets.actor_critic import Params, Policy, Seen, actor_critic
 from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, episode_end, first_episode_mask
 
 
@@ -109,17 +109,17 @@ def episodic_agent(config: EpisodicConfig, spec: Spec, weigh: Callable[[Episodes
     def split(params: Params) -> tuple[Params, Params]:
         return {"actor": params["actor"], "log_std": params["log_std"]}, {"critic": params["critic"]}
 
-    def actor_loss(actor: Params, x: Array, action: PyTree, weight: Array, counts: Array) -> tuple[Array, dict[str, Array]]:
+    def actor_loss(actor: Params, x: Seen, action: PyTree, weight: Array, counts: Array) -> tuple[Array, dict[str, Array]]:
         chosen = networks.distribution(actor, x)
         entropy = weighted_mean(chosen.entropy(), counts)
         loss = policy_loss(chosen.log_prob(action), weight, counts) - config.entropy_coef * entropy
         return loss, {"loss": loss, "entropy": entropy}
 
-    def critic_loss(critic: Params, x: Array, target: Array, counts: Array) -> Array:
+    def critic_loss(critic: Params, x: Seen, target: Array, counts: Array) -> Array:
         return weighted_mean(losses.squared(networks.value(critic, x) - target), counts)
 
     def fit(
-        state: EpisodicState, critic: Params, x: Array, target: Array, counts: Array, rate: Array
+        state: EpisodicState, critic: Params, x: Seen, target: Array, counts: Array, rate: Array
     ) -> tuple[Params, PyTree, Array]:
         def one(carry: tuple[Params, PyTree], _: None) -> tuple[tuple[Params, PyTree], Array]:
             loss, grads = jax.value_and_grad(critic_loss)(carry[0], x, target, counts)

@@ -85,12 +85,13 @@ def agent(networks: ActorCritic, init: Any, update: Any, fresh_episodes: bool = 
         initial_memory=networks.initial_memory,
         observe=observe,
         fresh_episodes=fresh_episodes,
+        respects_legal=True,
     )
 
 
-def first_state(config: RolloutConfig, num_envs: int, first: Policy) -> RolloutState:
+def first_state(config: RolloutConfig, first: Policy) -> RolloutState:
     """The state before any update."""
-    scale = normalize.init_reward_scale(num_envs) if config.normalize_reward else ()
+    scale = normalize.init_reward_scale(config.num_envs) if config.normalize_reward else ()
     return RolloutState(first, optimizer.init(first.params), scale)
 
 

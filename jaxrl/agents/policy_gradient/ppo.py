@@ -12,20 +12,19 @@ before the reset.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl import parallel
 from jaxrl.agents.policy_gradient import policy
 from jaxrl.agents.policy_gradient.policy import RolloutConfig, RolloutState
-from jaxrl.config import agent_config, static, traced
+from jaxrl.config import agent_config, rollout_length, static, traced
 from jaxrl.errors import UsageError
 from jaxrl.maths import losses, optimizer, returns
-from jaxrl.maths.minibatches import explained_variance, permutations, standardize, until_target, weighted_mean
-from jaxrl.nets.actor_critic import Params, actor_critic
-from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, episode_end
+from jaxrl.maths.minibatches import epochs, explained_variance, standardize
+from jaxrl.nets.actor_critic import ActorCritic, Params, Seen, actor_critic
+from jaxrl.types import Agent, Array, Metrics, Model, Progress, PyTree, Rollout, Spec, episode_end
 
 ADAM_EPS = 1e-5
 
@@ -54,12 +53,12 @@ class Batch(NamedTuple):
     """What a minibatch holds. Leaves are [N, ...], N transitions; of a recurrent agent [N, T, ...], N sequences.
 
     Attributes:
-      inputs: observation vectors, or pictures where the torso is convolutional.
+      inputs: observations as the networks take them.
       ended: where the episode ended after the step.
       memory: [N, units] at the start of each sequence, () without.
     """
 
-    inputs: Array
+    inputs: Seen
     action: PyTree
     ended: Array
     log_prob: Array
@@ -69,15 +68,14 @@ class Batch(NamedTuple):
     memory: PyTree
 
 
-def make_ppo(config: PPOConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
-    """PPO for discrete, continuous and mixed actions and any observations.
+def make_ppo(config: PPOConfig, spec: Spec, model: Model | None = None) -> Agent:
+    """PPO for discrete, continuous and mixed actions and any observations; of a `Position`, legal actions alone.
 
     Raises:
       UsageError: minibatches that do not divide the transitions (environments, for a recurrent agent) of an iteration.
     """
     recurrent = config.gru is not None
-    # Of training: an evaluation has environments in another number.
-    num_items = config.num_envs if recurrent else config.num_envs * rollout_length
+    num_items = config.num_envs if recurrent else config.num_envs * rollout_length(config, spec)
     if num_items % config.num_minibatches:
         what = "num_envs" if recurrent else "num_envs * rollout_length"
         raise UsageError(
@@ -85,77 +83,72 @@ def make_ppo(config: PPOConfig, spec: Spec, num_envs: int, rollout_length: int, 
         )
     networks = actor_critic(config, spec, config.gru)
 
-    def prepare(state: RolloutState, rollout: Rollout) -> tuple[PyTree, Batch]:
-        """Everything that the old policy says about a rollout, as [N, ...], and the reward scale with it merged."""
-        (params, moments), ended = state.policy, episode_end(rollout)
-        scale, reward = policy.scaled_reward(config, state.reward_scale, rollout)
-        x = networks.inputs(moments, rollout.obs)
-        memory = jax.tree.map(lambda leaf: leaf[0], rollout.extras)
-        memories, features = networks.unroll(params, memory, x, ended)
-        value = networks.value(params, features)
-        next_value = networks.value(params, networks.step(params, memories, networks.inputs(moments, rollout.next_obs))[1])
-        discount = config.gamma * (1.0 - rollout.terminated)
-        advantage = returns.gae(reward, discount, value, next_value, ended, config.gae_lambda)
-        log_prob = networks.distribution(params, features).log_prob(rollout.action)
-        steps = Batch(x, rollout.action, ended, log_prob, value, advantage, advantage + value, ())
-        return scale, jax.tree.map(to_items, steps)._replace(memory=memory)
-
-    def to_items(leaf: Array) -> Array:
-        return jnp.swapaxes(leaf, 0, 1) if recurrent else leaf.reshape((-1, *leaf.shape[2:]))
-
-    def loss(params: Params, batch: Batch) -> tuple[Array, dict[str, Array]]:
-        if recurrent:
-            time_first = jnp.swapaxes(batch.inputs, 0, 1), jnp.swapaxes(batch.ended, 0, 1)
-            features = jnp.swapaxes(networks.unroll(params, batch.memory, *time_first)[1], 0, 1)
-        else:
-            _, features = networks.step(params, batch.memory, batch.inputs)
-        chosen, value = networks.distribution(params, features), networks.value(params, features)
-        ratio, log_ratio = losses.probability_ratio(chosen.log_prob(batch.action), batch.log_prob)
-        advantage = standardize(batch.advantage) if config.normalize_advantage else batch.advantage
-        policy_loss = jnp.mean(losses.clipped_surrogate(ratio, advantage, config.clip))
-        if config.clip_value:
-            value_loss = jnp.mean(losses.clipped_value(value, batch.value, batch.target, config.clip))
-        else:
-            value_loss = jnp.mean(losses.squared(value - batch.target))
-        entropy = jnp.mean(chosen.entropy())
-        total = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
-        return total, {
-            "loss": total,
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            # Schulman 2020, "Approximating KL Divergence": (r - 1) - log r is unbiased and never negative.
-            "approx_kl": jnp.mean(ratio - 1.0 - log_ratio),
-            "clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > config.clip),
-        }
-
-    def update(key: Array, state: RolloutState, rollout: Rollout, progress: Progress) -> tuple[RolloutState, dict[str, Array]]:
-        scale, data = prepare(state, rollout)
+    def update(key: Array, state: RolloutState, rollout: Rollout, progress: Progress) -> tuple[RolloutState, Metrics]:
+        scale, data = prepare(config, networks, state, rollout)
         rate = policy.learning_rate(config, progress)
 
-        def learn(carry: tuple[Params, PyTree], batch: Batch) -> tuple[tuple[Params, PyTree], dict[str, Array]]:
-            grads, metrics = jax.grad(loss, has_aux=True)(carry[0], batch)
+        def learn(carry: tuple[Params, PyTree], batch: Batch) -> tuple[tuple[Params, PyTree], Metrics]:
+            grads, metrics = jax.grad(partial(loss, config, networks), has_aux=True)(carry[0], batch)
             step = optimizer.step(carry[0], grads, carry[1], rate, config.max_grad_norm, ADAM_EPS)
             return (step.params, step.opt_state), metrics | {"grad_norm": step.grad_norm}
 
-        def epoch(carry: Any, order: Array) -> tuple[Any, dict[str, Array]]:
-            batches = jax.tree.map(lambda leaf: leaf[order].reshape((config.num_minibatches, -1, *leaf.shape[1:])), data)
-            batches = parallel.divide(batches, axis=1)
-            return jax.lax.scan(learn if config.target_kl is None else until_target(learn, config.target_kl), carry, batches)
-
-        carry: Any = (state.policy.params, state.opt_state)
-        carry = carry if config.target_kl is None else (carry, jnp.bool_(False))
-        carry, metrics = jax.lax.scan(epoch, carry, permutations(key, config.num_epochs, num_items))
-        params, opt_state = carry if config.target_kl is None else carry[0]
-        taken = metrics.pop("taken", jnp.ones(metrics["loss"].shape))
-        metrics = {name: weighted_mean(value, taken) for name, value in metrics.items()}
-        metrics |= {
-            "updates_taken": jnp.mean(taken),
-            "explained_variance": explained_variance(data.target, data.value),
-            "learning_rate": rate,
-        }
+        carry = state.policy.params, state.opt_state
+        (params, opt_state), metrics = epochs(
+            key, learn, carry, data, config.num_epochs, config.num_minibatches, config.target_kl
+        )
+        metrics |= {"explained_variance": explained_variance(data.target, data.value), "learning_rate": rate}
         # Merged after learning, so that the ratio of the first minibatch is exactly 1.
         changed = networks.absorb(state.policy._replace(params=params), rollout.obs)
         return RolloutState(changed, opt_state, scale), metrics
 
-    return policy.agent(networks, partial(policy.first_state, config, num_envs), update)
+    return policy.agent(networks, partial(policy.first_state, config), update)
+
+
+def prepare(config: PPOConfig, networks: ActorCritic, state: RolloutState, rollout: Rollout) -> tuple[PyTree, Batch]:
+    """The reward scale with a rollout merged, and everything that the old policy says about it, as [N, ...]."""
+    (params, moments), ended = state.policy, episode_end(rollout)
+    scale, reward = policy.scaled_reward(config, state.reward_scale, rollout)
+    inputs = networks.inputs(moments, rollout.obs)
+    memory = jax.tree.map(lambda leaf: leaf[0], rollout.extras)
+    memories, features = networks.unroll(params, memory, inputs, ended)
+    value = networks.value(params, features)
+    next_value = networks.value(params, networks.step(params, memories, networks.inputs(moments, rollout.next_obs))[1])
+    discount = config.gamma * (1.0 - rollout.terminated)
+    advantage = returns.gae(reward, discount, value, next_value, ended, config.gae_lambda)
+    log_prob = networks.distribution(params, features).log_prob(rollout.action)
+    steps = Batch(inputs, rollout.action, ended, log_prob, value, advantage, advantage + value, ())
+    if config.gru is not None:
+        return scale, swap_axes(steps)._replace(memory=memory)
+    return scale, jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), steps)
+
+
+def swap_axes(tree: PyTree) -> PyTree:
+    """[T, N, ...] of every leaf as [N, T, ...], and the other way round."""
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
+
+
+def loss(config: PPOConfig, networks: ActorCritic, params: Params, batch: Batch) -> tuple[Array, Metrics]:
+    """The clipped objective of a minibatch, with value loss and entropy bonus (eq. 9)."""
+    if config.gru is not None:
+        features = swap_axes(networks.unroll(params, batch.memory, *swap_axes((batch.inputs, batch.ended)))[1])
+    else:
+        _, features = networks.step(params, batch.memory, batch.inputs)
+    chosen, value = networks.distribution(params, features), networks.value(params, features)
+    ratio, log_ratio = losses.probability_ratio(chosen.log_prob(batch.action), batch.log_prob)
+    advantage = standardize(batch.advantage) if config.normalize_advantage else batch.advantage
+    policy_loss = jnp.mean(losses.clipped_surrogate(ratio, advantage, config.clip))
+    if config.clip_value:
+        value_loss = jnp.mean(losses.clipped_value(value, batch.value, batch.target, config.clip))
+    else:
+        value_loss = jnp.mean(losses.squared(value - batch.target))
+    entropy = jnp.mean(chosen.entropy())
+    total = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
+    return total, {
+        "loss": total,
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        # Schulman 2020, "Approximating KL Divergence": (r - 1) - log r is unbiased and never negative.
+        "approx_kl": jnp.mean(ratio - 1.0 - log_ratio),
+        "clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > config.clip),
+    }

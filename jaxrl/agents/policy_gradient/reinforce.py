@@ -21,14 +21,12 @@ the value of its last successor.
 
 from __future__ import annotations
 
-from typing import Any
-
 from jaxrl.agents.policy_gradient.episodic import Episodes, EpisodicConfig, Weights, episodic_agent
 from jaxrl.config import agent_config, static, traced
 from jaxrl.errors import UsageError
 from jaxrl.maths import returns
 from jaxrl.maths.minibatches import weighted_mean
-from jaxrl.types import Agent, Spec
+from jaxrl.types import Agent, Model, Spec
 
 
 @agent_config
@@ -55,7 +53,7 @@ class ReinforceConfig(EpisodicConfig):
             )
 
 
-def make_reinforce(config: ReinforceConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_reinforce(config: ReinforceConfig, spec: Spec, model: Model | None = None) -> Agent:
     """REINFORCE for discrete, continuous and mixed actions and any observations."""
     return episodic_agent(config, spec, lambda episodes: weigh(config, episodes), has_value=config.baseline == "value")
 

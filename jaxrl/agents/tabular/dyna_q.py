@@ -13,15 +13,15 @@ uniformly, not a state first and then one of its actions; B environments plan B 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl.agents.tabular import table as tabular
 from jaxrl.agents.tabular.table import TabularConfig
-from jaxrl.config import agent_config, static, traced
-from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec
+from jaxrl.config import agent_config, rollout_length, static, traced
+from jaxrl.types import Agent, Array, Model, Progress, PyTree, Rollout, Spec
 
 
 @agent_config
@@ -34,7 +34,7 @@ class DynaQConfig(TabularConfig):
     kappa: float = traced(1e-3, "Dyna-Q+: size of that reward.", low=0.0)
 
 
-class Model(NamedTuple):
+class TableModel(NamedTuple):
     """What was observed.
 
     Attributes:
@@ -74,18 +74,18 @@ class DynaQState(NamedTuple):
     Attributes:
       policy: [S, A] action values, all that acting reads.
       visits: [S, A] int32, how often each pair was learned from, imagined steps included.
-      model: `Model`.
+      model: `TableModel`.
     """
 
     policy: Array
     visits: Array
-    model: Model
+    model: TableModel
 
 
-def init_model(num_states: int, num_actions: int, num_successors: int, plus: bool) -> Model:
+def init_model(num_states: int, num_actions: int, num_successors: int, plus: bool) -> TableModel:
     """A model that has seen nothing: every action leads back to its state with reward 0."""
     shape = (num_states, num_actions, num_successors)
-    return Model(
+    return TableModel(
         jnp.broadcast_to(jnp.arange(num_states, dtype=jnp.int32)[:, None, None], shape),
         jnp.zeros(shape, jnp.int32),
         jnp.zeros(shape),
@@ -97,7 +97,7 @@ def init_model(num_states: int, num_actions: int, num_successors: int, plus: boo
     )
 
 
-def remember(model: Model, step: Transition, time: Array) -> Model:
+def remember(model: TableModel, step: Transition, time: Array) -> TableModel:
     """The model after one more transition; leaves of `step` and `time` are scalars."""
     model = _meet(model, step, time)
     s, a = step.obs, step.action
@@ -115,7 +115,7 @@ def remember(model: Model, step: Transition, time: Array) -> Model:
     )
 
 
-def _meet(model: Model, step: Transition, time: Array) -> Model:
+def _meet(model: TableModel, step: Transition, time: Array) -> TableModel:
     """Adds a new pair, or with `plus` all pairs of a new state, to those that are planned with."""
     num_actions, size = model.counts.shape[1], model.pairs.size
     plus = not isinstance(model.last_tried, tuple)
@@ -132,7 +132,7 @@ def _meet(model: Model, step: Transition, time: Array) -> Model:
     return model._replace(pairs=pairs, num_pairs=model.num_pairs + jnp.where(is_new, met.size, 0))
 
 
-def imagine(uniform: Array, model: Model, kappa: Array | float) -> Transition:
+def imagine(uniform: Array, model: TableModel, kappa: Array | float) -> Transition:
     """Pairs drawn from those that were met, with a reward and a successor of each from the model.
 
     Args:
@@ -150,20 +150,20 @@ def imagine(uniform: Array, model: Model, kappa: Array | float) -> Transition:
     return Transition(s, a, reward, model.terminated[s, a, k], model.successors[s, a, k])
 
 
-def make_dyna_q(config: DynaQConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_dyna_q(config: DynaQConfig, spec: Spec, model: Model | None = None) -> Agent:
     """Dyna-Q for discrete actions and observations that name a state."""
-    shape = tabular.table_shape(spec, "dyna_q")
+    shape, length, num_envs = tabular.table_shape(spec, "dyna_q"), rollout_length(config, spec), config.num_envs
 
     def init(key: Array) -> DynaQState:
         return DynaQState(*tabular.init_table(config, shape), init_model(*shape, config.num_successors, config.plus))
 
     def observe(state: DynaQState, rollout: Rollout) -> DynaQState:
         steps = Transition(rollout.obs, rollout.action, rollout.reward, rollout.terminated, rollout.next_obs)
-        time = jnp.broadcast_to(state.model.time + jnp.arange(rollout_length)[:, None], (rollout_length, num_envs))
+        time = jnp.broadcast_to(state.model.time + jnp.arange(length)[:, None], (length, num_envs))
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1), (steps, time))
         # One after the other: two environments may have done the same pair.
         seen, _ = jax.lax.scan(lambda known, row: (remember(known, *row), None), state.model, flat)
-        return state._replace(model=seen._replace(time=seen.time + rollout_length))
+        return state._replace(model=seen._replace(time=seen.time + length))
 
     def plan(state: DynaQState, uniform: Array, rate: Array | None) -> tuple[DynaQState, None]:
         step = imagine(uniform, state.model, config.kappa)
@@ -175,7 +175,7 @@ def make_dyna_q(config: DynaQConfig, spec: Spec, num_envs: int, rollout_length: 
         state, change = tabular.learn_rollout(config, state, rollout, progress, tabular.greedy_value)
         state = observe(state, rollout)
         if config.num_planning_steps:
-            draws = jax.random.uniform(key, (rollout_length * config.num_planning_steps, 2, num_envs))
+            draws = jax.random.uniform(key, (length * config.num_planning_steps, 2, num_envs))
             rate = tabular.step_size(config, progress)
             state, _ = jax.lax.scan(lambda known, uniform: plan(known, uniform, rate), state, draws)
         return state, tabular.metrics(config, progress, change) | {"num_pairs": state.model.num_pairs}

@@ -9,15 +9,13 @@ successor, since taking it for an end would make states look good from which the
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 
 from jaxrl.agents.tabular import table as tabular
 from jaxrl.agents.tabular.table import TabularConfig, TabularState
 from jaxrl.config import agent_config, static
 from jaxrl.maths import returns
-from jaxrl.types import Agent, Array, Progress, Rollout, Spec, episode_end, first_episode_mask
+from jaxrl.types import Agent, Array, Model, Progress, Rollout, Spec, episode_end, first_episode_mask
 
 
 @agent_config
@@ -29,7 +27,7 @@ class MonteCarloConfig(TabularConfig):
     )
 
 
-def make_monte_carlo(config: MonteCarloConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_monte_carlo(config: MonteCarloConfig, spec: Spec, model: Model | None = None) -> Agent:
     """Monte-Carlo control for discrete actions and observations that name a state."""
     shape = tabular.table_shape(spec, "monte_carlo")
 

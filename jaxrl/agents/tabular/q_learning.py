@@ -7,14 +7,12 @@ Off-policy: the values of the greedy policy are learned while an epsilon-greedy 
 
 from __future__ import annotations
 
-from typing import Any
-
 from jaxrl.agents.tabular import table as tabular
 from jaxrl.agents.tabular.table import TabularConfig, TabularState
-from jaxrl.types import Agent, Array, Progress, Rollout, Spec
+from jaxrl.types import Agent, Array, Model, Progress, Rollout, Spec
 
 
-def make_q_learning(config: TabularConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_q_learning(config: TabularConfig, spec: Spec, model: Model | None = None) -> Agent:
     """Q-learning for discrete actions and observations that name a state."""
     return one_step_agent(config, tabular.table_shape(spec, "q_learning"), tabular.greedy_value)
 

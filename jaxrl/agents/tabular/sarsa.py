@@ -9,7 +9,7 @@ drawing a'. Sutton & Barto 2018, sections 6.4 and 6.6.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxrl.agents.tabular import table as tabular
 from jaxrl.agents.tabular.q_learning import one_step_agent
 from jaxrl.agents.tabular.table import Change, TabularConfig
-from jaxrl.types import Agent, Array, Progress, Rollout, Spec, episode_end
+from jaxrl.types import Agent, Array, Model, Progress, Rollout, Spec, episode_end
 
 
 class Steps(NamedTuple):
@@ -46,12 +46,12 @@ class SarsaState(NamedTuple):
     pending: Steps
 
 
-def make_expected_sarsa(config: TabularConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_expected_sarsa(config: TabularConfig, spec: Spec, model: Model | None = None) -> Agent:
     """Expected SARSA for discrete actions and observations that name a state."""
     return one_step_agent(config, tabular.table_shape(spec, "expected_sarsa"), tabular.soft_value)
 
 
-def make_sarsa(config: TabularConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
+def make_sarsa(config: TabularConfig, spec: Spec, model: Model | None = None) -> Agent:
     """SARSA for discrete actions and observations that name a state.
 
     The target's action is the one then taken, so a step is learned when that is known: the last step of a rollout waits for the
@@ -61,8 +61,12 @@ def make_sarsa(config: TabularConfig, spec: Spec, num_envs: int, rollout_length:
     shape = tabular.table_shape(spec, "sarsa")
 
     def init(key: Array) -> SarsaState:
-        table, index, flag = tabular.init_table(config, shape), jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, bool)
-        return SarsaState(*table, Steps(index, index, jnp.zeros(num_envs), flag, flag, index, index))
+        table, index, flag = (
+            tabular.init_table(config, shape),
+            jnp.zeros(config.num_envs, jnp.int32),
+            jnp.zeros(config.num_envs, bool),
+        )
+        return SarsaState(*table, Steps(index, index, jnp.zeros(config.num_envs), flag, flag, index, index))
 
     def update(key: Array, state: SarsaState, rollout: Rollout, progress: Progress) -> tuple[SarsaState, dict[str, Array]]:
         steps, pending = in_order(state.pending, rollout)
@@ -78,7 +82,7 @@ def make_sarsa(config: TabularConfig, spec: Spec, num_envs: int, rollout_length:
             target = step.reward + config.gamma * (1.0 - step.terminated) * value_t
             return tabular.learn(state, step.obs, step.action, target, step.counts, rate)
 
-        keys = jax.random.split(key, rollout_length + 1)
+        keys = jax.random.split(key, len(next_action))
         state, change = jax.lax.scan(one, state, (keys, steps, next_action))
         return state._replace(pending=pending), tabular.metrics(config, progress, change)
 

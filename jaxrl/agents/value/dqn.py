@@ -19,12 +19,25 @@ from jaxrl.config import Config, agent_config, static, traced
 from jaxrl.errors import UsageError
 from jaxrl.maths import exploration, losses, optimizer, schedules
 from jaxrl.nets.heads import QNetwork
-from jaxrl.nets.inputs import array_obs, network_inputs
+from jaxrl.nets.inputs import ILLEGAL, legal_of, network_inputs, seen, stored_spec, to_store
 from jaxrl.nets.layers import ACTIVATIONS
 from jaxrl.nets.torso import TORSO_HELP, TORSOS, torso_of
-from jaxrl.replay import experience
+from jaxrl.replay.experience import Sample, make_experience
 from jaxrl.replay.ring import Transitions
-from jaxrl.types import Agent, Array, Discrete, Progress, PyTree, ReplayFunctions, Spec, off_policy, spec_zeros
+from jaxrl.types import (
+    Agent,
+    Array,
+    Discrete,
+    Model,
+    Progress,
+    PyTree,
+    ReplayFunctions,
+    Rollout,
+    Spec,
+    off_policy,
+    seen_spec,
+    spec_zeros,
+)
 
 
 @agent_config
@@ -83,40 +96,45 @@ class DQNState(NamedTuple):
     replay: PyTree
 
 
-def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, model: Any = None) -> Agent:
-    """DQN for discrete actions and observations that are one array.
+def make_dqn(config: DQNConfig, spec: Spec, model: Model | None = None) -> Agent:
+    """DQN for discrete actions and any observations; of a `Position` it takes, and bootstraps from, legal actions alone.
 
     Raises:
-      UsageError: continuous or mixed actions, observations that are a tree, or a torso that cannot see them.
+      UsageError: continuous or mixed actions, or a torso that cannot see the observations.
     """
     if not isinstance(spec.action, Discrete):
         raise UsageError(f"env: dqn needs discrete actions, not {spec.action}; choose an environment with Discrete actions")
-    obs_spec = array_obs(spec.obs, "dqn")
+    obs_spec = seen_spec(spec.obs)
     torso = torso_of(config.torso, obs_spec)
     network = QNetwork(spec.action.n, config.hidden, config.activation, config.dueling, torso)
     loss_of = losses.huber if config.loss == "huber" else losses.squared
 
-    def q_values(params: PyTree, obs: Array) -> Array:
-        return network.apply(params, network_inputs(obs, obs_spec, torso))  # type: ignore[return-value]
+    def q_values(params: PyTree, obs: PyTree) -> Array:
+        q: Any = network.apply(params, network_inputs(seen(obs), obs_spec, torso))
+        legal = legal_of(obs)
+        return q if legal is None else jnp.where(legal, q, ILLEGAL)
 
-    replay = experience.make_experience(obs_spec, num_envs, config.capacity, config.n_step, config.gamma)
+    replay = make_experience(stored_spec(spec.obs), spec.action, config.num_envs, config.capacity, config.n_step, config.gamma)
 
     def init(key: Array) -> DQNState:
         params = network.init(key, network_inputs(spec_zeros(obs_spec, (1,)), obs_spec, torso))
         return DQNState(params, jax.tree.map(jnp.copy, params), optimizer.init(params), replay.init())
 
     def act(
-        key: Array, policy: PyTree, memory: PyTree, obs: Array, progress: Progress, explore: bool
+        key: Array, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress, explore: bool
     ) -> tuple[Array, PyTree, PyTree]:
         q = q_values(policy, obs)
         if not explore:
             return jnp.argmax(q, axis=-1).astype(jnp.int32), memory, ()
-        return exploration.epsilon_greedy(key, q, epsilon(progress)), memory, ()
+        return exploration.epsilon_greedy(key, q, epsilon(progress), legal_of(obs)), memory, ()
 
     def epsilon(progress: Progress) -> Array:
         return schedules.linear(progress, config.epsilon_start, config.epsilon_end, config.exploration_fraction)
 
-    def sample(key: Array, ring: PyTree) -> Transitions:
+    def store(ring: PyTree, rollout: Rollout) -> PyTree:
+        return replay.store(ring, rollout._replace(obs=to_store(rollout.obs), next_obs=to_store(rollout.next_obs)))
+
+    def sample(key: Array, ring: PyTree) -> Sample:
         return replay.sample(key, ring, (config.num_updates, config.batch_size))
 
     def loss(params: PyTree, target: PyTree, batch: Transitions) -> tuple[Array, dict[str, Array]]:
@@ -126,19 +144,19 @@ def make_dqn(config: DQNConfig, spec: Spec, num_envs: int, rollout_length: int, 
         value = jnp.mean(loss_of(goal - q_tm1))
         return value, {"loss": value, "q_mean": jnp.mean(q_tm1), "td_error": jnp.mean(jnp.abs(goal - q_tm1))}
 
-    def learn(state: DQNState, batches: Transitions, progress: Progress) -> tuple[DQNState, dict[str, Array]]:
+    def learn(key: Array, state: DQNState, batches: Sample, progress: Progress) -> tuple[DQNState, dict[str, Array], PyTree]:
         learning_rate = schedules.cosine(progress, config.learning_rate, config.learning_rate * config.learning_rate_end)
 
-        def one(carry: tuple[PyTree, PyTree], batch: Transitions) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
+        def step(carry: tuple[PyTree, PyTree], batch: Transitions) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
             grads, metrics = jax.grad(loss, has_aux=True)(carry[0], state.target, batch)
-            step = optimizer.step(carry[0], grads, carry[1], learning_rate, config.max_grad_norm)
-            return (step.params, step.opt_state), metrics | {"grad_norm": step.grad_norm}
+            taken = optimizer.step(carry[0], grads, carry[1], learning_rate, config.max_grad_norm)
+            return (taken.params, taken.opt_state), metrics | {"grad_norm": taken.grad_norm}
 
-        (params, opt_state), metrics = jax.lax.scan(one, (state.policy, state.opt_state), batches)
-        every = jnp.maximum(config.target_period // (num_envs * rollout_length), 1)
+        (params, opt_state), metrics = jax.lax.scan(step, (state.policy, state.opt_state), batches.transitions)
+        every = jnp.maximum(config.target_period // progress.steps_per_iteration, 1)
         due = schedules.is_due(progress, every)
         target = jax.lax.cond(due, lambda: optax.incremental_update(params, state.target, config.tau), lambda: state.target)
         metrics = jax.tree.map(jnp.mean, metrics) | {"epsilon": epsilon(progress), "learning_rate": learning_rate}
-        return DQNState(params, target, opt_state, state.replay), metrics
+        return DQNState(params, target, opt_state, state.replay), metrics, ()
 
-    return off_policy(init, act, ReplayFunctions(replay.store, sample, learn))
+    return off_policy(init, act, ReplayFunctions(store, sample, learn), respects_legal=True)

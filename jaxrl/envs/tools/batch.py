@@ -67,7 +67,7 @@ def batch_env(
     num_envs: int,
     *,
     time_limit: int | None = None,
-    model: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Array, Array]] | None = None,
+    model: Callable[[Array, PyTree, PyTree, PyTree], tuple[PyTree, Array, Array]] | None = None,
     render: Callable[..., Any] | None = None,
 ) -> Env:
     """B = `num_envs` auto-resetting environments out of the functions of one.

@@ -32,17 +32,13 @@ def mdp_env(mdp: MDP, num_envs: int, time_limit: int | None = None, render: Call
         state = jax.random.categorical(key, jnp.log(params.initial)).astype(jnp.int32)
         return state, state
 
-    def move(params: MDP, state: Array, action: Array, which: Array | int) -> tuple[Array, Array, Array]:
+    def model(key: Array, params: MDP, state: Array, action: Array) -> tuple[Array, Array, Array]:
+        which = jax.random.categorical(key, jnp.log(params.probabilities[state, action])) if num_successors > 1 else 0
         after = params.successors[state, action, which]
         return after, params.rewards[state, action, which].astype(jnp.float32), params.terminal[after]
 
     def step(key: Array, params: MDP, state: Array, action: Array) -> Transition:
-        which = jax.random.categorical(key, jnp.log(params.probabilities[state, action])) if num_successors > 1 else 0
-        after, reward, terminated = move(params, state, action, which)
+        after, reward, terminated = model(key, params, state, action)
         return Transition(after, after, reward, terminated)
 
-    def model(params: MDP, state: Array, action: Array) -> tuple[Array, Array, Array]:
-        return move(params, state, action, 0)
-
-    known = model if num_successors == 1 else None
-    return batch_env(spec, mdp, reset, step, num_envs, time_limit=time_limit, model=known, render=render)
+    return batch_env(spec, mdp, reset, step, num_envs, time_limit=time_limit, model=model, render=render)
