@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from jaxrl.maths.checks import check_shape
 from jaxrl.types import Array, PyTree
 
 EPS = 1e-8
@@ -57,6 +59,8 @@ def step(
     References:
       Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", Algorithm 1.
     """
+    chex.assert_trees_all_equal_shapes(params, grads, custom_message="tree 0: params, tree 1: grads")
+    check_shape((), learning_rate=learning_rate)
     flat, unravel = ravel_pytree(grads)
     norm = optax.safe_norm(flat, 0.0)  # The derivative of the root of an exact zero would be NaN.
     if max_grad_norm is not None:
