@@ -4,7 +4,8 @@
     action = distribution.sample(key)
 
 Every one has `sample`, `mode`, `log_prob`, `entropy` and `kl`; leading axes are free. `Categorical` is for `Discrete` actions,
-`Gaussian` and `TanhGaussian` for a `Box`, `Joint` for a NamedTuple of both.
+`Gaussian` and `TanhGaussian` for a `Box`, `Joint` for a NamedTuple of both. An action of another shape raises an AssertionError
+that names the argument and both shapes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.maths.checks import check_equal_shape, check_shape, check_type
 from jaxrl.types import Array, Box, Discrete, PyTree
 
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 4.0
@@ -26,7 +28,10 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(20)
 
 
 class Distribution(Protocol):
-    """What every distribution offers; `action` [..., *shape] belongs to parameters [..., P], all results are [...]."""
+    """What every distribution offers; `action` [..., *shape] belongs to parameters [..., P], all results are [...].
+
+    One distribution, of parameters [P], takes any number of actions: then the leading axes are theirs.
+    """
 
     def sample(self, key: Array) -> PyTree:
         """A random action."""
@@ -67,7 +72,9 @@ class Categorical(NamedTuple):
         return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
 
     def log_prob(self, action: Array) -> Array:
-        """[...]; a selection rather than a product with a one-hot row, since 0 times -inf is NaN."""
+        """[...] for integers [...]; a selection rather than a product with a one-hot row, since 0 times -inf is NaN."""
+        _check_action(self.logits.shape[:-1], 0, action)
+        check_type(int, action=action)
         chosen = jax.nn.one_hot(action, self.logits.shape[-1], dtype=bool)
         return jnp.sum(jnp.where(chosen, jax.nn.log_softmax(self.logits), 0.0), axis=-1)
 
@@ -77,6 +84,7 @@ class Categorical(NamedTuple):
 
     def kl(self, other: Categorical) -> Array:
         """[...]; infinite where `other` rules out what this one may draw."""
+        check_equal_shape(logits=self.logits, other_logits=other.logits)
         log_probs, others = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
         return self._expectation(jnp.where(jnp.isneginf(log_probs), 0.0, log_probs - others))
 
@@ -109,6 +117,7 @@ class Gaussian(NamedTuple):
 
     def log_prob(self, action: Array) -> Array:
         """[...] log-density."""
+        _check_action(self.mean.shape, self.num_axes, action)
         z = (action - self.mean) / self._std()
         return self._sum(-0.5 * jnp.square(z) - self._log_std() - 0.5 * math.log(2.0 * math.pi))
 
@@ -118,11 +127,13 @@ class Gaussian(NamedTuple):
 
     def kl(self, other: Gaussian) -> Array:
         """[...]."""
+        check_equal_shape(mean=self.mean, other_mean=other.mean)
         ratio = jnp.exp(2.0 * (self._log_std() - other._log_std()))
         distance = jnp.square((self.mean - other.mean) / other._std())
         return self._sum(0.5 * (ratio + distance - 1.0) + other._log_std() - self._log_std())
 
     def _log_std(self) -> Array:
+        check_shape(self.mean.shape[self.mean.ndim - self.num_axes :], self.mean.shape, log_std=self.log_std)
         return jnp.clip(self.log_std, LOG_STD_MIN, LOG_STD_MAX)
 
     def _std(self) -> Array:
@@ -133,10 +144,13 @@ class Gaussian(NamedTuple):
 
 
 class TanhGaussian(NamedTuple):
-    """tanh of a `Gaussian`: actions lie in (-1, 1). Haarnoja et al. 2018, "Soft Actor-Critic", appendix C.
+    """tanh of a `Gaussian`: actions lie in (-1, 1).
 
     Attributes:
       base: the Gaussian before tanh.
+
+    References:
+      Haarnoja et al. 2018, "Soft Actor-Critic", appendix C.
     """
 
     base: Gaussian
@@ -171,6 +185,11 @@ class TanhGaussian(NamedTuple):
     def kl(self, other: TanhGaussian) -> Array:
         """[...] that of the base distributions, since tanh is one-to-one."""
         return self.base.kl(other.base)
+
+
+def _check_action(shape: tuple[int, ...], num_axes: int, action: Array) -> None:
+    """Actions have the distribution's `shape`; where that is the shape of one action, of `num_axes` axes, there may be many."""
+    check_shape((..., *shape) if len(shape) == num_axes else shape, action=action)
 
 
 def _log_slope(x: Array) -> Array:
@@ -215,7 +234,11 @@ def _total(values: list[Array]) -> Array:
 
 
 def num_parameters(action: Any) -> int:
-    """Length of the vector of which a network makes the distribution of `action`: logits of a `Discrete`, means of a `Box`."""
+    """Length of the vector of which a network makes the distribution of `action`: logits of a `Discrete`, means of a `Box`.
+
+    Args:
+      action: spec, a `Discrete`, a `Box` or a NamedTuple of both.
+    """
     if isinstance(action, Discrete):
         return action.n
     if isinstance(action, Box):
@@ -224,7 +247,11 @@ def num_parameters(action: Any) -> int:
 
 
 def num_stds(action: Any) -> int:
-    """Number of standard deviations of `action`: one for each component of its boxes."""
+    """Number of standard deviations of `action`: one for each component of its boxes.
+
+    Args:
+      action: spec, a `Discrete`, a `Box` or a NamedTuple of both.
+    """
     if isinstance(action, Discrete):
         return 0
     if isinstance(action, Box):
@@ -236,10 +263,14 @@ def from_parameters(action: Any, parameters: Array, log_std: Array, tanh: bool =
     """The distribution of `action` for a network's output.
 
     Args:
+      action: spec, a `Discrete`, a `Box` or a NamedTuple of both.
       parameters: [..., num_parameters(action)].
       log_std: [..., num_stds(action)], or without leading axes where it does not depend on the state.
       tanh: `TanhGaussian` instead of `Gaussian` for boxes.
     """
+    num = num_stds(action)
+    check_shape((..., num_parameters(action)), parameters=parameters)
+    check_shape((num,), (*parameters.shape[:-1], num), log_std=log_std)
     if isinstance(action, Discrete):
         return Categorical(parameters)
     if isinstance(action, Box):

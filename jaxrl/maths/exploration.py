@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxrl.maths.checks import check_shape
 from jaxrl.types import Array
 
 
@@ -12,19 +13,25 @@ def epsilon_greedy(key: Array, preferences: Array, epsilon: Array | float, legal
     """The best action, or with probability `epsilon` a uniformly random legal one.
 
     Args:
+      key: consumed.
       preferences: [..., A] action values.
       epsilon: [] or [...] in [0, 1].
       legal: [..., A] bool, at least one of them in each row, where the preferences of all others are lower; None if all are.
 
     Returns:
-      [...] int32. Ties go to the lowest index. Sutton & Barto 2018, section 2.2.
+      [...] int32. Ties go to the lowest index.
+
+    References:
+      Sutton & Barto 2018, section 2.2.
     """
+    check_shape((), preferences.shape[:-1], epsilon=epsilon)
     greedy = jnp.argmax(preferences, axis=-1).astype(jnp.int32)
     num_actions = preferences.shape[-1]
     draws = jax.random.uniform(key, (2, *greedy.shape))
     if legal is None:
         random = jnp.minimum((draws[0] * num_actions).astype(jnp.int32), num_actions - 1)
     else:
+        check_shape(preferences.shape, legal=legal)
         number = jnp.cumsum(legal, axis=-1)
         rank = jnp.minimum((draws[0] * number[..., -1]).astype(jnp.int32), number[..., -1] - 1)
         random = jnp.argmax(number > rank[..., None], axis=-1).astype(jnp.int32)

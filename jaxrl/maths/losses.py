@@ -1,6 +1,7 @@
 """Losses as plain maths on arrays; leading axes are free and nothing here knows a network or a config.
 
 Time stands in the names: `q_tm1` are values at t - 1, where the action was taken, `r_t` and `discount_t` what came of it.
+Arrays of other shapes than these raise an AssertionError that names the argument and both shapes: nothing is broadcast.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxrl.maths.checks import check_equal_shape, check_shape, check_type
 from jaxrl.types import Array
 
 
@@ -15,36 +17,74 @@ def q_learning_target(r_t: Array, discount_t: Array, q_t: Array, q_t_selector: A
     """r_t + discount_t * q_t[argmax_a q_t_selector[a]].
 
     Args:
-      r_t, discount_t: [...]; discount_t = gamma * (1 - terminated).
+      r_t: [...] reward.
+      discount_t: [...] gamma * (1 - terminated).
       q_t: [..., A] values of the successor, from the target network.
       q_t_selector: [..., A] values that choose the action; None chooses by `q_t` itself. The online network's values make it
         double Q-learning.
 
     Returns:
-      [...] target, without gradient. Mnih et al. 2015, Algorithm 1; van Hasselt, Guez and Silver 2016, eq. 4.
+      [...] target, without gradient.
+
+    References:
+      Mnih et al. 2015, "Human-level control through deep reinforcement learning", Algorithm 1.
+      van Hasselt, Guez and Silver 2016, "Deep Reinforcement Learning with Double Q-learning", eq. 4.
     """
+    check_shape(q_t.shape[:-1], r_t=r_t, discount_t=discount_t)
     if q_t_selector is None:
         value_t = jnp.max(q_t, axis=-1)
     else:
+        check_equal_shape(q_t=q_t, q_t_selector=q_t_selector)
         value_t = select(q_t, jnp.argmax(q_t_selector, axis=-1))
     return jax.lax.stop_gradient(r_t + discount_t * value_t)
 
 
 def select(q: Array, action: Array) -> Array:
-    """q[..., a] for [..., A] values and [...] actions; a product with a one-hot row, which is fast on every backend."""
+    """q[..., a], as a product with a one-hot row, which is fast on every backend.
+
+    Args:
+      q: [..., A] action values.
+      action: [...] integers.
+
+    Returns:
+      [...].
+    """
+    check_shape(q.shape[:-1], action=action)
+    check_type(int, action=action)
     return jnp.sum(q * jax.nn.one_hot(action, q.shape[-1], dtype=q.dtype), axis=-1)
 
 
 def squared(td_error: Array) -> Array:
-    """td_error^2 / 2."""
+    """td_error^2 / 2.
+
+    Args:
+      td_error: [...] float.
+
+    Returns:
+      [...].
+    """
+    check_type(float, td_error=td_error)
     return 0.5 * jnp.square(td_error)
 
 
 def huber(td_error: Array, delta: Array | float = 1.0) -> Array:
-    """td_error^2 / 2 up to |td_error| = delta, then linear with slope delta. Huber 1964.
+    """td_error^2 / 2 up to |td_error| = delta, then linear with slope delta.
 
-    With delta = 1 its gradient is the TD error clipped to [-1, 1], as in Mnih et al. 2015 (Methods).
+    With delta = 1 its gradient is the TD error clipped to [-1, 1].
+
+    Args:
+      td_error: [...] float.
+      delta: [].
+
+    Returns:
+      [...].
+
+    References:
+      Huber 1964, "Robust Estimation of a Location Parameter".
+      Mnih et al. 2015, "Human-level control through deep reinforcement learning", Methods: the clipped error.
     """
+    check_shape((), delta=delta)
+    check_type(float, td_error=td_error)
     absolute = jnp.abs(td_error)
     inside = jnp.minimum(absolute, delta)
     return 0.5 * jnp.square(inside) + delta * (absolute - inside)
@@ -54,10 +94,17 @@ def policy_gradient(log_prob: Array, advantage: Array) -> Array:
     """-log pi(a_t | s_t) * advantage_t, whose gradient is the score-function estimator; the advantage carries no gradient.
 
     Args:
-      log_prob, advantage: [...].
+      log_prob: [...] log pi(a_t | s_t).
+      advantage: [...].
 
-    Williams 1992, eq. 5; Sutton et al. 2000, theorem 1.
+    Returns:
+      [...].
+
+    References:
+      Williams 1992, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning", eq. 5.
+      Sutton et al. 2000, "Policy Gradient Methods for Reinforcement Learning with Function Approximation", theorem 1.
     """
+    check_equal_shape(log_prob=log_prob, advantage=advantage)
     return -log_prob * jax.lax.stop_gradient(advantage)
 
 
@@ -66,7 +113,16 @@ MAX_LOG_RATIO = 20.0
 
 
 def probability_ratio(log_prob: Array, old_log_prob: Array) -> tuple[Array, Array]:
-    """pi(a) / pi_old(a) and its logarithm, the latter within +-`MAX_LOG_RATIO`."""
+    """pi(a) / pi_old(a) and its logarithm, the latter within +-`MAX_LOG_RATIO`.
+
+    Args:
+      log_prob: [...] log pi(a).
+      old_log_prob: [...] log pi_old(a).
+
+    Returns:
+      [...] and [...].
+    """
+    check_equal_shape(log_prob=log_prob, old_log_prob=old_log_prob)
     log_ratio = jnp.clip(log_prob - old_log_prob, -MAX_LOG_RATIO, MAX_LOG_RATIO)
     return jnp.exp(log_ratio), log_ratio
 
@@ -75,10 +131,18 @@ def clipped_surrogate(ratio: Array, advantage: Array, clip: Array | float) -> Ar
     """-min(ratio * advantage, clip(ratio, 1 - clip, 1 + clip) * advantage).
 
     Args:
-      ratio, advantage: [...]; the advantage carries no gradient.
+      ratio: [...] pi(a) / pi_old(a).
+      advantage: [...]; it carries no gradient.
+      clip: [].
 
-    Schulman et al. 2017, "Proximal Policy Optimization Algorithms", eq. 7, to be minimised.
+    Returns:
+      [...], to be minimised.
+
+    References:
+      Schulman et al. 2017, "Proximal Policy Optimization Algorithms", eq. 7.
     """
+    check_equal_shape(ratio=ratio, advantage=advantage)
+    check_shape((), clip=clip)
     advantage = jax.lax.stop_gradient(advantage)
     return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
 
@@ -87,9 +151,18 @@ def clipped_value(value: Array, old_value: Array, target: Array, clip: Array | f
     """The larger of the squared errors (halved) of `value` and of `value` held within `clip` of `old_value`.
 
     Args:
-      value, old_value, target: [...].
+      value: [...] V(s_t), which is fitted.
+      old_value: [...] V(s_t) before the update.
+      target: [...].
+      clip: [].
 
-    Engstrom et al. 2020, "Implementation Matters in Deep RL", section 3, item 1.
+    Returns:
+      [...].
+
+    References:
+      Engstrom et al. 2020, "Implementation Matters in Deep RL", section 3, item 1.
     """
+    check_equal_shape(value=value, old_value=old_value, target=target)
+    check_shape((), clip=clip)
     near = old_value + jnp.clip(value - old_value, -clip, clip)
     return jnp.maximum(squared(value - target), squared(near - target))

@@ -9,11 +9,18 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import parallel
+from jaxrl.maths.checks import check_equal_shape, check_shape
 from jaxrl.types import Array, Metrics, PyTree
 
 
 def weighted_mean(values: Array, weight: Array) -> Array:
-    """sum(weight * values) / sum(weight) over all axes."""
+    """sum(weight * values) / sum(weight) over all axes, [].
+
+    Args:
+      values: [...].
+      weight: [...], 0 for entries that do not count.
+    """
+    check_equal_shape(values=values, weight=weight)
     return jnp.sum(weight * values) / jnp.maximum(jnp.sum(weight), 1e-8)
 
 
@@ -21,15 +28,31 @@ def standardize(values: Array, weight: Array | float = 1.0) -> Array:
     """(values - mean) / (deviation + 1e-8) over all axes; zero where all values are equal.
 
     Args:
-      weight: of `values`' shape, 0 for entries that do not count.
+      values: [...].
+      weight: [] or [...], 0 for entries that do not count.
+
+    Returns:
+      [...].
     """
+    check_shape((), values.shape, weight=weight)
     weight = jnp.broadcast_to(weight, values.shape)
     centred = values - weighted_mean(values, weight)
     return centred / (jnp.sqrt(weighted_mean(jnp.square(centred), weight)) + 1e-8)
 
 
 def explained_variance(target: Array, value: Array, weight: Array | float = 1.0) -> Array:
-    """1 - Var(target - value) / Var(target), 0 where the targets do not vary: 1 is a perfect critic, 0 a constant one."""
+    """1 - Var(target - value) / Var(target), 0 where the targets do not vary: 1 is a perfect critic, 0 a constant one.
+
+    Args:
+      target: [...] what the critic is fitted to.
+      value: [...] what it says.
+      weight: [] or [...], 0 for entries that do not count.
+
+    Returns:
+      [].
+    """
+    check_equal_shape(target=target, value=value)
+    check_shape((), target.shape, weight=weight)
     weight = jnp.broadcast_to(weight, target.shape)
 
     def variance(x: Array) -> Array:
@@ -74,10 +97,18 @@ def until_target(learn: Learn, target_kl: float) -> Learn:
     """`learn` with a flag beside its carry that, once a minibatch has found the KL divergence above the target, skips the rest.
 
     The minibatch that finds it takes no step.
+
+    Args:
+      learn: (carry, batch) -> (carry, metrics), where metrics["approx_kl"] is [].
+      target_kl: in nats.
+
+    Returns:
+      ((carry, flag), batch) -> ((carry, flag), metrics), where metrics["taken"] is 1.0 for a step taken, else 0.0.
     """
 
     def learn_or_skip(carry: tuple[Any, Array], batch: PyTree) -> tuple[tuple[Any, Array], Metrics]:
         changed, metrics = learn(carry[0], batch)
+        check_shape((), approx_kl=metrics["approx_kl"])
         stopped = carry[1] | (metrics["approx_kl"] > target_kl)
         kept = jax.tree.map(lambda old, new: jnp.where(stopped, old, new), carry[0], changed)
         return (kept, stopped), metrics | {"taken": 1.0 - stopped}
@@ -90,6 +121,10 @@ def permutations(key: Array, num: int, size: int) -> Array:
 
     Each is one sort of random words whose low bits hold the index. Two words may agree in all other bits (for 512 items in one
     order of 64); these two keep their order.
+
+    Args:
+      num: orders, static.
+      size: length of each, static.
     """
     index_bits = max(size - 1, 1).bit_length()
     if index_bits > 16:

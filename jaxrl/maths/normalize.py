@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from jaxrl.maths.checks import check_equal_shape, check_shape, check_type
 from jaxrl.maths.returns import recurrence
 from jaxrl.types import Array
 
@@ -37,10 +38,13 @@ def update_moments(moments: Moments, batch: Array) -> Moments:
     """Merges a batch into the moments.
 
     Args:
+      moments: of arrays [*shape].
       batch: [..., *shape]; all leading axes are samples.
 
-    Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances", eq. 2.1.
+    References:
+      Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances", eq. 2.1.
     """
+    _check(moments, batch=batch)
     axes = tuple(range(batch.ndim - moments.mean.ndim))
     batch = batch.astype(jnp.float32)
     size = jnp.float32(batch.size // max(moments.mean.size, 1))
@@ -53,8 +57,23 @@ def update_moments(moments: Moments, batch: Array) -> Moments:
 
 
 def normalize(moments: Moments, x: Array, clip: float = 10.0) -> Array:
-    """(x - mean) / deviation, clipped to [-clip, clip]; `x`: [..., *shape]."""
+    """(x - mean) / deviation, clipped to [-clip, clip].
+
+    Args:
+      moments: of arrays [*shape].
+      x: [..., *shape].
+
+    Returns:
+      [..., *shape].
+    """
+    _check(moments, x=x)
     return jnp.clip((x - moments.mean) / jnp.sqrt(moments.variance + 1e-8), -clip, clip)
+
+
+def _check(moments: Moments, **arrays: Array) -> None:
+    """The moments are of one shape, with which all arrays end."""
+    check_equal_shape(mean=moments.mean, variance=moments.variance)
+    check_shape((..., *moments.mean.shape), **arrays)
 
 
 class RewardScale(NamedTuple):
@@ -80,13 +99,22 @@ def scale_rewards(
     """Rewards over the running deviation of the discounted return, clipped to [-clip, clip]; the mean is not taken away.
 
     Args:
+      scale: of B environments.
       reward: [T, B].
       ended: [T, B] bool; the sum starts again after an end.
+      gamma: [] discount of the sum.
 
     Returns:
-      The scale with these T steps merged, and [T, B] rewards scaled by it. Engstrom et al. 2020, "Implementation Matters in
-      Deep RL", appendix A.1; there each step is merged alone, here a whole rollout at once.
+      The scale with these T steps merged, and [T, B] rewards scaled by it.
+
+    References:
+      Engstrom et al. 2020, "Implementation Matters in Deep RL", appendix A.1; there each step is merged alone, here a whole
+      rollout at once.
     """
+    check_shape((None, *scale.running.shape), reward=reward)
+    check_equal_shape(reward=reward, ended=ended)
+    check_type(bool, ended=ended)
+    check_shape((), gamma=gamma)
     carries = jnp.concatenate([jnp.ones_like(reward[:1]), 1.0 - ended[:-1].astype(jnp.float32)])
     sums = recurrence(gamma * carries, reward.at[0].add(gamma * scale.running), reverse=False)
     moments = update_moments(scale.moments, sums)

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from jaxrl.maths.checks import check_shape
 from jaxrl.types import Array, PyTree
 
 EPS = 1e-8
 
 
-class Step(NamedTuple):
-    """What `step` returns: the new parameters and optimizer state, and the gradient's global norm [] before clipping."""
+class AdamStep(NamedTuple):
+    """What `step` returns.
+
+    Attributes:
+      params: the new parameters.
+      opt_state: the new state of the optimizer.
+      grad_norm: [] global norm of the gradient before clipping.
+    """
 
     params: PyTree
     opt_state: PyTree
@@ -37,18 +45,26 @@ def step(
     learning_rate: Array | float,
     max_grad_norm: float | None = None,
     eps: float = EPS,
-) -> Step:
-    """One step of Adam (Kingma and Ba 2015, Algorithm 1) down the gradient.
+) -> AdamStep:
+    """One step of Adam down the gradient.
 
     Args:
+      params: tree of parameters.
+      grads: tree of the same structure and shapes.
+      opt_state: from `init`, or from the step before.
       learning_rate: [].
       max_grad_norm: the gradient is scaled down to this global norm; None leaves it alone.
       eps: what Adam adds to the root of the second moment.
+
+    References:
+      Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", Algorithm 1.
     """
+    chex.assert_trees_all_equal_shapes(params, grads, custom_message="tree 0: params, tree 1: grads")
+    check_shape((), learning_rate=learning_rate)
     flat, unravel = ravel_pytree(grads)
     norm = optax.safe_norm(flat, 0.0)  # The derivative of the root of an exact zero would be NaN.
     if max_grad_norm is not None:
         flat = flat * jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
     # eps_root keeps the derivative of the root finite where a gradient is exactly zero, for gradients through a whole run.
     direction, opt_state = optax.scale_by_adam(eps=eps, eps_root=1e-20).update(flat, opt_state)
-    return Step(jax.tree.map(jnp.subtract, params, unravel(learning_rate * direction)), opt_state, norm)
+    return AdamStep(jax.tree.map(jnp.subtract, params, unravel(learning_rate * direction)), opt_state, norm)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxrl.maths.checks import check_shape, check_type
 from jaxrl.types import Array, ArraySpec, Position, PyTree, TreeSpec, flat_size, position_spec, spec_zeros, tree_spec
 
 
@@ -15,6 +17,9 @@ def flatten(obs: PyTree, spec: ArraySpec | TreeSpec) -> Array:
     """
     if isinstance(spec, TreeSpec):
         return jnp.concatenate([flatten(*pair) for pair in zip(jax.tree.leaves(obs), spec.leaves, strict=True)], axis=-1)
+    check_shape((..., *spec.shape), obs=obs)
+    if spec.dtype == "uint8":
+        check_type(np.uint8, obs=obs)
     leading = obs.shape[: obs.ndim - len(spec.shape)]
     if spec.num_values is not None:
         obs = jax.nn.one_hot(obs, spec.num_values)
@@ -43,6 +48,7 @@ def network_inputs(obs: PyTree, spec: ArraySpec | TreeSpec, torso: str) -> Array
     if torso == "mlp":
         return flatten(obs, spec)
     assert isinstance(spec, ArraySpec)
+    check_shape((..., *spec.shape), obs=obs)
     return jnp.moveaxis(obs, -3, -1) if _channels_first(spec) else obs
 
 

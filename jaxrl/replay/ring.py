@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -76,6 +77,8 @@ def add(replay: Replay, transitions: PyTree) -> Replay:
     num = jax.tree.leaves(transitions)[0].shape[0]
     if num > capacity:
         raise ValueError(f"{num} transitions exceed capacity={capacity}; raise capacity")
+    rows = jax.tree.map(lambda ring: jax.ShapeDtypeStruct((num, *ring.shape[1:]), ring.dtype), replay.data)
+    chex.assert_trees_all_equal_shapes(rows, transitions, custom_message="tree 0: what the ring takes, tree 1: transitions")
     if capacity % num == 0:
 
         def write(ring: Array, rows: Array) -> Array:

@@ -1,0 +1,36 @@
+"""How much memory there is, and how much arrays take."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import jax
+
+from jaxrl.types import PyTree
+
+ACCELERATOR_SHARE, HOST_SHARE = 0.85, 0.6
+"""Shares of a memory that a batch of runs may take by default."""
+
+
+def num_bytes(tree: PyTree) -> int:
+    """Bytes of arrays, or of arrays with these shapes."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def host_bytes() -> int:
+    """Of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def device_bytes(device: jax.Device) -> int | None:
+    """Of an accelerator's memory; None of a CPU, which has the host's."""
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
+def batch_limit() -> int:
+    """Bytes that a batch of runs may take by default: most of the accelerators' memory, or 60 % of the machine's."""
+    limits = [device_bytes(device) for device in jax.local_devices()]
+    if all(limits):
+        return int(ACCELERATOR_SHARE * sum(limit or 0 for limit in limits))
+    return int(HOST_SHARE * host_bytes())
