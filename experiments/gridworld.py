@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from jaxrl.analysis.mdp_plot import draw_maze, greedy_actions
 from jaxrl.envs import gridworld
 from jaxrl.mdp import solvers as mdps
-from jaxrl.records.rows import write_json
+from jaxrl.records.files import write_json
 
 FIGURE_3_2 = """
  3.3  8.8  4.4  5.3  1.5

@@ -30,7 +30,7 @@ from jaxrl.analysis.curves import bootstrap_interval
 from jaxrl.analysis.mdp_plot import draw_maze
 from jaxrl.config import Config
 from jaxrl.envs import gridworld
-from jaxrl.records.rows import write_json
+from jaxrl.records.files import write_json
 from jaxrl.runs.definition import config_values
 from jaxrl.types import Array, Env
 

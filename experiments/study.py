@@ -18,7 +18,7 @@ import numpy as np
 import jaxrl
 from jaxrl.analysis.curves import bootstrap_interval, plot_runs
 from jaxrl.config import Config
-from jaxrl.records.rows import write_json
+from jaxrl.records.files import write_json
 
 
 class Study(NamedTuple):

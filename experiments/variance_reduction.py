@@ -50,7 +50,7 @@ from jaxrl.config import Config
 from jaxrl.loop import collect, init_state, iteration_keys, train
 from jaxrl.maths import returns
 from jaxrl.maths.distributions import Categorical
-from jaxrl.records.rows import write_json
+from jaxrl.records.files import write_json
 from jaxrl.runs.definition import config_values
 from jaxrl.types import Agent, Array, ArraySpec, Discrete, Env, Progress, PyTree, Rollout, Spec, episode_end, first_episode_mask
 

@@ -369,6 +369,19 @@ def train(
     return TrainResult(state, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, others))
 
 
+def recent_return(recent: RecentEpisodes) -> tuple[np.ndarray, np.ndarray]:
+    """(mean return of the last training episodes, NaN without any; how many these are), on the host.
+
+    Args:
+      recent: of one run, or with axes over runs in front.
+    """
+    returns, total = np.asarray(recent.returns), np.asarray(recent.total)
+    episodes = np.minimum(total, NUM_RECENT)
+    kept = np.arange(NUM_RECENT) < episodes[..., None]
+    with np.errstate(invalid="ignore"):
+        return np.where(kept, returns, 0.0).sum(-1, dtype=np.float64) / episodes, episodes
+
+
 def averages(sums: Mapping[str, Any]) -> dict[str, Any]:
     """Means from sums and counts; NaN where nothing was counted."""
     updates, episodes = sums.get("updates", jnp.int32(0)), sums["episodes"]

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from helpers import progress_at
 from jaxrl.maths import exploration, losses, minibatches, normalize, optimizer, returns, schedules
 from jaxrl.maths.distributions import Categorical, Gaussian, TanhGaussian, from_parameters
 from jaxrl.nets.inputs import flatten, network_inputs
 from jaxrl.replay import ring as replay
-from jaxrl.types import ArraySpec, Box, Discrete, Progress
+from jaxrl.types import ArraySpec, Box, Discrete
 
 T, B, N, A = 5, 3, 4, 6
 
@@ -74,11 +75,11 @@ def until_target(approx_kl):
 
 def of_progress(schedule):
     """`schedule` at iteration 3 of 10."""
-    return lambda *arrays: schedule(Progress(jnp.int32(3), jnp.int32(10)), *arrays)
+    return lambda *arrays: schedule(progress_at(3, 10), *arrays)
 
 
 def fraction_done(iteration):
-    return schedules.fraction_done(Progress(iteration, jnp.int32(10)))
+    return schedules.fraction_done(progress_at(0, 10)._replace(iteration=iteration))
 
 
 def with_moments(function):

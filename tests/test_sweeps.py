@@ -19,6 +19,7 @@ from jaxrl.agents.value.dqn import DQNConfig
 from jaxrl.analysis import curves as plot
 from jaxrl.analysis.report import write_report
 from jaxrl.analysis.results import read_results
+from jaxrl.drivers.memory import num_bytes
 from jaxrl.errors import UsageError
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
@@ -33,7 +34,7 @@ from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.api import SweepResult, sweep
 from jaxrl.sweeps.batch import one
 from jaxrl.sweeps.export import save_run
-from jaxrl.sweeps.plan import make_groups, num_bytes
+from jaxrl.sweeps.plan import make_groups
 from jaxrl.sweeps.schedules import Schedule
 from jaxrl.sweeps.store import read_sweep
 

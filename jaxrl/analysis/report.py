@@ -20,6 +20,7 @@ import numpy as np
 from jaxrl.analysis import figures
 from jaxrl.analysis.results import Config, Results, format_value, rank, read_results, score_runs, show_value
 from jaxrl.analysis.stats import interquartile_mean
+from jaxrl.records.files import write_whole
 
 _NUM_ROWS = 25
 _NUM_FAILED = 200
@@ -115,9 +116,7 @@ def write_report(folder: Path, summary: dict[str, Any] | None = None) -> Path:
         + "\n<footer>All runs: results.csv; their curves: curves.csv.</footer>\n</main>\n</body>\n</html>\n"
     )
     path = results.folder / "report.html"
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, page)
     return path
 
 

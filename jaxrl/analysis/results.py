@@ -11,7 +11,6 @@ digits, so that a sweep that is run again on the same machine writes the same by
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import re
@@ -23,6 +22,7 @@ import numpy as np
 
 from jaxrl.analysis.stats import bootstrap_interval, interquartile_mean
 from jaxrl.errors import UsageError
+from jaxrl.records.files import write_csv
 
 STATUSES = ("ok", "nan", "stopped")
 _SCORES = ("final_return", "eval_return", "area_under_curve")
@@ -76,22 +76,12 @@ def write_results(path: Path, fields: Sequence[str], rows: Iterable[Mapping[str,
     for row in rows:
         before, after = ([_cell(row[name]) for name in names] for names in (_BEFORE, _AFTER))
         lines.append([*before, *(format_value(row[field]) for field in fields), *after])
-    _write(path, [*_BEFORE, *fields, *_AFTER], lines)
+    write_csv(path, [*_BEFORE, *fields, *_AFTER], lines)
 
 
 def write_curves(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes `curves.csv` whole or not at all; `rows` are dicts of run, env_steps and return_mean (None or NaN for none)."""
-    _write(path, _CURVE, ([_cell(row[name]) for name in _CURVE] for row in rows))
-
-
-def _write(path: Path, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text.getvalue(), encoding="utf-8", newline="")
-    partial.replace(path)
+    write_csv(path, _CURVE, ([_cell(row[name]) for name in _CURVE] for row in rows))
 
 
 def _cell(value: Any) -> str:

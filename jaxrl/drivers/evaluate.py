@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.errors import UsageError
-from jaxrl.types import Agent, Array, Env, Progress, PyTree, counted, episode_end, game_over, where_ended
+from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, counted, episode_end, game_over, where_ended
 
 MAX_ENVS = 128
 MAX_STEPS = 100_000
@@ -30,6 +30,22 @@ def split_episodes(num_episodes: int) -> tuple[int, int]:
         raise UsageError(f"episodes={num_episodes} is out of range; give at least 1")
     each = -(-num_episodes // MAX_ENVS)
     return -(-num_episodes // each), each
+
+
+NUM_EPISODES = 100
+"""Episodes of an evaluation where neither the user nor the environment says how many."""
+
+
+def check_interface(training: Spec, evaluation: Spec) -> None:
+    """Checks that a policy of one environment can act in another; number of players and time limit may differ.
+
+    Raises:
+      UsageError: observations or actions differ.
+    """
+    for name in ("obs", "action"):
+        ours, theirs = getattr(training, name), getattr(evaluation, name)
+        if ours != theirs:
+            raise UsageError(f"eval_env_options: {name} is {theirs} there and {ours} in training; give options that keep it")
 
 
 class Scores(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jaxrl.errors import import_by_name
@@ -97,6 +98,22 @@ def make(env_id: str, num_envs: int = 1, **options: Any) -> Env | HostEnv:
     family, name = resolve(env_id)
     module = importlib.import_module(f"jaxrl.envs.{family}")
     return module.make(name, num_envs, **options)
+
+
+def evaluation_options(env_id: str, options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the environment in which a policy is scored that is trained with `options`.
+
+    They are those of training, with what the family sets by itself (a test split, an opponent) and what is `given` on top. A
+    family's module may have a function `evaluation_options(name) -> dict`, your own `module:function` an attribute
+    `evaluation_options`, a dict.
+    """
+    if ":" in env_id:
+        own = getattr(import_by_name(env_id, "env"), "evaluation_options", {})
+    else:
+        family, name = resolve(env_id)
+        module = importlib.import_module(f"jaxrl.envs.{family}")
+        own = module.evaluation_options(name) if hasattr(module, "evaluation_options") else {}
+    return {**options, **own, **given}
 
 
 def resolve(env_id: str) -> tuple[str, str]:

@@ -41,8 +41,8 @@ class Restored(NamedTuple):
     meta: dict[str, Any]
 
 
-def save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any]) -> None:
-    """Writes the checkpoint of `iteration` and removes all but the last `KEEP` of those up to it.
+def save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any], keep: int | None = KEEP) -> None:
+    """Writes the checkpoint of `iteration` and removes all but the last `keep` of those up to it; None keeps all of these.
 
     Later ones were damaged and passed over when the run was resumed; they would outlive every whole one.
 
@@ -51,10 +51,10 @@ def save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any]) -> N
       meta: plain JSON values.
     """
     with _interrupts_held_back():
-        _save(folder, iteration, state, meta)
+        _save(folder, iteration, state, meta, keep)
 
 
-def _save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any]) -> None:
+def _save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any], keep: int | None) -> None:
     partial, final = folder / f"{_PARTIAL}{iteration}", folder / str(iteration)
     for left_over in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(left_over)
@@ -66,8 +66,8 @@ def _save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any]) -> 
     if final.exists():
         shutil.rmtree(final)
     partial.rename(final)
-    found = _iterations(folder)
-    kept = [other for other in found if other <= iteration][:KEEP]
+    found = iterations(folder)
+    kept = [other for other in found if other <= iteration][:keep]
     for other in set(found).difference(kept):
         shutil.rmtree(folder / str(other))
 
@@ -91,17 +91,20 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.raise_signal(waiting[0])
 
 
-def restore(folder: Path, target: Callable[[dict[str, Any]], PyTree], warn: Callable[[str], None]) -> Restored | None:
+def restore(
+    folder: Path, target: Callable[[dict[str, Any]], PyTree], warn: Callable[[str], None], only: int | None = None
+) -> Restored | None:
     """The newest checkpoint that is whole, or None if there is none.
 
     Args:
+      only: the iteration of the one checkpoint that will do.
       target: (meta) -> pytree of arrays or `jax.ShapeDtypeStruct`s with the structure to restore into.
       warn: is given one line for each damaged checkpoint that was passed over.
 
     Raises:
       UsageError: a whole checkpoint does not fit the target: it is of another configuration.
     """
-    for iteration in _iterations(folder):
+    for iteration in iterations(folder) if only is None else [only]:
         path = folder / str(iteration)
         fault = damage(path)
         if fault is None:
@@ -190,7 +193,7 @@ def _like(array: Any, target: Any) -> Any:
     return jax.random.wrap_key_data(array, impl=jax.random.key_impl(target)) if _is_key(target) else array
 
 
-def _iterations(folder: Path) -> list[int]:
+def iterations(folder: Path) -> list[int]:
     """Iterations that have a checkpoint, newest first."""
     if not folder.is_dir():
         return []

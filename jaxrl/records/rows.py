@@ -1,4 +1,4 @@
-"""Rows of plain numbers and JSON files, written whole or not at all."""
+"""Rows of plain numbers, one JSON text a line."""
 
 from __future__ import annotations
 
@@ -64,10 +64,3 @@ def read_rows(path: Path) -> list[Row]:
         except ValueError:
             break
     return rows
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Writes JSON whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
-    partial.replace(path)

@@ -31,7 +31,9 @@ class Run:
       seed: of everything random.
       total_steps: env steps.
       eval_every: env steps between evaluations while training; 0 evaluates only at the end.
-      eval_episodes: episodes of each evaluation.
+      eval_episodes: episodes of each evaluation; None is all of a finite environment, or 100.
+      eval_env_options: of the environment in which the policy is scored, on top of `env_options`.
+      keep_every: env steps between snapshots of the policy; 0 keeps none.
       num_rows: rows of training metrics over the run.
       track: names of further sinks.
       init_from: folder of a run whose learned state this one starts from.
@@ -48,8 +50,10 @@ class Run:
     seed: int = 0
     total_steps: int = 500_000
     eval_every: int = 0
-    eval_episodes: int = 100
+    eval_episodes: int | None = None
     num_rows: int = 100
+    eval_env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    keep_every: int = 0
     track: tuple[str, ...] = ()
     init_from: str | None = None
     checkpoint_seconds: float = 30.0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,14 +11,15 @@ from jax.sharding import Mesh
 from jaxrl.agents import load_agent
 from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.drivers.device import Driver, device_driver
-from jaxrl.drivers.evaluate import split_episodes
+from jaxrl.drivers.evaluate import NUM_EPISODES, check_interface, split_episodes
 from jaxrl.drivers.host import host_driver
+from jaxrl.drivers.memory import device_bytes, host_bytes, num_bytes
 from jaxrl.drivers.mesh import check_division, make_mesh
-from jaxrl.envs import make
+from jaxrl.envs import evaluation_options, make
 from jaxrl.errors import UsageError
 from jaxrl.loop import Plan, RunKeys, build_in, plan, run_keys
 from jaxrl.runs.definition import Run, check_run
-from jaxrl.types import Agent, Env, PyTree, Spec
+from jaxrl.types import Agent, Env, HostEnv, PyTree, Spec
 
 REPLAY_SHARE = 0.8
 """Share of a memory that a replay may take."""
@@ -31,7 +31,7 @@ class Prepared(NamedTuple):
     Attributes:
       agent: with its model, as it was trained.
       spec: of the training environment.
-      eval_params: of the environment that the policy is scored in.
+      evaluation: in what the policy is scored.
       agent_shapes: the agent's state as `jax.ShapeDtypeStruct`s.
       protocol: how the policy is scored, for the summary.
     """
@@ -43,10 +43,26 @@ class Prepared(NamedTuple):
     agent: Agent
     spec: Spec
     env_params: PyTree
-    eval_params: PyTree
+    evaluation: Evaluation
     keys: RunKeys
     agent_shapes: PyTree
     protocol: dict[str, Any]
+
+
+class Evaluation(NamedTuple):
+    """In what a policy is scored.
+
+    Attributes:
+      options: of the environment.
+      make_env: (num_envs) -> environments.
+      params: of the environment.
+      num_episodes: of one evaluation.
+    """
+
+    options: dict[str, Any]
+    make_env: Callable[[int], Any]
+    params: PyTree
+    num_episodes: int
 
 
 def prepare(run: Run, divided: bool = False) -> Prepared:
@@ -66,32 +82,50 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
     env = make(run.env, run.config.num_envs, **run.env_options)
     _check_mesh(run, mesh, env)
     schedule = plan(run.config, env.spec, run.total_steps)
-    config = as_arrays(run.config)
-
-    def make_eval_env(num_envs: int) -> Any:
-        return make(run.env, num_envs, **run.env_options)
-
-    keys = run_keys(jax.random.key(run.seed))
+    config, keys = as_arrays(run.config), run_keys(jax.random.key(run.seed))
+    evaluation = _evaluation(run, env)
     agent = build_in(make_agent, config, env)
     agent_shapes = jax.eval_shape(agent.init, keys.init)
     if isinstance(env, Env):
         _check_memory(agent_shapes)
-        driver = device_driver(make_agent, env, make_eval_env, run.debug, mesh)
+        driver = device_driver(make_agent, env, evaluation.make_env, run.debug, mesh)
     else:
         elsewhere = _replay_device(agent_shapes) if agent.replay is not None else None
         _check_memory(without_replay(agent_shapes) if elsewhere else agent_shapes)
-        driver = host_driver(make_agent, env, make_eval_env, run.debug, elsewhere)
-    params = env.params if isinstance(env, Env) else ()
-    return Prepared(run, driver, schedule, config, agent, env.spec, params, params, keys, agent_shapes, _protocol(run, env))
+        driver = host_driver(make_agent, env, evaluation.make_env, run.debug, elsewhere)
+    params, protocol = env.params if isinstance(env, Env) else (), _protocol(run, evaluation, env)
+    return Prepared(run, driver, schedule, config, agent, env.spec, params, evaluation, keys, agent_shapes, protocol)
 
 
-def _protocol(run: Run, env: Any) -> dict[str, Any]:
+def _evaluation(run: Run, env: Env | HostEnv) -> Evaluation:
+    """What a policy of this run is scored in; `env` is the training environment.
+
+    Raises:
+      UsageError: one that the policy could not act in.
+    """
+    options = evaluation_options(run.env, run.env_options, run.eval_env_options)
+    other: Any = env if options == run.env_options else make(run.env, 1, **options)
+    check_interface(env.spec, other.spec)
+    if other is not env and not isinstance(other, Env):
+        other.close()
+
+    def make_env(num_envs: int) -> Any:
+        return make(run.env, num_envs, **options)
+
+    params, finite = (other.params, other.num_episodes) if isinstance(other, Env) else ((), None)
+    return Evaluation(options, make_env, params, run.eval_episodes or finite or NUM_EPISODES)
+
+
+def _protocol(run: Run, evaluation: Evaluation, env: Any) -> dict[str, Any]:
     """How the final policy is scored; the settings are those that the environment says it was made with."""
     return {
         "policy": "greedy, with the final parameters",
         "return": "of whole episodes (games, where a lost life ends an episode), rewards neither clipped nor scaled",
-        "episodes_per_environment": split_episodes(run.eval_episodes)[1],
-        "env_options": run.env_options,
+        "episodes_per_environment": split_episodes(evaluation.num_episodes)[1],
+        "env_options": evaluation.options,
+        "other_than_in_training": sorted(
+            name for name, value in evaluation.options.items() if run.env_options.get(name, evaluation) != value
+        ),
         "env_settings": getattr(env, "settings", {}),
     }
 
@@ -111,8 +145,8 @@ def _check_mesh(run: Run, mesh: Mesh | None, env: Any) -> None:
 
 def memory_limits() -> tuple[int, int]:
     """Bytes of the device's memory and of the host's."""
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit") or host, host
+    host = host_bytes()
+    return device_bytes(jax.local_devices()[0]) or host, host
 
 
 def _replay_device(agent_shapes: PyTree) -> jax.Device | None:
@@ -135,10 +169,6 @@ def _check_memory(agent_shapes: PyTree) -> None:
 
 def replay_bytes(agent_state: PyTree) -> int:
     return num_bytes(getattr(agent_state, "replay", ()))
-
-
-def num_bytes(tree: PyTree) -> int:
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def without_replay(agent_state: PyTree) -> PyTree:

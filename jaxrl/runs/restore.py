@@ -54,6 +54,37 @@ def save_state(prepared: Prepared, folder: Path, state: RunState, clock: Clock) 
     checkpoint.save(folder / "checkpoints", iteration, saved, meta)
 
 
+def save_snapshot(prepared: Prepared, folder: Path, state: RunState) -> None:
+    """Keeps the policy as it is now in `snapshots/ITERATION`, for as long as the folder lives."""
+    iteration, policy = int(state.iteration), prepared.driver.gather(state.agent.policy)
+    if is_writer():
+        meta = {"env_steps": iteration * prepared.plan.steps_per_iteration}
+        checkpoint.save(folder / "snapshots", iteration, policy, meta, keep=None)
+
+
+def snapshots(prepared: Prepared, folder: Path) -> dict[int, int]:
+    """Env steps -> iteration of every snapshot, in order."""
+    kept = sorted(checkpoint.iterations(folder / "snapshots"))
+    return {iteration * prepared.plan.steps_per_iteration: iteration for iteration in kept}
+
+
+def load_snapshot(prepared: Prepared, folder: Path, env_steps: int) -> tuple[PyTree, int]:
+    """The policy after so many env steps, and its iteration.
+
+    Raises:
+      UsageError: there is no such snapshot, or it is damaged.
+    """
+    kept = snapshots(prepared, folder)
+    if env_steps not in kept:
+        known = ", ".join(map(str, kept)) or "none; train with --keep-every N"
+        raise UsageError(f"env_steps={env_steps} has no snapshot in {folder}; choose one of: {known}")
+    target = prepared.agent_shapes.policy
+    found = checkpoint.restore(folder / "snapshots", lambda meta: target, say, only=kept[env_steps])
+    if found is None:
+        raise UsageError(f"env_steps={env_steps}: that snapshot in {folder} is damaged; choose another")
+    return found.state, kept[env_steps]
+
+
 def with_replay(agent_state: PyTree, fresh: PyTree) -> PyTree:
     """`agent_state` with the replay of `fresh` in place of one that was left out."""
     return agent_state._replace(replay=fresh.replay) if hasattr(fresh, "replay") else agent_state

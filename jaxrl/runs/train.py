@@ -21,13 +21,14 @@ from jaxrl.analysis.curves import plot_runs
 from jaxrl.drivers.evaluate import summarize
 from jaxrl.drivers.mesh import fitting
 from jaxrl.drivers.processes import agreed, in_writer, is_writer
-from jaxrl.loop import NUM_RECENT, Plan, averages, row_ends
+from jaxrl.loop import Plan, averages, recent_return, row_ends
 from jaxrl.records.console import Bar, console, open_bar
-from jaxrl.records.rows import Row, append_row, append_rows, cut_rows, plain, write_json
+from jaxrl.records.files import write_json
+from jaxrl.records.rows import Row, append_row, append_rows, cut_rows, plain
 from jaxrl.records.sinks import open_sink
 from jaxrl.runs.definition import Run, claim_folder, config_values, read_run
 from jaxrl.runs.prepare import Prepared, prepare
-from jaxrl.runs.restore import Clock, load_state, refill, restore, save_state, say_once, with_replay
+from jaxrl.runs.restore import Clock, load_state, refill, restore, save_snapshot, save_state, say_once, snapshots, with_replay
 from jaxrl.types import PyTree, RunState
 
 PROFILE_ITERATIONS = 100
@@ -154,8 +155,10 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: Clock, pro
             if not warned and _has_nan(row):
                 say_once(f"metrics became NaN before {row['env_steps']:,} env steps; --debug finds where")
                 warned = True
-            if _is_eval(run, schedule, end):
+            if end in _multiples(run.eval_every, schedule):
                 write(_eval_row(prepared, state) | {"wall_seconds": round(elapsed(), 3)})
+            if end in _multiples(run.keep_every, schedule):
+                save_snapshot(prepared, folder, state)
             bar.advance(row["env_steps"], row["return_mean"])
             is_last = end == schedule.num_iterations
             if agreed(is_last or time.perf_counter() - last_checkpoint >= run.checkpoint_seconds):
@@ -169,6 +172,7 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: Clock, pro
     done = (int(state.iteration) - first) * schedule.steps_per_iteration
     rate = round(done / (trained - compiled), 1) if done else None
     summary = _summary(prepared, state, final, clock._replace(wall=elapsed()), rate)
+    summary["snapshots"] = list(snapshots(prepared, folder))
     for sink in sinks:
         sink.close()
     driver.close()
@@ -198,19 +202,22 @@ def _summary(prepared: Prepared, state: RunState, final: Row, clock: Clock, rate
 
 
 def _boundaries(run: Run, schedule: Plan) -> list[int]:
-    """Iterations after which a row is written: `num_rows` even stretches and every evaluation."""
-    return sorted({*row_ends(schedule.num_iterations, run.num_rows), *_eval_iterations(run, schedule)})
+    """Iterations after which a row is written: `num_rows` even stretches, every evaluation and every snapshot."""
+    return sorted(
+        {
+            *row_ends(schedule.num_iterations, run.num_rows),
+            *_multiples(run.eval_every, schedule),
+            *_multiples(run.keep_every, schedule),
+        }
+    )
 
 
-def _eval_iterations(run: Run, schedule: Plan) -> range:
-    if not run.eval_every:
+def _multiples(every: int, schedule: Plan) -> range:
+    """Iterations before the last that are so many env steps apart, rounded up; none for 0."""
+    if not every:
         return range(0)
-    every = max(-(-run.eval_every // schedule.steps_per_iteration), 1)
-    return range(every, schedule.num_iterations, every)
-
-
-def _is_eval(run: Run, schedule: Plan, iteration: int) -> bool:
-    return iteration in _eval_iterations(run, schedule)
+    iterations = max(-(-every // schedule.steps_per_iteration), 1)
+    return range(iterations, schedule.num_iterations, iterations)
 
 
 def _advance(prepared: Prepared, state: RunState, end: int) -> tuple[RunState, dict[str, Any]]:
@@ -259,7 +266,7 @@ def _advance_row(prepared: Prepared, state: RunState, end: int, profile: Path | 
 
 
 def _eval_row(prepared: Prepared, state: RunState) -> Row:
-    score = evaluate_state(prepared, state.agent.policy, int(state.iteration), prepared.run.eval_episodes)
+    score = evaluate_state(prepared, state.agent.policy, int(state.iteration), prepared.evaluation.num_episodes)
     return {
         "kind": "eval",
         "env_steps": _env_steps(prepared, state),
@@ -276,7 +283,7 @@ def evaluate_state(
     """Greedy score of a policy: episodes, mean, std. The key comes from the run's seed and the iteration, or from `seed`."""
     key = jax.random.fold_in(prepared.keys.evaluate, iteration) if seed is None else jax.random.key(seed)
     progress = prepared.plan.progress(iteration)
-    params = prepared.env_params, prepared.eval_params
+    params = prepared.env_params, prepared.evaluation.params
     return plain(summarize(prepared.driver.evaluate(key, prepared.config, *params, policy, progress, num_episodes)))
 
 
@@ -296,6 +303,5 @@ def _has_nan_leaf(tree: PyTree) -> bool:
 
 def _recent_score(state: RunState) -> dict[str, Any]:
     """Mean return of the last 100 training episodes."""
-    episodes = min(int(state.recent.total), NUM_RECENT)
-    returns = np.asarray(state.recent.returns)[:episodes]
-    return {"episodes": episodes, "mean": float(returns.mean()) if episodes else None}
+    mean, episodes = recent_return(state.recent)
+    return plain({"episodes": episodes, "mean": mean})

@@ -24,7 +24,7 @@ from jaxrl.errors import UsageError
 from jaxrl.records.console import say
 from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import Prepared, prepare
-from jaxrl.runs.restore import restore
+from jaxrl.runs.restore import load_snapshot, restore
 from jaxrl.runs.train import evaluate_state
 from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, game_over
 
@@ -70,21 +70,23 @@ class _Loaded(NamedTuple):
         return self.prepared.plan.progress(self.iteration)
 
 
-def _load(folder: Path) -> _Loaded:
+def _load(folder: Path, env_steps: int | None = None) -> _Loaded:
     prepared = prepare(read_run(folder))
+    if env_steps is not None:
+        return _Loaded(prepared, *load_snapshot(prepared, folder, env_steps))
     restored = restore(prepared, folder, say)
     if restored is None:
         raise UsageError(f"{folder} has no whole checkpoint yet; go on with: jaxrl resume {folder}")
     return _Loaded(prepared, restored[0].agent.policy, int(restored[0].iteration))
 
 
-def load(folder: str | Path) -> TrainedPolicy:
-    """The trained policy of a run's last whole checkpoint.
+def load(folder: str | Path, env_steps: int | None = None) -> TrainedPolicy:
+    """The trained policy of a run's last whole checkpoint, or of the snapshot after so many env steps (`--keep-every`).
 
     Raises:
-      UsageError: no run or no checkpoint there.
+      UsageError: no run, no checkpoint or no such snapshot there.
     """
-    loaded = _load(Path(folder))
+    loaded = _load(Path(folder), env_steps)
     loaded.prepared.driver.close()
     agent, progress, key = loaded.prepared.agent, loaded.progress, jax.random.key(loaded.prepared.run.seed)
 
@@ -96,27 +98,28 @@ def load(folder: str | Path) -> TrainedPolicy:
     return TrainedPolicy(loaded.params, loaded.prepared.spec, act, agent.initial_memory)
 
 
-def score(folder: Path, num_episodes: int, seed: int) -> dict[str, Any]:
-    """Greedy score of a run's last whole checkpoint: episodes, mean, std, unfinished."""
-    loaded = _load(folder)
+def score(folder: Path, num_episodes: int | None = None, seed: int = 0, env_steps: int | None = None) -> dict[str, Any]:
+    """Greedy score of a run's last whole checkpoint, or of a snapshot: episodes, mean, std, unfinished."""
+    loaded = _load(folder, env_steps)
+    num_episodes = num_episodes or loaded.prepared.evaluation.num_episodes
     result = evaluate_state(loaded.prepared, loaded.params, loaded.iteration, num_episodes, seed)
     loaded.prepared.driver.close()
     return result
 
 
-def film(folder: Path, seed: int) -> Iterator[np.ndarray]:
+def film(folder: Path, seed: int, env_steps: int | None = None) -> Iterator[np.ndarray]:
     """Plays one greedy episode as its pictures [height, width, 3] uint8 are asked for.
 
     Raises:
       UsageError: the environment has no pictures; before any is asked for.
     """
-    loaded = _load(folder)
+    loaded = _load(folder, env_steps)
     loaded.prepared.driver.close()
     run, key = loaded.prepared.run, jax.random.key(seed)
     agent = loaded.prepared.agent
     act = jax.jit(partial(agent.act, progress=loaded.progress, explore=False))
-    options = run.env_options if loaded.prepared.driver.keeps_episodes else run.env_options | {"render_mode": "rgb_array"}
-    env = make(run.env, 1, **options)
+    options = loaded.prepared.evaluation.options
+    env = make(run.env, 1, **options if loaded.prepared.driver.keeps_episodes else options | {"render_mode": "rgb_array"})
     limit = env.spec.time_limit or 1000
     if isinstance(env, Env):
         if env.render is None:

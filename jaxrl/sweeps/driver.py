@@ -25,12 +25,14 @@ from jaxrl.analysis.report import write_report
 from jaxrl.analysis.results import write_curves, write_results
 from jaxrl.analysis.stats import area_under_curve, interquartile_mean
 from jaxrl.config import field_types
+from jaxrl.drivers.memory import batch_limit, num_bytes
 from jaxrl.errors import UsageError
 from jaxrl.loop import row_ends
 from jaxrl.records.console import console, open_bar, say
-from jaxrl.records.rows import read_rows, write_json
+from jaxrl.records.files import write_json
+from jaxrl.records.rows import read_rows
 from jaxrl.runs.definition import claim_folder
-from jaxrl.sweeps.plan import ENV_PREFIX, Group, Sweep, make_groups, memory_limit, num_bytes
+from jaxrl.sweeps.plan import ENV_PREFIX, Group, Sweep, make_groups
 from jaxrl.sweeps.population import choose_batching
 from jaxrl.sweeps.schedules import Bracket, Explored, Step, brackets, exploit_and_explore, survivors
 from jaxrl.sweeps.store import _comparable, read_sweep, to_values
@@ -51,7 +53,7 @@ def start(sweep: Sweep, folder: Path) -> dict[str, Any]:
     if (folder / "sweep.json").exists():
         raise UsageError(f"out={folder} already holds a sweep; give another folder, or go on with: jaxrl resume {folder}")
     if sweep.executor == "local":
-        sweep = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or memory_limit())
+        sweep = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or batch_limit())
     claim_folder(folder)
     write_json(folder / "sweep.json", to_values(sweep))
     return _train(sweep, groups, folder)
@@ -353,7 +355,7 @@ def _workers(sweep: Sweep, groups: Sequence[Group], folder: Path, progress: Prog
         with ray_executor(sweep, folder, progress) as workers:
             yield workers
         return
-    limit = sweep.memory_limit or memory_limit()
+    limit = sweep.memory_limit or batch_limit()
     worker = Worker(sweep, groups, folder, limit)
 
     def execute(units: Sequence[Unit]) -> list[dict[str, Any]]:

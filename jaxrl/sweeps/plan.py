@@ -12,7 +12,6 @@ import importlib.util
 import itertools
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from jaxrl.agents import load_agent
 from jaxrl.config import Config, as_arrays, check_config, field_types, literal, parse_value
+from jaxrl.drivers.memory import batch_limit, num_bytes
 from jaxrl.envs import make
 from jaxrl.errors import UsageError, unknown
 from jaxrl.loop import Plan, build_in, init_state, plan, run_keys
@@ -288,7 +288,7 @@ def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environm
     schedule = plan(config, env.spec, sweep.total_steps)
     agent = build_in(make_agent, as_arrays(config), env)
     shapes = jax.eval_shape(lambda: without_iteration(init_state(run_keys(jax.random.key(0)).init, agent, env)))
-    limit = sweep.memory_limit or memory_limit()
+    limit = sweep.memory_limit or batch_limit()
     if (needed := num_bytes(shapes)) > limit:
         raise UsageError(
             f"memory_limit={limit} bytes is below the {needed} that the state of one run takes; raise it, or lower capacity or "
@@ -363,16 +363,3 @@ def _check_sweep(sweep: Sweep) -> None:
     if sweep.stop_return is not None and not math.isfinite(sweep.stop_return):
         raise UsageError(f"stop_return={sweep.stop_return} is not a finite number; give one")
     check_schedule(sweep.schedule, len(sweep.configs), sweep.num_runs, sweep.total_steps)
-
-
-def memory_limit() -> int:
-    """Bytes that a batch may take by default: most of the accelerators' memory, or 60 % of the machine's."""
-    limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in jax.local_devices()]
-    if all(limits):
-        return int(0.85 * sum(limits))
-    return int(0.6 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-
-
-def num_bytes(shapes: PyTree) -> int:
-    """Bytes of arrays with these shapes."""
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))

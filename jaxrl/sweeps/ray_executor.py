@@ -13,7 +13,6 @@ releases the lock when that process ends, so a worker that is only thought dead 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -30,10 +29,11 @@ import jax
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import UsageError
 from jaxrl.records.console import say
-from jaxrl.records.rows import write_json
-from jaxrl.sweeps.plan import Sweep, make_groups, memory_limit
+from jaxrl.records.files import lock, write_json
+from jaxrl.sweeps.plan import Sweep, make_groups
 from jaxrl.sweeps.population import choose_batching
 from jaxrl.sweeps.store import read_sweep
 from jaxrl.sweeps.unit import DoesNotFitError, ProgressCallback, Unit, Worker, Workers, read_outcome, unit_folder
@@ -140,7 +140,7 @@ class _RayWorker:
             raise UsageError(
                 f"out={self.folder} is not seen by the Ray worker on {host}; give a folder that all machines share"
             )
-        share = memory_limit() // (os.cpu_count() or 1) if jax.default_backend() == "cpu" else memory_limit()
+        share = batch_limit() // (os.cpu_count() or 1) if jax.default_backend() == "cpu" else batch_limit()
         return {"host": host, "pid": os.getpid(), "limit": share, "batching": choose_batching("auto")}
 
     def work(self, unit: Unit, limit: int) -> dict[str, Any]:
@@ -152,36 +152,13 @@ class _RayWorker:
         if self.worker is None:
             sweep = read_sweep(self.folder)
             self.worker = Worker(sweep, make_groups(sweep), self.folder, limit)
-        with lock(unit_folder(self.folder, unit.name)) as holder:
+        folder = unit_folder(self.folder, unit.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock(folder / "lock", _process(os.getpid(), socket.gethostname())) as holder:
             if holder is None:
                 return self.worker.work(unit, lambda num_steps, score: None)
         time.sleep(POLL_SECONDS)
         return {"held_by": holder}
-
-
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[str | None]:
-    """Holds the lock of a unit's folder, unless another process does.
-
-    Returns:
-      None, or who else holds it. The file stays and names its last holder; what counts is the system's lock on it.
-
-    Raises:
-      UsageError: the file system cannot lock.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield _holder(folder)
-            return
-        except OSError as error:
-            raise UsageError(f"{folder} is on a file system without locks ({error.strerror}); give out= on another") from None
-        file.truncate(0)
-        file.write(_process(os.getpid(), socket.gethostname()))
-        file.flush()
-        yield None
 
 
 def _holder(folder: Path) -> str:

@@ -17,10 +17,11 @@ import jax
 import numpy as np
 
 from jaxrl.drivers.evaluate import summarize
-from jaxrl.loop import NUM_RECENT, averages, row_ends
+from jaxrl.loop import NUM_RECENT, averages, recent_return, row_ends
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
-from jaxrl.records.rows import append_rows, cut_rows, plain, write_json
+from jaxrl.records.files import write_json
+from jaxrl.records.rows import append_rows, cut_rows, plain
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import Batch, on_host
 from jaxrl.sweeps.plan import Group, Sweep, configure
@@ -248,7 +249,7 @@ class _Task:
         """Runs up to iteration `end`, with a row for each living run."""
         begin, living = batch.iteration, batch.living
         batch, sums = batches.advance(batch, self.schedule, end)
-        returns, total = (np.asarray(leaf)[batch.rows] for leaf in batch.states.recent)
+        scores, episodes = (leaf[batch.rows] for leaf in recent_return(batch.states.recent))
         nan, env_steps = sums.pop("nan"), end * self.schedule.steps_per_iteration
         with np.errstate(divide="ignore", invalid="ignore"):
             means = averages(sums)
@@ -257,13 +258,12 @@ class _Task:
         for place, index in enumerate(living):
             values = {name: mean[place] for name, mean in means.items() if learned or name in _WARMUP}
             rows.append({"kind": "train", "run": self.unit.runs[index], "env_steps": env_steps} | plain(values))
-            episodes = min(int(total[index]), NUM_RECENT)
-            score = float(returns[index][:episodes].mean()) if episodes and not nan[place] else None
-            self.reports[index] = Report(NAN if nan[place] else OK, env_steps, score, episodes)
+            score = None if nan[place] or np.isnan(scores[index]) else float(scores[index])
+            self.reports[index] = Report(NAN if nan[place] else OK, env_steps, score, int(episodes[index]))
         append_rows(self.path / "rows.jsonl", rows)
-        scores: list[Any] = [row["return_mean"] for row in rows if row["return_mean"] is not None]
+        shown: list[Any] = [row["return_mean"] for row in rows if row["return_mean"] is not None]
         num_steps = (end - begin) * self.schedule.steps_per_iteration * len(living)
-        self.progress(num_steps, sum(scores) / len(scores) if scores else None)
+        self.progress(num_steps, sum(shown) / len(shown) if shown else None)
         return batch
 
     def _stop(self, batch: Batch) -> Batch:

@@ -10,9 +10,7 @@ All but `wall_seconds` of the summary comes from the study, so a lost file is wr
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +21,7 @@ import numpy as np
 from jaxrl.analysis.curves import save_figure
 from jaxrl.analysis.results import format_value, show_value
 from jaxrl.records.console import console, say
-from jaxrl.records.rows import write_json
+from jaxrl.records.files import write_csv, write_json
 from jaxrl.sweeps.plan import configure
 from jaxrl.tuning.definition import Tuning, as_sweep
 from jaxrl.tuning.study import STATES, best_trial, importances_of, is_over, point_of, trials_of
@@ -63,18 +61,14 @@ def write_results(tuning: Tuning, study: Any, folder: Path, seconds: float) -> d
 
 def write_trials(path: Path, tuning: Tuning, study: Any) -> None:
     """Writes a row for each trial that ended, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["number", "state", "value", *tuning.fields, "env_steps", "seconds"])
+    rows = []
     for trial in trials_of(study, *STATES):
         point, attrs = point_of(trial, tuning), trial.user_attrs
         value = "" if trial.value is None else format_value(trial.value)
         values = [format_value(point[name]) if name in point else "" for name in tuning.fields]
         numbers = [attrs.get("env_steps", ""), attrs.get("seconds", "")]
-        writer.writerow([trial.number, STATES[trial.state.name], value, *values, *numbers])
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text.getvalue(), encoding="utf-8", newline="")
-    partial.replace(path)
+        rows.append([trial.number, STATES[trial.state.name], value, *values, *numbers])
+    write_csv(path, ["number", "state", "value", *tuning.fields, "env_steps", "seconds"], rows)
 
 
 def train_command(tuning: Tuning, point: Mapping[str, Any]) -> str:

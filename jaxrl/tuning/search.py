@@ -18,7 +18,6 @@ each with a folder of its own, may share a storage.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import time
 import uuid
@@ -32,14 +31,15 @@ import numpy as np
 from jaxrl.analysis.results import show_value
 from jaxrl.analysis.stats import interquartile_mean
 from jaxrl.drivers.evaluate import summarize
+from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import UsageError
-from jaxrl.loop import NUM_RECENT, Plan, row_ends
+from jaxrl.loop import Plan, recent_return, row_ends
 from jaxrl.records.console import say
-from jaxrl.records.rows import write_json
+from jaxrl.records.files import lock, write_json
 from jaxrl.runs.definition import claim_folder
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import Batch
-from jaxrl.sweeps.plan import Group, configure, make_groups, memory_limit
+from jaxrl.sweeps.plan import Group, configure, make_groups
 from jaxrl.sweeps.population import EnvParams, make_members
 from jaxrl.sweeps.unit import DoesNotFitError, Worker
 from jaxrl.tuning.definition import (
@@ -108,22 +108,18 @@ def resume(folder: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[None]:
     """Makes this the only process on a folder, so that a trial of the folder that still runs must be of a dead one."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(
-                f"another process works on {folder}; wait for its end, or share a storage from another folder"
-            ) from None
+    with lock(folder / ".lock") as holder:
+        if holder is not None:
+            raise UsageError(f"another process works on {folder}; wait for its end, or share a storage from another folder")
         yield
 
 
 def _search(tuning: Tuning, folder: Path) -> dict[str, Any]:
     """Trains trials until the search is over or out of time, then writes its results."""
     begun, worker = time.perf_counter(), read_values(folder)["worker"]
-    with _lock(folder), quiet():
+    with _alone(folder), quiet():
         storage = open_storage(tuning.storage or f"sqlite:///{(folder / 'study.db').absolute()}")
         study = open_study(tuning, storage)
         bury(study, worker, tuning.storage is None)
@@ -226,7 +222,7 @@ class _Trainer:
         self._groups: list[Group] = []
         self._points: list[dict[str, Any]] = []
         self._alike: dict[Any, list[int]] = {}
-        self.worker = Worker(self.sweep, self._groups, folder, tuning.memory_limit or memory_limit())
+        self.worker = Worker(self.sweep, self._groups, folder, tuning.memory_limit or batch_limit())
 
     def rungs(self, point: dict[str, Any]) -> Iterator[_Rung]:
         """Trains a point with all seeds, rung by rung, until no run is left.
@@ -281,10 +277,8 @@ class _Trainer:
 
 def _recent_returns(batch: Batch) -> list[float | None]:
     """Of each living run the mean return of its last training episodes."""
-    rows = batch.rows[list(batch.living)]
-    returns, total = (np.asarray(leaf)[rows] for leaf in batch.states.recent)
-    nums = [min(int(num), NUM_RECENT) for num in total]
-    return [float(of_run[:num].mean()) if num else None for of_run, num in zip(returns, nums, strict=True)]
+    means, _ = recent_return(batch.states.recent)
+    return [None if np.isnan(mean) else float(mean) for mean in means[batch.rows[list(batch.living)]]]
 
 
 def _score(scores: Sequence[float | None]) -> float | None:
