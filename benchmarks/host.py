@@ -67,11 +67,11 @@ def jaxrl_rate(options: Options, learn: bool, split: bool | None = None) -> dict
     """Env steps/s of jaxrl's driver for host environments."""
     import jax
 
-    from jaxrl.agents.value.dqn import DQNConfig, make_dqn
+    from jaxrl.agents import DQNConfig, make_dqn
     from jaxrl.config import as_arrays
     from jaxrl.drivers.host import host_driver
     from jaxrl.envs import make
-    from jaxrl.loop import run_keys
+    from jaxrl.loop import Plan, run_keys
     from jaxrl.types import Agent
 
     length = STEPS_PER_UPDATE
@@ -96,15 +96,16 @@ def jaxrl_rate(options: Options, learn: bool, split: bool | None = None) -> dict
     driver = host_driver(make_dqn if learn else make_actor, env, lambda n: env, split=split)
     keys = run_keys(jax.random.key(0))
     state = driver.init(keys.init, config, ())
-    total = 1_000_000
+    warmup = 2_000 // (options.num_envs * length)
+    progress = Plan(length, options.num_envs * length, warmup, 1_000_000).progress(0)
 
     def advance(count: int) -> None:
         nonlocal state
-        state, _ = driver.advance(keys.train, config, (), state, 0 if learn else count, count if learn else 0, total)
+        state, _ = driver.advance(keys.train, config, (), state, 0 if learn else count, count if learn else 0, progress)
         jax.block_until_ready(state.agent)
 
     if learn:
-        state, _ = driver.advance(keys.train, config, (), state, 2_000 // (options.num_envs * length), 0, total)
+        state, _ = driver.advance(keys.train, config, (), state, warmup, 0, progress)
     rate = steady_rate(lambda: advance(20), 20 * options.num_envs * length, options.seconds)
     driver.close()
     return {"env_steps_per_second": rate}
@@ -276,25 +277,25 @@ def replay_cost(options: Options) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from jaxrl.replay import frames as frame_replay
-    from jaxrl.types import ArraySpec, Rollout
+    from jaxrl.replay import frames
+    from jaxrl.types import ArraySpec, Discrete, Rollout
 
     spec, num_envs, length = ArraySpec((4, 84, 84), "uint8", num_frames=4), options.num_envs, 100
-    add = jax.jit(lambda ring, rollout: frame_replay.add(ring, rollout, spec), donate_argnums=0)
+    add = jax.jit(lambda ring, rollout: frames.add(ring, rollout, spec), donate_argnums=0)
 
     @jax.jit
     def sample(key: Any, ring: Any) -> Any:
-        return frame_replay.gather(ring, frame_replay.sample_indices(key, ring, (BATCH_SIZE,), spec), spec, 1, 0.99)
+        return frames.gather(ring, frames.sample_indices(key, ring, (BATCH_SIZE,), spec), spec, 1, 0.99)
 
-    frames = np.random.default_rng(0).integers(0, 256, (length + 4, num_envs, 84, 84), np.uint8)
-    stacks = np.stack([frames[t : t + 4].swapaxes(0, 1) for t in range(length + 1)])
+    pictures = np.random.default_rng(0).integers(0, 256, (length + 4, num_envs, 84, 84), np.uint8)
+    stacks = np.stack([pictures[t : t + 4].swapaxes(0, 1) for t in range(length + 1)])
     flag, number = np.zeros((length, num_envs), bool), np.zeros((length, num_envs), np.int32)
     rollout = jax.device_put(Rollout(stacks[:-1], number, number.astype(np.float32), flag, flag, stacks[1:], (), ()))
-    small = jax.jit(lambda: frame_replay.init(spec, num_envs, 1_000))()
+    small = jax.jit(lambda: frames.init(spec, num_envs, 1_000, Discrete(6)))()
     key = jax.random.key(0)
     jax.block_until_ready(sample(key, add(small, rollout)))
     before = resident_bytes()
-    ring = jax.jit(lambda: frame_replay.init(spec, num_envs, options.frames))()
+    ring = jax.jit(lambda: frames.init(spec, num_envs, options.frames, Discrete(6)))()
     ring = jax.block_until_ready(add(ring, rollout))
     started = time.perf_counter()
     calls = options.frames // (num_envs * length) + 1

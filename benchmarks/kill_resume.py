@@ -27,9 +27,10 @@ from rich.table import Table
 
 PREPARE = """
 import os, signal
-from jaxrl import checkpoint, run
+from jaxrl.records import checkpoint
+from jaxrl.runs import train
 saves = []
-save, digest, keep = run._save, checkpoint._digest, checkpoint.save
+save, digest, keep = train.save_state, checkpoint._digest, checkpoint.save
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 def counted(*arguments):
@@ -39,7 +40,7 @@ def counted(*arguments):
     if len(saves) == KILL_AT:
         checkpoint._digest = die
     return save(*arguments)
-run._save = counted
+train.save_state = counted
 """
 """Makes a process kill itself at its `KILL_AT`th checkpoint: before it, or `DURING` its write, when its arrays are on disk."""
 

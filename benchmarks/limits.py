@@ -186,20 +186,25 @@ def ppo_flops(fields: dict[str, Any]) -> dict[str, int]:
 def training_start(fields: dict[str, Any]) -> tuple[Any, ...]:
     """(agent, env, first state, key of the training stream, progress) of PPO on CartPole-v1."""
     import jax
-    import jax.numpy as jnp
 
     from jaxrl import loop
-    from jaxrl.agents.policy_gradient.ppo import PPOConfig, make_ppo
+    from jaxrl.agents import PPOConfig, make_ppo
     from jaxrl.config import as_arrays
     from jaxrl.envs import make
-    from jaxrl.types import Env, Progress
+    from jaxrl.types import Env
 
     config, env = as_arrays(PPOConfig(**fields)), make("CartPole-v1", fields["num_envs"])
     assert isinstance(env, Env)
-    agent = loop.build(make_ppo, config, env.spec, env.num_envs, env.model)
+    agent = loop.build_in(make_ppo, config, env)
     keys = loop.run_keys(jax.random.key(0))
     state = jax.jit(lambda key: loop.init_state(key, agent, env))(keys.init)
-    return agent, env, state, keys.train, Progress(jnp.int32(0), jnp.int32(1000))
+    return (
+        agent,
+        env,
+        state,
+        keys.train,
+        loop.plan(config, env.spec, 1000 * env.num_envs * fields["rollout_length"]).progress(0),
+    )
 
 
 def rollout_seconds(fields: dict[str, Any], loops: int) -> dict[str, float]:

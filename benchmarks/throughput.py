@@ -130,7 +130,7 @@ def measure(case: Case, steps: int, repeats: int = 3) -> dict[str, Any]:
     from jaxrl.config import as_arrays, check_config
     from jaxrl.drivers.device import make_chunk
     from jaxrl.envs import make
-    from jaxrl.loop import build, init_state, plan, run_keys
+    from jaxrl.loop import build_in, init_state, plan, run_keys
     from jaxrl.types import Env
 
     make_agent, config_class = load_agent(case.agent)
@@ -139,21 +139,20 @@ def measure(case: Case, steps: int, repeats: int = 3) -> dict[str, Any]:
     env = make(case.env, config.num_envs)
     assert isinstance(env, Env)
     schedule, arrays = plan(config, env.spec, steps), as_arrays(config)
-    init = jax.jit(lambda key: init_state(key, build(make_agent, arrays, env.spec, env.num_envs), env))
+    init = jax.jit(lambda key: init_state(key, build_in(make_agent, arrays, env), env))
     chunk = jax.jit(make_chunk(make_agent, env), donate_argnums=3)
     keys = [run_keys(jax.random.key(seed)) for seed in range(repeats)]
-    counts = [np.int32(n) for n in (schedule.num_warmup, schedule.num_iterations - schedule.num_warmup)]
-    total = np.int32(schedule.num_iterations)
+    counts = [*map(np.int32, schedule.split(0, schedule.num_iterations)), schedule.progress(0)]
     state = init(keys[0].init)
     started = time.perf_counter()
-    compiled = chunk.lower(keys[0].train, arrays, env.params, state, *counts, total).compile()
+    compiled = chunk.lower(keys[0].train, arrays, env.params, state, *counts).compile()
     compile_seconds = time.perf_counter() - started
     memory = compiled.memory_analysis()
     rates = []
     for key in keys:
         state = jax.block_until_ready(init(key.init))
         started = time.perf_counter()
-        jax.block_until_ready(compiled(key.train, arrays, env.params, state, *counts, total))
+        jax.block_until_ready(compiled(key.train, arrays, env.params, state, *counts))
         rates.append(schedule.num_iterations * schedule.steps_per_iteration / (time.perf_counter() - started))
     replay = getattr(jax.eval_shape(init, keys[0].init).agent, "replay", ())
     replay_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(replay))

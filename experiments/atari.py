@@ -13,8 +13,7 @@ from __future__ import annotations
 import tyro
 from study import Options, Study, run_study
 
-from jaxrl.agents.policy_gradient.ppo import PPOConfig
-from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.agents import DQNConfig, PPOConfig
 
 STUDIES = {
     "dqn-Pong-v5": Study(

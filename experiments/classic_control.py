@@ -15,11 +15,7 @@ import tyro
 from study import Options, Study, run_study
 
 import jaxrl
-from jaxrl.agents.policy_gradient.a2c import A2CConfig
-from jaxrl.agents.policy_gradient.actor_critic import ActorCriticConfig
-from jaxrl.agents.policy_gradient.ppo import PPOConfig
-from jaxrl.agents.policy_gradient.reinforce import ReinforceConfig
-from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.agents import A2CConfig, ActorCriticConfig, DQNConfig, PPOConfig, ReinforceConfig
 from jaxrl.envs.tools.wrappers import mask_observation
 
 

@@ -20,10 +20,10 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
-from jaxrl.analysis.mdp_plot import draw_maze, greedy_actions
+from jaxrl import mdp as mdps
+from jaxrl.analysis import draw_maze, greedy_actions
 from jaxrl.envs import gridworld
-from jaxrl.mdp import solvers as mdps
-from jaxrl.records.files import write_json
+from jaxrl.records import write_json
 
 FIGURE_3_2 = """
  3.3  8.8  4.4  5.3  1.5

@@ -17,7 +17,7 @@ os.environ.setdefault("NPROC", "1")  # Small networks run fastest with one CPU t
 import tyro
 from study import Options, Study, run_study
 
-from jaxrl.agents.policy_gradient.ppo import PPOConfig
+from jaxrl.agents import PPOConfig
 
 CONFIG = PPOConfig(
     num_envs=8,

@@ -23,14 +23,11 @@ import tyro
 from matplotlib.figure import Figure
 
 import jaxrl
-from jaxrl.agents import load_agent
-from jaxrl.agents.tabular.dyna_q import DynaQConfig
-from jaxrl.agents.tabular.table import TabularConfig
-from jaxrl.analysis.curves import bootstrap_interval
-from jaxrl.analysis.mdp_plot import draw_maze
+from jaxrl.agents import DynaQConfig, TabularConfig, load_agent
+from jaxrl.analysis import bootstrap_interval, draw_maze
 from jaxrl.config import Config
 from jaxrl.envs import gridworld
-from jaxrl.records.files import write_json
+from jaxrl.records import write_json
 from jaxrl.runs.definition import config_values
 from jaxrl.types import Array, Env
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import jaxrl
-from jaxrl.analysis.curves import bootstrap_interval, plot_runs
+from jaxrl.analysis import bootstrap_interval, plot_runs
 from jaxrl.config import Config
-from jaxrl.records.files import write_json
+from jaxrl.records import write_json
 
 
 class Study(NamedTuple):

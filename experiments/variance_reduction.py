@@ -41,16 +41,15 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxrl
-from jaxrl.agents import load_agent
-from jaxrl.agents.policy_gradient.actor_critic import ActorCriticConfig
+from jaxrl.agents import ActorCriticConfig, load_agent
 from jaxrl.agents.policy_gradient.episodic import Episodes, policy_loss
 from jaxrl.agents.policy_gradient.reinforce import ReinforceConfig, weigh
-from jaxrl.analysis.curves import bootstrap_interval
+from jaxrl.analysis import bootstrap_interval
 from jaxrl.config import Config
 from jaxrl.loop import collect, init_state, iteration_keys, train
 from jaxrl.maths import returns
 from jaxrl.maths.distributions import Categorical
-from jaxrl.records.files import write_json
+from jaxrl.records import write_json
 from jaxrl.runs.definition import config_values
 from jaxrl.types import Agent, Array, ArraySpec, Discrete, Env, Progress, PyTree, Rollout, Spec, episode_end, first_episode_mask
 
@@ -333,7 +332,7 @@ def sample(key: Array, mdp: MDP, num_episodes: int) -> Rollout:
     agent = Agent(init=lambda key: TableState(logits), act=act, update=update, fresh_episodes=True)
     env = make_env(mdp, num_episodes)
     key_init, key_train = jax.random.split(key)
-    state, progress = init_state(key_init, agent, env), Progress(jnp.int32(0), jnp.int32(1))
+    state, progress = init_state(key_init, agent, env), Progress(*(jnp.int32(count) for count in (0, 1, 0, 1)))
     return collect(iteration_keys(key_train, 0, mdp.horizon), agent, env, state, progress)[1]
 
 

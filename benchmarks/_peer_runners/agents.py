@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jaxrl.agents.policy_gradient.ppo import PPOConfig, make_ppo
-from jaxrl.agents.value.dqn import DQNConfig, make_dqn
+from jaxrl.agents import DQNConfig, PPOConfig, make_dqn, make_ppo
 from jaxrl.config import Config
 
 

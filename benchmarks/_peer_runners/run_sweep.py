@@ -7,15 +7,14 @@ from pathlib import Path
 import agents
 import common
 import jax
-import numpy as np
 
 from jaxrl.analysis.results import read_results
 from jaxrl.envs import make
-from jaxrl.loop import plan
+from jaxrl.loop import plan, recent_return
 from jaxrl.sweeps import driver
 from jaxrl.sweeps.batch import advance, load
 from jaxrl.sweeps.plan import Sweep
-from jaxrl.sweeps.population import make_members, make_population
+from jaxrl.sweeps.population import EnvParams, differing, make_members, make_population
 
 s, seed = common.arguments()
 jax.config.update("jax_num_cpu_devices", s["devices"])
@@ -37,14 +36,14 @@ if s["whole"]:
         returns = read_results(Path(folder) / "sweep").final_return
     middle = start
 else:
-    population = make_population(make_agent, env, make_env, config, s["seeds"], s["batching"])
+    params = EnvParams(env.params, None)
+    varies = differing([params])
+    population = make_population(make_agent, env, make_env, config, varies, None, s["seeds"], s["batching"])
     middle = time.perf_counter()
-    members = make_members(seeds, [config] * s["seeds"], [env.params] * s["seeds"])
-    batch = load(population, members, None, range(s["seeds"]), 0)
-    num_learn = schedule.num_iterations - schedule.num_warmup
-    batch, _ = advance(batch, schedule.num_warmup, num_learn, schedule.num_iterations)
-    recent = jax.tree.map(lambda leaf: np.asarray(leaf)[batch.rows], batch.states.recent)
-    returns = recent.returns.sum(-1) / np.minimum(recent.total, recent.returns.shape[-1])
+    members, shared = make_members(seeds, [config] * s["seeds"], [params] * s["seeds"], varies)
+    batch = load(population, members, shared, None, range(s["seeds"]), 0)
+    batch, _ = advance(batch, schedule, schedule.num_iterations)
+    returns = recent_return(batch.states.recent)[0][batch.rows]
 end = time.perf_counter()
 common.report(
     compile_seconds=middle - start,
