@@ -17,17 +17,15 @@ import numpy as np
 
 from jaxrl.config import Config, rollout_length
 from jaxrl.drivers import evaluate
-from jaxrl.drivers.device import Driver, find_nan
+from jaxrl.drivers.device import Driver
+from jaxrl.drivers.learner import Learner, make_learner
 from jaxrl.loop import (
     IterationKeys,
     Sums,
     build_in,
-    finish,
     iteration_keys,
     next_memory,
     no_episodes,
-    record,
-    reported,
     to_rollout,
 )
 from jaxrl.types import (
@@ -37,8 +35,6 @@ from jaxrl.types import (
     MakeAgent,
     Progress,
     PyTree,
-    RecentEpisodes,
-    ReplayFunctions,
     Rollout,
     RunState,
     SplitHostEnv,
@@ -46,8 +42,6 @@ from jaxrl.types import (
     counted,
     episode_end,
     game_over,
-    replay_keys,
-    unchanged,
 )
 
 
@@ -107,7 +101,7 @@ def host_driver(
     split = jax.default_backend() != "cpu" if split is None else split
     groups = groups_of(env, split)
     acting = _acting(make_agent, env, groups)
-    loop = _HostLoop(env, groups, acting, _learner(acting.agent_of, replay_device, debug, env.spec.has_return))
+    loop = _HostLoop(env, groups, acting, make_learner(acting.agent_of, replay_device, debug, env.spec.has_return))
 
     def evaluate_policy(
         key: Array,
@@ -178,7 +172,7 @@ def _acting(make_agent: MakeAgent, env: HostEnv, groups: Sequence[HostGroup]) ->
 class _HostLoop:
     """Iterations over environments in groups; the functions of a `Driver`."""
 
-    def __init__(self, env: HostEnv, groups: Sequence[HostGroup], acting: _Acting, learner: _Learner) -> None:
+    def __init__(self, env: HostEnv, groups: Sequence[HostGroup], acting: _Acting, learner: Learner) -> None:
         self.env, self.groups, self.acting, self.learner = env, groups, acting, learner
 
     def init(self, key: Array, config: Config, env_params: PyTree) -> RunState:
@@ -256,112 +250,6 @@ class _HostLoop:
                     begin(time + 1, index)
                 rollout.write(time, group.rows, step)  # While the next step is under way.
         return rollout.rows
-
-
-class _Learner(NamedTuple):
-    """The agent apart from acting.
-
-    Attributes:
-      init: (key, config) -> AgentState.
-      end: (key, config, AgentState, recent, rollout, progress, learn) -> (AgentState, recent, sums); the state is donated.
-    """
-
-    init: Callable[[Array, Config], PyTree]
-    end: Callable[..., tuple[PyTree, RecentEpisodes, Sums]]
-
-
-def _learner(agent_of: Callable[[Config], Agent], replay_device: jax.Device | None, debug: bool, has_return: bool) -> _Learner:
-    """Compiles the end of an iteration, with the replay on a device of its own if there is one."""
-
-    def init(key: Array, config: Config) -> PyTree:
-        return agent_of(config).init(key)
-
-    def end(
-        learn: bool,
-        key: Array,
-        config: Config,
-        agent_state: PyTree,
-        recent: RecentEpisodes,
-        rollout: Rollout,
-        progress: Progress,
-    ) -> tuple[PyTree, RecentEpisodes, Sums]:
-        return finish(key, agent_of(config), agent_state, recent, rollout, progress, learn, has_return)
-
-    def compiled(function: Callable[..., Any], donated: int) -> Callable[..., Any]:
-        return find_nan(function) if debug else jax.jit(function, donate_argnums=donated)
-
-    if replay_device is None:
-        ends = {learn: compiled(partial(end, learn), 2) for learn in (False, True)}
-
-        def whole(*arguments: Any) -> tuple[PyTree, RecentEpisodes, Sums]:
-            return ends[arguments[-1]](*arguments[:-1])
-
-        return _Learner(jax.jit(init), whole)
-    return _divided_learner(agent_of, init, compiled, replay_device, has_return)
-
-
-def _divided_learner(
-    agent_of: Callable[[Config], Agent],
-    init: Callable[[Array, Config], PyTree],
-    compiled: Callable[[Callable[..., Any], int], Callable[..., Any]],
-    replay_device: jax.Device,
-    has_return: bool,
-) -> _Learner:
-    """Stores, samples and feeds back on `replay_device`, absorbs and learns where everything else is."""
-    device = jax.local_devices()[0]
-
-    def functions(config: Config) -> ReplayFunctions:
-        replay = agent_of(config).replay
-        assert replay is not None, "an agent without replay functions has no replay to keep elsewhere"
-        return replay
-
-    store = jax.jit(lambda config, replay, rollout: functions(config).store(replay, rollout), donate_argnums=1)
-    sample = jax.jit(lambda key, config, replay: functions(config).sample(key, replay))
-    feed = jax.jit(lambda config, replay, batches, fed: functions(config).feed(replay, batches, fed), donate_argnums=1)
-
-    def absorb_and_count(
-        config: Config, agent_state: PyTree, recent: RecentEpisodes, rollout: Rollout
-    ) -> tuple[PyTree, RecentEpisodes, Sums]:
-        return functions(config).absorb(agent_state, rollout), *record(recent, rollout, False, has_return)
-
-    def learn_from(
-        key: Array, config: Config, agent_state: PyTree, batches: PyTree, progress: Progress
-    ) -> tuple[PyTree, Sums, PyTree]:
-        agent_state, metrics, feedback = functions(config).learn(key, agent_state, batches, progress)
-        return agent_state, reported(metrics), feedback
-
-    observed, learned = compiled(absorb_and_count, 1), compiled(learn_from, 2)
-
-    def place(state: PyTree) -> PyTree:
-        return jax.device_put(state._replace(replay=()), device)._replace(replay=jax.device_put(state.replay, replay_device))
-
-    def divided_init(key: Array, config: Config) -> PyTree:
-        return place(jax.jit(init)(*jax.device_put((key, config), replay_device)))
-
-    def end(
-        key: Array,
-        config: Config,
-        agent_state: PyTree,
-        recent: RecentEpisodes,
-        rollout: Rollout,
-        progress: Progress,
-        learn: bool,
-    ) -> tuple[PyTree, RecentEpisodes, Sums]:
-        there = jax.device_put(config, replay_device)
-        replay = store(there, agent_state.replay, jax.device_put(rollout, replay_device))
-        if functions(config).absorb is unchanged:
-            rollout = rollout._replace(obs=(), next_obs=(), extras=())  # Pictures that nothing here reads stay away from it.
-        agent_state, recent, sums = observed(config, agent_state._replace(replay=()), recent, rollout)
-        if learn:
-            keys = replay_keys(key)
-            drawn = sample(jax.device_put(keys.sample, replay_device), there, replay)
-            agent_state, metrics, feedback = learned(keys.learn, config, agent_state, jax.device_put(drawn, device), progress)
-            sums = sums | metrics
-            if jax.tree.leaves(feedback):
-                replay = feed(there, replay, drawn, jax.device_put(feedback, replay_device))
-        return agent_state._replace(replay=replay), recent, sums
-
-    return _Learner(divided_init, end)
 
 
 class _RolloutBuffer:

@@ -120,11 +120,37 @@ def adopt(run: Run, folder: Path, state: RunState, rows: list[Row]) -> None:
     prepared.driver.close()
 
 
+class _Journal:
+    """Where the rows of a run go: its file and its sinks, from the process that writes; the progress bar follows them."""
+
+    def __init__(self, prepared: Prepared, folder: Path, state: RunState) -> None:
+        run, self.writes, self.path = prepared.run, is_writer(), folder / "metrics.jsonl"
+        self.sinks = [open_sink(name, folder, config_values(run)) for name in run.track] if self.writes else []
+        self.bar = Bar(lambda env_steps, score: None, lambda: None)
+        if self.writes:
+            total = prepared.plan.num_iterations * prepared.plan.steps_per_iteration
+            self.bar = open_bar(total, _env_steps(prepared, state), console())
+        self.warned = False
+
+    def write(self, row: Row, seconds: float) -> None:
+        row = row | {"wall_seconds": round(seconds, 3)}
+        if self.writes:
+            append_row(self.path, row)
+        for sink in self.sinks:
+            sink.write(row)
+        if row["kind"] == "train":
+            self.bar.advance(row["env_steps"], row["return_mean"])
+            if _has_nan(row) and not self.warned:
+                say_once(f"metrics became NaN before {row['env_steps']:,} env steps; --debug finds where")
+                self.warned = True
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+
+
 def _train(prepared: Prepared, folder: Path, state: RunState, before: Clock, profile: bool = False) -> dict[str, Any]:
-    run, driver, schedule = prepared.run, prepared.driver, prepared.plan
-    writes, metrics = is_writer(), folder / "metrics.jsonl"
-    sinks = [open_sink(name, folder, config_values(run)) for name in run.track] if writes else []
-    begun = time.perf_counter()
+    run, schedule, begun = prepared.run, prepared.plan, time.perf_counter()
     state, _ = jax.block_until_ready(_advance(prepared, state, int(state.iteration)))
     compiled = time.perf_counter()
     clock = Clock(before.wall, before.compile + compiled - begun)
@@ -132,51 +158,31 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: Clock, pro
     def elapsed() -> float:
         return before.wall + time.perf_counter() - begun
 
-    def write(row: Row) -> None:
-        if writes:
-            append_row(metrics, row)
-        for sink in sinks:
-            sink.write(row)
-
-    first = int(state.iteration)
-    bar = Bar(lambda env_steps, score: None, lambda: None)
-    if writes:
-        total = schedule.num_iterations * schedule.steps_per_iteration
-        bar = open_bar(total, _env_steps(prepared, state), console())
-    profiled = _profiled_end(run, schedule, first) if profile else None
-    last_checkpoint = time.perf_counter()
-    warned = False
+    first, last_checkpoint = int(state.iteration), compiled
+    journal, profiled = _Journal(prepared, folder, state), _profiled_end(run, schedule, first) if profile else None
     try:
-        for end in _boundaries(run, schedule):
-            if end <= first:
-                continue
+        for end in (end for end in _boundaries(run, schedule) if end > first):
             state, row = _advance_row(prepared, state, end, folder / "profile" if end == profiled else None)
-            write(row | {"wall_seconds": round(elapsed(), 3)})
-            if not warned and _has_nan(row):
-                say_once(f"metrics became NaN before {row['env_steps']:,} env steps; --debug finds where")
-                warned = True
+            journal.write(row, elapsed())
             if end in _multiples(run.eval_every, schedule):
-                write(_eval_row(prepared, state) | {"wall_seconds": round(elapsed(), 3)})
+                journal.write(_eval_row(prepared, state), elapsed())
             if end in _multiples(run.keep_every, schedule):
                 save_snapshot(prepared, folder, state)
-            bar.advance(row["env_steps"], row["return_mean"])
             is_last = end == schedule.num_iterations
             if agreed(is_last or time.perf_counter() - last_checkpoint >= run.checkpoint_seconds):
                 save_state(prepared, folder, state, clock._replace(wall=elapsed()))
                 last_checkpoint = time.perf_counter()
     finally:
-        bar.close()
-    trained = time.perf_counter()
-    final = _eval_row(prepared, state)
-    write(final | {"wall_seconds": round(elapsed(), 3)})
+        journal.bar.close()
+    trained, final = time.perf_counter(), _eval_row(prepared, state)
+    journal.write(final, elapsed())
+    journal.close()
+    prepared.driver.close()
     done = (int(state.iteration) - first) * schedule.steps_per_iteration
     rate = round(done / (trained - compiled), 1) if done else None
     summary = _summary(prepared, state, final, clock._replace(wall=elapsed()), rate)
     summary["snapshots"] = list(snapshots(prepared, folder))
-    for sink in sinks:
-        sink.close()
-    driver.close()
-    if writes:
+    if journal.writes:
         plot_runs([folder], folder / "curve.png")
         # Last, because it marks the run as complete.
         write_json(folder / "summary.json", plain(summary))

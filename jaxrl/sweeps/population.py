@@ -190,73 +190,95 @@ def make_population(
       batching: `serial` or `vmap`.
     """
     mesh = Mesh(np.array(jax.devices()), (_AXIS,))
-    sharding, replicated = NamedSharding(mesh, P(_AXIS)), NamedSharding(mesh, P())
+    sharding = NamedSharding(mesh, P(_AXIS))
     row = _Row(make_agent, env, make_eval_env, make_chunk(make_agent, env))
-    each = _serial if batching == "serial" else _vmap
-
-    def over_devices(function: Callable[..., Any], roles: str) -> Callable[..., Any]:
-        """`function` on each device's share of its arguments; of those marked `s` in `roles` all have the whole."""
-        specs = tuple(P() if role == "s" else P(_AXIS) for role in roles)
-        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P(_AXIS), check_vma=False)
-
-    def init(members: Members, shared: EnvParams) -> PyTree:
-        one = partial(row.init, shared)
-        return jax.lax.map(one, members) if batching == "serial" else jax.vmap(one)(members)
-
-    def advance_share(members: Members, shared: EnvParams, turns: Turns, states: PyTree, sums: Sums, *counts: Any) -> Any:
-        return each(lambda member, held: row.advance(shared, member, held[0], *counts), turns, members, (states, sums))
-
-    def advance(members: Members, shared: EnvParams, turns: Turns, states: PyTree, *counts: Any) -> tuple[PyTree, Sums]:
-        zeros = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), sums)
-        return over_devices(advance_share, "rsrrrsss")(members, shared, turns, states, zeros, *counts)
-
-    def evaluate_policies(
-        members: Members, shared: EnvParams, turns: Turns, policies: PyTree, progress: Progress, num_episodes: int
-    ) -> evaluate.Scores:
-        def share(
-            members: Members, shared: EnvParams, turns: Turns, policies: PyTree, scores: evaluate.Scores, progress: Progress
-        ) -> evaluate.Scores:
-            return each(
-                lambda pair, _: row.evaluate(shared, pair[0], pair[1], progress, num_episodes),
-                turns,
-                (members, policies),
-                scores,
-            )
-
-        num_envs, episodes = evaluate.split_episodes(num_episodes)
-        shape = (capacity, num_envs * episodes)
-        scores = evaluate.Scores(jnp.full(shape, jnp.nan), jnp.ones(shape, bool))
-        return over_devices(share, "rsrrrs")(members, shared, turns, policies, scores, progress)
-
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    progress: Any = [number] * len(Progress._fields)
-    counts = (number, number, Progress(*progress))
-    params = EnvParams(env.params, eval_params)
-    member, shared = jax.eval_shape(
-        lambda params: (
-            Members(run_keys(jax.random.key(0)), as_arrays(config), chosen(params, varies)),
-            chosen(params, jax.tree.map(lambda differs: not differs, varies)),
-        ),
-        params,
+    shapes = _shapes(row, config, EnvParams(env.params, eval_params), varies)
+    functions = _Functions(row, mesh, capacity, batching, shapes.sums)
+    rows = partial(_arranged, sharding, (capacity,))
+    arguments = (
+        rows(shapes.member),
+        _arranged(NamedSharding(mesh, P()), (), shapes.shared),
+        Turns(rows(_NUMBER), jax.ShapeDtypeStruct((mesh.size,), jnp.int32, sharding=sharding)),
+        rows(shapes.state),
     )
-    state = jax.eval_shape(row.init, shared, member)
-    _, sums = jax.eval_shape(row.advance, shared, member, state, *counts)
-    rows = partial(_rows, capacity, sharding)
-    turns = Turns(rows(number), jax.ShapeDtypeStruct((mesh.size,), jnp.int32, sharding=sharding))
-    everywhere = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated), shared)
-    compiled = jax.jit(advance, donate_argnums=3, out_shardings=sharding)
-    program = compiled.lower(rows(member), everywhere, turns, rows(state), *counts).compile()
+    compiled = jax.jit(functions.advance, donate_argnums=3, out_shardings=sharding)
+    program = compiled.lower(*arguments, *_COUNTS).compile()
     return Population(
         capacity=capacity,
         sharding=sharding,
         batching=batching,
         varies=varies,
-        init=jax.jit(over_devices(init, "rs"), out_shardings=sharding),
+        init=jax.jit(functions.init, out_shardings=sharding),
         advance=program,
-        evaluate=jax.jit(evaluate_policies, static_argnums=5),
-        state_shapes=rows(state),
+        evaluate=jax.jit(functions.evaluate, static_argnums=5),
+        state_shapes=rows(shapes.state),
         num_bytes=_program_bytes(program) * mesh.size,
     )
+
+
+_NUMBER = jax.ShapeDtypeStruct((), jnp.int32)
+_COUNTS: Any = (_NUMBER, _NUMBER, Progress(_NUMBER, _NUMBER, _NUMBER, _NUMBER))  # type: ignore[arg-type]
+"""num_observe, num_learn and progress of a call."""
+
+
+class _Shapes(NamedTuple):
+    """`jax.ShapeDtypeStruct`s of one row, and of what all rows share."""
+
+    member: Members
+    shared: EnvParams
+    state: PyTree
+    sums: Sums
+
+
+def _shapes(row: _Row, config: Config, params: EnvParams, varies: EnvParams) -> _Shapes:
+    def member_of(params: EnvParams) -> tuple[Members, EnvParams]:
+        own, common = chosen(params, varies), chosen(params, jax.tree.map(lambda differs: not differs, varies))
+        return Members(run_keys(jax.random.key(0)), as_arrays(config), own), common
+
+    member, shared = jax.eval_shape(member_of, params)
+    state = jax.eval_shape(row.init, shared, member)
+    return _Shapes(member, shared, state, jax.eval_shape(row.advance, shared, member, state, *_COUNTS)[1])
+
+
+class _Functions:
+    """What a population does, over the rows of all devices."""
+
+    def __init__(self, row: _Row, mesh: Mesh, capacity: int, batching: str, sums: Sums) -> None:
+        self.row, self.mesh, self.capacity, self.batching, self.sums = row, mesh, capacity, batching, sums
+        self.each = _serial if batching == "serial" else _vmap
+
+    def over_devices(self, function: Callable[..., Any], roles: str) -> Callable[..., Any]:
+        """`function` on each device's share of its arguments; of those marked `s` in `roles` all have the whole."""
+        specs = tuple(P() if role == "s" else P(_AXIS) for role in roles)
+        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=P(_AXIS), check_vma=False)
+
+    def init(self, members: Members, shared: EnvParams) -> PyTree:
+        def share(members: Members, shared: EnvParams) -> PyTree:
+            one = partial(self.row.init, shared)
+            return jax.lax.map(one, members) if self.batching == "serial" else jax.vmap(one)(members)
+
+        return self.over_devices(share, "rs")(members, shared)
+
+    def advance(self, members: Members, shared: EnvParams, turns: Turns, states: PyTree, *counts: Any) -> tuple[PyTree, Sums]:
+        def share(members: Members, shared: EnvParams, turns: Turns, buffers: PyTree, *counts: Any) -> Any:
+            return self.each(lambda member, held: self.row.advance(shared, member, held[0], *counts), turns, members, buffers)
+
+        zeros = jax.tree.map(lambda leaf: jnp.zeros((self.capacity, *leaf.shape), leaf.dtype), self.sums)
+        return self.over_devices(share, "rsrrsss")(members, shared, turns, (states, zeros), *counts)
+
+    def evaluate(
+        self, members: Members, shared: EnvParams, turns: Turns, policies: PyTree, progress: Progress, num_episodes: int
+    ) -> evaluate.Scores:
+        def share(members: Members, shared: EnvParams, turns: Turns, policies: PyTree, scores: Any, progress: Progress) -> Any:
+            def row(pair: tuple[Members, PyTree], _: Any) -> evaluate.Scores:
+                return self.row.evaluate(shared, *pair, progress, num_episodes)
+
+            return self.each(row, turns, (members, policies), scores)
+
+        num_envs, episodes = evaluate.split_episodes(num_episodes)
+        shape = (self.capacity, num_envs * episodes)
+        scores = evaluate.Scores(jnp.full(shape, jnp.nan), jnp.ones(shape, bool))
+        return self.over_devices(share, "rsrrrs")(members, shared, turns, policies, scores, progress)
 
 
 class _Row(NamedTuple):
@@ -289,9 +311,9 @@ class _Row(NamedTuple):
         return evaluate.episode_scores(key, agent, eval_env, policy, progress, episodes)
 
 
-def _rows(capacity: int, sharding: NamedSharding, tree: PyTree) -> PyTree:
-    """Shapes of `capacity` rows of `tree`."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((capacity, *leaf.shape), leaf.dtype, sharding=sharding), tree)
+def _arranged(sharding: NamedSharding, leading: tuple[int, ...], tree: PyTree) -> PyTree:
+    """Shapes of `tree` with axes in front, on these devices."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leading, *leaf.shape), leaf.dtype, sharding=sharding), tree)
 
 
 def _vmap(function: Callable[..., PyTree], turns: Turns, rows: PyTree, buffers: PyTree) -> PyTree:

@@ -8,6 +8,7 @@ takes one step along the policy gradient, and fits the value function to its tar
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -18,8 +19,8 @@ from jaxrl.agents.policy_gradient.policy import PolicyConfig
 from jaxrl.config import agent_config, static, traced
 from jaxrl.maths import losses, optimizer
 from jaxrl.maths.minibatches import explained_variance, standardize, weighted_mean
-from jaxrl.nets.actor_critic import Params, Policy, Seen, actor_critic
-from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, episode_end, first_episode_mask
+from jaxrl.nets.actor_critic import ActorCritic, Params, Policy, Seen, actor_critic
+from jaxrl.types import Agent, Array, Metrics, Progress, PyTree, Rollout, Spec, episode_end, first_episode_mask
 
 
 @agent_config
@@ -109,29 +110,7 @@ def episodic_agent(config: EpisodicConfig, spec: Spec, weigh: Callable[[Episodes
     def split(params: Params) -> tuple[Params, Params]:
         return {"actor": params["actor"], "log_std": params["log_std"]}, {"critic": params["critic"]}
 
-    def actor_loss(actor: Params, x: Seen, action: PyTree, weight: Array, counts: Array) -> tuple[Array, dict[str, Array]]:
-        chosen = networks.distribution(actor, x)
-        entropy = weighted_mean(chosen.entropy(), counts)
-        loss = policy_loss(chosen.log_prob(action), weight, counts) - config.entropy_coef * entropy
-        return loss, {"loss": loss, "entropy": entropy}
-
-    def critic_loss(critic: Params, x: Seen, target: Array, counts: Array) -> Array:
-        return weighted_mean(losses.squared(networks.value(critic, x) - target), counts)
-
-    def fit(
-        state: EpisodicState, critic: Params, x: Seen, target: Array, counts: Array, rate: Array
-    ) -> tuple[Params, PyTree, Array]:
-        def one(carry: tuple[Params, PyTree], _: None) -> tuple[tuple[Params, PyTree], Array]:
-            loss, grads = jax.value_and_grad(critic_loss)(carry[0], x, target, counts)
-            step = optimizer.step(carry[0], grads, carry[1], rate, config.max_grad_norm)
-            return (step.params, step.opt_state), loss
-
-        (critic, opt_state), values = jax.lax.scan(one, (critic, state.value_opt_state), None, length=config.num_value_updates)
-        return critic, opt_state, values[0]
-
-    def update(
-        key: Array, state: EpisodicState, rollout: Rollout, progress: Progress
-    ) -> tuple[EpisodicState, dict[str, Array]]:
+    def update(key: Array, state: EpisodicState, rollout: Rollout, progress: Progress) -> tuple[EpisodicState, Metrics]:
         (params, moments), ended = state.policy, episode_end(rollout)
         actor, critic = split(params)
         counts = first_episode_mask(ended).astype(jnp.float32)
@@ -143,16 +122,64 @@ def episodic_agent(config: EpisodicConfig, spec: Spec, weigh: Callable[[Episodes
         found = weigh(Episodes(rollout.reward, discount, ended, value, next_value, counts, state.average))
         weight = standardize(found.weight, counts) if config.normalize_advantage else found.weight
         rate = policy.learning_rate(config, progress)
-        grads, metrics = jax.grad(actor_loss, has_aux=True)(actor, x, rollout.action, weight, counts)
+        grads, metrics = jax.grad(partial(actor_loss, config, networks), has_aux=True)(actor, x, rollout.action, weight, counts)
         step = optimizer.step(actor, grads, state.opt_state, rate, config.max_grad_norm)
         metrics |= {"grad_norm": step.grad_norm, "learning_rate": rate}
         value_opt_state = state.value_opt_state
         if has_value:
             value_rate = rate / config.learning_rate * config.value_learning_rate
-            critic, value_opt_state, value_loss = fit(state, critic, x, found.target, counts, value_rate)
+            start = critic, state.value_opt_state
+            critic, value_opt_state, value_loss = fit_value(config, networks, start, x, found.target, counts, value_rate)
             explained = explained_variance(found.target, value, counts)
             metrics |= {"value_loss": value_loss, "explained_variance": explained}
         changed = networks.absorb(Policy(step.params | critic, moments), rollout.obs)
         return EpisodicState(changed, step.opt_state, value_opt_state, found.average), metrics
 
     return policy.agent(networks, init, update, fresh_episodes=True)
+
+
+def actor_loss(
+    config: EpisodicConfig,
+    networks: ActorCritic,
+    actor: Params,
+    inputs: Seen,
+    action: PyTree,
+    weight: Array,
+    counts: Array,
+) -> tuple[Array, Metrics]:
+    """`policy_loss` with the entropy bonus; arrays are [T, B]."""
+    chosen = networks.distribution(actor, inputs)
+    entropy = weighted_mean(chosen.entropy(), counts)
+    loss = policy_loss(chosen.log_prob(action), weight, counts) - config.entropy_coef * entropy
+    return loss, {"loss": loss, "entropy": entropy}
+
+
+def fit_value(
+    config: EpisodicConfig,
+    networks: ActorCritic,
+    start: tuple[Params, PyTree],
+    inputs: Seen,
+    target: Array,
+    counts: Array,
+    rate: Array,
+) -> tuple[Params, PyTree, Array]:
+    """Gradient steps of the critic towards `target` [T, B].
+
+    Args:
+      start: its parameters and optimizer state.
+      rate: [] step size.
+
+    Returns:
+      The new ones, and the loss before the first step.
+    """
+
+    def loss(critic: Params) -> Array:
+        return weighted_mean(losses.squared(networks.value(critic, inputs) - target), counts)
+
+    def step(carry: tuple[Params, PyTree], _: None) -> tuple[tuple[Params, PyTree], Array]:
+        value, grads = jax.value_and_grad(loss)(carry[0])
+        taken = optimizer.step(carry[0], grads, carry[1], rate, config.max_grad_norm)
+        return (taken.params, taken.opt_state), value
+
+    (critic, opt_state), values = jax.lax.scan(step, start, None, length=config.num_value_updates)
+    return critic, opt_state, values[0]

@@ -9,6 +9,8 @@ convolutions, unless `torso` says otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +30,7 @@ from jaxrl.types import (
     Agent,
     Array,
     Discrete,
+    Metrics,
     Model,
     Progress,
     PyTree,
@@ -107,7 +110,6 @@ def make_dqn(config: DQNConfig, spec: Spec, model: Model | None = None) -> Agent
     obs_spec = seen_spec(spec.obs)
     torso = torso_of(config.torso, obs_spec)
     network = QNetwork(spec.action.n, config.hidden, config.activation, config.dueling, torso)
-    loss_of = losses.huber if config.loss == "huber" else losses.squared
 
     def q_values(params: PyTree, obs: PyTree) -> Array:
         q: Any = network.apply(params, network_inputs(seen(obs), obs_spec, torso))
@@ -137,18 +139,11 @@ def make_dqn(config: DQNConfig, spec: Spec, model: Model | None = None) -> Agent
     def sample(key: Array, ring: PyTree) -> Sample:
         return replay.sample(key, ring, (config.num_updates, config.batch_size))
 
-    def loss(params: PyTree, target: PyTree, batch: Transitions) -> tuple[Array, dict[str, Array]]:
-        selector = q_values(params, batch.next_obs) if config.double else None
-        goal = losses.q_learning_target(batch.reward, batch.discount, q_values(target, batch.next_obs), selector)
-        q_tm1 = losses.select(q_values(params, batch.obs), batch.action)
-        value = jnp.mean(loss_of(goal - q_tm1))
-        return value, {"loss": value, "q_mean": jnp.mean(q_tm1), "td_error": jnp.mean(jnp.abs(goal - q_tm1))}
-
-    def learn(key: Array, state: DQNState, batches: Sample, progress: Progress) -> tuple[DQNState, dict[str, Array], PyTree]:
+    def learn(key: Array, state: DQNState, batches: Sample, progress: Progress) -> tuple[DQNState, Metrics, PyTree]:
         learning_rate = schedules.cosine(progress, config.learning_rate, config.learning_rate * config.learning_rate_end)
 
-        def step(carry: tuple[PyTree, PyTree], batch: Transitions) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
-            grads, metrics = jax.grad(loss, has_aux=True)(carry[0], state.target, batch)
+        def step(carry: tuple[PyTree, PyTree], batch: Transitions) -> tuple[tuple[PyTree, PyTree], Metrics]:
+            grads, metrics = jax.grad(partial(loss, config, q_values), has_aux=True)(carry[0], state.target, batch)
             taken = optimizer.step(carry[0], grads, carry[1], learning_rate, config.max_grad_norm)
             return (taken.params, taken.opt_state), metrics | {"grad_norm": taken.grad_norm}
 
@@ -160,3 +155,15 @@ def make_dqn(config: DQNConfig, spec: Spec, model: Model | None = None) -> Agent
         return DQNState(params, target, opt_state, state.replay), metrics, ()
 
     return off_policy(init, act, ReplayFunctions(store, sample, learn), respects_legal=True)
+
+
+def loss(
+    config: DQNConfig, q_values: Callable[[PyTree, PyTree], Array], params: PyTree, target: PyTree, batch: Transitions
+) -> tuple[Array, Metrics]:
+    """The loss of the TD errors of a minibatch, with the target network's parameters `target`."""
+    selector = q_values(params, batch.next_obs) if config.double else None
+    goal = losses.q_learning_target(batch.reward, batch.discount, q_values(target, batch.next_obs), selector)
+    q_tm1 = losses.select(q_values(params, batch.obs), batch.action)
+    td_error = goal - q_tm1
+    value = jnp.mean(losses.huber(td_error) if config.loss == "huber" else losses.squared(td_error))
+    return value, {"loss": value, "q_mean": jnp.mean(q_tm1), "td_error": jnp.mean(jnp.abs(td_error))}
