@@ -339,7 +339,7 @@ def test_a_checkpoint_of_other_sizes_is_refused_by_name(reference, tmp_path):
 
 
 def test_a_replay_above_the_limit_is_left_out_and_refilled_on_resume(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "REPLAY_LIMIT", 0)
+    monkeypatch.setattr("jaxrl.runs.restore.REPLAY_LIMIT", 0)
     runs.start(RUN, tmp_path / "whole")
     folder = interrupted(tmp_path / "whole", tmp_path / "run", 450)
     saved, meta = state_and_meta(folder)
@@ -356,7 +356,7 @@ def test_a_replay_above_the_limit_is_left_out_and_refilled_on_resume(tmp_path, m
 
 
 def test_a_replay_above_the_limit_is_kept_where_it_is_asked_for(reference, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "REPLAY_LIMIT", 0)
+    monkeypatch.setattr("jaxrl.runs.restore.REPLAY_LIMIT", 0)
     folder = tmp_path / "run"
     runs.start(dataclasses.replace(RUN, checkpoint_replay=True, checkpoint_seconds=1e6), folder)
     assert_same_bits(final_state(folder).agent.replay, final_state(reference).agent.replay)

@@ -138,7 +138,7 @@ def exact(env_id: str, discount: float | None = None, **options: Any) -> MDP:
     if family and name not in _EXACT.get(family, ()):
         raise UsageError(f"env={env_id!r} is not known as an MDP of arrays; choose one of {', '.join(exact_ids())}")
     if family == "gymnax":
-        mdp = importlib.import_module("jaxrl.envs.gymnax").to_mdp(name, **options)
+        mdp = importlib.import_module("jaxrl.envs.gymnax_mdp").to_mdp(name, **options)
     else:
         mdp = getattr(make(env_id, 1, **options), "params", None)
     if not isinstance(mdp, MDP):
@@ -159,7 +159,8 @@ def layout(env_id: str, **options: Any) -> Grid | None:
     family, name = ("", env_id) if ":" in env_id else resolve(env_id)
     if family not in ("gridworld", "maze", "gymnax") or name not in _EXACT[family]:
         return None
-    return importlib.import_module(f"jaxrl.envs.{family}").layout(name, **options)
+    module = "gymnax_mdp" if family == "gymnax" else family
+    return importlib.import_module(f"jaxrl.envs.{module}").layout(name, **options)
 
 
 def exact_ids() -> list[str]:
