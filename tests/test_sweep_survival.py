@@ -293,7 +293,7 @@ def test_a_sweep_interrupted_at_a_checkpoint_ends_the_same(undisturbed, tmp_path
     """Before the first checkpoint, in the middle, and when all is trained but not noted as done."""
     folder = interrupted(table_sweep, tmp_path / "sweep", monkeypatch, min(saves, 7))
     if saves == 8:
-        monkeypatch.setattr(record, "write_json", lambda path, values: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(unit, "write_json", lambda path, values: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             driver.resume(folder)
         monkeypatch.undo()
