@@ -34,7 +34,7 @@ from jaxrl.sweeps.api import SweepResult, sweep
 from jaxrl.sweeps.batch import one
 from jaxrl.sweeps.export import save_run
 from jaxrl.sweeps.plan import make_groups, num_bytes
-from jaxrl.sweeps.schedules import Schedule
+from jaxrl.sweeps.schedulers import Schedule
 from jaxrl.sweeps.store import read_sweep
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -22,16 +22,17 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxrl.agents import load_agent
-from jaxrl.config import Config, as_arrays, check_config, field_types, literal, parse_value
+from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.envs import make
 from jaxrl.errors import UsageError, unknown
+from jaxrl.fields import check_fields, field_types, from_text, literal, static
 from jaxrl.loop import Plan, build, init_state, plan, run_keys
+from jaxrl.runs.definition import MAX_SEED, Recorded, Training
 from jaxrl.sweeps.population import BATCHINGS, without_iteration
-from jaxrl.sweeps.schedules import Schedule, check_schedule
+from jaxrl.sweeps.schedulers import Schedule, check_schedule
 from jaxrl.types import Env, PyTree, action_zeros
 
 ENV_PREFIX = "env."
-EXECUTORS = ("local", "ray")
 
 
 class Draw(NamedTuple):
@@ -42,44 +43,38 @@ class Draw(NamedTuple):
     log: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """Everything that defines a sweep.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batched:
+    """What sweeps and searches have in common: seeds, and how their runs are batched."""
 
-    Attributes:
-      agent, env, env_options, total_steps, eval_episodes, num_rows: as of a `jaxrl.Run`, the same for every run.
-      config: the fields that are not swept.
-      fields: names of the swept fields.
-      configs: for each config the value of every swept field.
-      draws: the ranges of drawn fields, for population-based training to explore.
-      seeds: of the runs of each config.
-      schedule: which runs go on for how long.
-      stop_return: a run stops when the mean of its last 100 training episodes reaches it.
-      batching: how a population works through its runs: `auto`, `serial` or `vmap`.
-      memory_limit: bytes that one batch of runs may take; None is most of the machine's memory, or of a Ray worker's share.
-      executor: `local`, or `ray` for the machines of a Ray cluster.
-      checkpoint_seconds: wall-clock seconds between checkpoints of a batch.
-      command: what the user typed, for the report.
-    """
+    seeds: tuple[int, ...] = static((0,), "Of the runs of each config.", low=0, high=MAX_SEED, flag=None)
+    batching: str = static(
+        "auto", "How runs are batched: serial (each core its own), vmap, auto by the device.", choices=BATCHINGS
+    )
+    memory_limit: int | None = static(
+        None,
+        "Bytes that one batch of runs may take; by default most of the memory, of a machine or of a Ray worker.",
+        low=1,
+    )
+    command: str = static("", "What the user typed, for the report.", flag=None)
 
-    agent: str
-    env: str
-    config: Config
-    fields: tuple[str, ...] = ()
-    configs: tuple[dict[str, Any], ...] = ({},)
-    draws: dict[str, Draw] = dataclasses.field(default_factory=dict)
-    env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    seeds: tuple[int, ...] = (0,)
-    total_steps: int = 500_000
-    eval_episodes: int = 100
-    num_rows: int = 100
-    schedule: Schedule = dataclasses.field(default_factory=Schedule)
-    stop_return: float | None = None
-    batching: str = "auto"
-    memory_limit: int | None = None
-    executor: str = "local"
-    checkpoint_seconds: float = 30.0
-    command: str = ""
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep(Batched, Recorded, Training):
+    """Everything that defines a sweep."""
+
+    fields: tuple[str, ...] = static((), "Names of the swept fields.", flag=None)
+    configs: tuple[Mapping[str, Any], ...] = static(({},), "For each config the value of every swept field.", flag=None)
+    draws: dict[str, Draw] = static(dict, "Ranges of drawn fields, for population-based training to explore.", flag=None)
+    schedule: Schedule = static(Schedule, "Which runs go on for how long.", flag=None)
+    stop_return: float | None = static(None, "Stop a run when the mean return of its last 100 training episodes reaches this.")
+    executor: str = static(
+        "local", "local, or ray: tasks on a Ray cluster (RAY_ADDRESS, or a local one).", choices=("local", "ray")
+    )
+
+    file = "sweep.json"
+    what = "sweep"
+    written_by = "`jaxrl sweep`"
 
     @property
     def num_runs(self) -> int:
@@ -118,6 +113,14 @@ class Group(NamedTuple):
 
 
 # --- which configs --------------------------------------------------------------------------------------------------
+
+
+def make_sweep(
+    grid: Mapping[str, Sequence[Any]], draws: Mapping[str, Draw], num_draws: int, draw_seed: int, **values: Any
+) -> Sweep:
+    """A sweep over a grid and random draws, as of `make_configs`; `values` are its other fields."""
+    configs = make_configs(grid, draws, num_draws, draw_seed, values["config"])
+    return Sweep(fields=(*grid, *draws), configs=configs, draws=dict(draws), **values)
 
 
 def make_configs(
@@ -249,7 +252,9 @@ def _check_name(config_class: type[Config], name: str) -> None:
 
 
 def _parse(config_class: type[Config], name: str, text: str) -> Any:
-    return parse_value(name, text, field_types(config_class)[name]) if not name.startswith(ENV_PREFIX) else literal(text)
+    if name.startswith(ENV_PREFIX):
+        return literal(text)
+    return from_text(config_class.__dataclass_fields__[name], field_types(config_class)[name], text)
 
 
 def configure(sweep: Sweep, values: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -366,18 +371,9 @@ def env_params(sweep: Sweep, values: Mapping[str, Any]) -> PyTree:
 def _check_sweep(sweep: Sweep) -> None:
     for name in sweep.fields:
         _check_name(type(sweep.config), name)
-    for name, low in (("total_steps", 1), ("eval_episodes", 1), ("num_rows", 1)):
-        value = getattr(sweep, name)
-        if not isinstance(value, int) or value < low:
-            raise UsageError(f"{name}={value} is out of range; give a whole number of at least {low}")
+    check_fields(sweep)
     if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
         raise UsageError(f"seeds={sweep.seeds} are none or not all different; give different ones")
-    for seed in sweep.seeds:
-        if not 0 <= seed < 2**32:
-            raise UsageError(f"seed={seed} is out of range; give a value in [0, 2^32)")
-    for name, choices in (("batching", BATCHINGS), ("executor", EXECUTORS)):
-        if getattr(sweep, name) not in choices:
-            raise UsageError(f"{name}={getattr(sweep, name)!r} is unknown; choose one of {', '.join(choices)}")
     if sweep.executor == "ray" and importlib.util.find_spec("ray") is None:
         raise UsageError("executor='ray' needs the package ray; pip install 'jaxrl[ray]'")
     for name in ("configs", "env_options"):
@@ -385,12 +381,6 @@ def _check_sweep(sweep: Sweep) -> None:
             json.dumps(getattr(sweep, name))
         except TypeError as error:
             raise UsageError(f"{name}={getattr(sweep, name)}: {error}; give plain numbers, strings and lists") from None
-    if sweep.memory_limit is not None and sweep.memory_limit < 1:
-        raise UsageError(f"memory_limit={sweep.memory_limit} is out of range; give bytes above 0")
-    if not sweep.checkpoint_seconds >= 0:
-        raise UsageError(f"checkpoint_seconds={sweep.checkpoint_seconds} is out of range; give at least 0")
-    if sweep.stop_return is not None and not math.isfinite(sweep.stop_return):
-        raise UsageError(f"stop_return={sweep.stop_return} is not a finite number; give one")
     check_schedule(sweep.schedule, len(sweep.configs), sweep.num_runs, sweep.total_steps)
 
 
