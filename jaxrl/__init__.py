@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jaxrl.runs.trained import load as load
     from jaxrl.sweeps.api import sweep as sweep
     from jaxrl.sweeps.plan import Draw as Draw
-    from jaxrl.sweeps.schedules import Schedule as Schedule
+    from jaxrl.sweeps.schedulers import Schedule as Schedule
     from jaxrl.types import Agent as Agent
     from jaxrl.types import ArraySpec as ArraySpec
     from jaxrl.types import Box as Box

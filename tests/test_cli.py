@@ -89,18 +89,18 @@ BAD_VALUES = {
     "--learning-rate nan": ["learning_rate=nan", "finite"],
     "--batch-size 512": ["batch_size=512 exceeds capacity=256", "raise capacity"],
     "--capacity 99999999999": ["capacity=99999999999", "below 2147483648"],
-    "--hidden 16 x": ["hidden='16 x'", "such as 120 84"],
+    "--hidden 16 x": ["hidden='16 x'", "such as 120x84"],
     "--hidden 0": ["hidden=0", "at least 1"],
     "--double maybe": ["double='maybe'", "true or false"],
     "--loss cubic": ["loss='cubic'", "squared, huber"],
-    "--max-grad-norm x": ["max_grad_norm='x'", "such as None"],
+    "--max-grad-norm x": ["max_grad_norm='x'", "such as none"],
     "--batch-sizes 3": ["--batch-sizes", "did you mean batch-size?"],
     "--total-steps -5": ["total_steps=-5", "at least 1"],
     "--total-steps 0": ["total_steps=0", "at least 1"],
     "--total-steps 64": ["learning_starts=64", "total_steps=64", "lower learning_starts"],
     "--total-steps 99999999999": ["total_steps=99999999999", "fewer than 2^31 iterations"],
-    "--seed -1": ["seed=-1", "at least 0"],
-    "--seed 4294967296": ["seed=4294967296", "below 2^32"],
+    "--seed -1": ["seed=-1", "in [0, 4294967295]"],
+    "--seed 4294967296": ["seed=4294967296", "in [0, 4294967295]"],
     "--eval-every -1": ["eval_every=-1", "at least 0"],
     "--eval-episodes 0": ["eval_episodes=0", "at least 1"],
     "--num-rows 0": ["num_rows=0", "at least 1"],
@@ -143,7 +143,7 @@ def test_a_missing_environment_is_refused(capsys):
 
 
 def test_an_agent_without_a_config_is_refused(capsys):
-    assert "annotate it with a @config subclass" in refusal(capsys, "train", "json:loads", *TRAIN[2:])
+    assert "annotate it with a @jaxrl.agent_config subclass of Config" in refusal(capsys, "train", "json:loads", *TRAIN[2:])
 
 
 def test_out_that_holds_a_run_is_refused_and_the_run_untouched(trained, capsys):
@@ -184,7 +184,7 @@ def test_a_folder_without_a_run_is_refused(command, capsys):
     Path("empty").mkdir()
     assert "empty holds no run" in refusal(capsys, command, "empty")
     assert "nowhere holds no run" in refusal(capsys, command, "nowhere")
-    assert re.search(r"is missing; give one|at least one folder", refusal(capsys, command))
+    assert re.search("folders? is missing; give one", refusal(capsys, command))
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate", "plot"])
@@ -197,10 +197,10 @@ def test_a_corrupt_config_json_is_refused(command, text, capsys):
 
 
 BAD_STORED = {
-    "sead": (1, "unknown field of config.json 'sead'; did you mean seed?"),
-    "seed": ("x", "seed='x' has the wrong type"),
-    "total_steps": (1.5, "total_steps=1.5 has the wrong type"),
-    "track": (3, "track=3 has the wrong type"),
+    "sead": (1, "unknown field of Run 'sead'; did you mean seed?"),
+    "seed": ("x", "seed='x' must be of type int, such as 0"),
+    "total_steps": (1.5, "total_steps=1.5 must be of type int, such as 500000"),
+    "track": (3, "track=3 must be a tuple of strs"),
     "env": ("CartPol-v1", "did you mean CartPole-v1"),
     "agent": ("dqm", "did you mean dqn?"),
     "env_options": ({"gravvity": 1}, "did you mean gravity?"),
@@ -227,9 +227,9 @@ def test_a_config_json_with_an_unknown_field_of_the_agent_is_refused(trained, ca
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--episodes", "0"], "episodes=0 is out of range; give at least 1"),
-        (["--episodes", "few"], "episodes='few' is not of the right type; give one such as 100"),
-        (["--seed", "-1"], "seed=-1 is out of range; give at least 0"),
+        (["--episodes", "0"], "episodes=0 is out of range; give a value at least 1"),
+        (["--episodes", "few"], "episodes='few' is not of type int; give one such as 100"),
+        (["--seed", "-1"], "seed=-1 is out of range; give a value at least 0"),
         (["--gif", "nowhere/x.gif"], "gif=nowhere/x.gif cannot be written"),
         (["--gif", "."], "gif=. is a folder"),
     ],
@@ -367,8 +367,19 @@ def test_a_flag_may_be_written_in_each_of_its_ways(parsed, arguments, double):
     assert parsed(*arguments.split(), "--seed", "3")[0].config.double is double
 
 
-def test_a_tuple_is_written_with_spaces(parsed):
-    assert parsed("--hidden", "32", "16")[0].config.hidden == (32, 16)
+@pytest.mark.parametrize("text", ["32 16", "32x16", "32,16"])
+def test_a_tuple_is_written_with_spaces_or_as_in_a_grid(parsed, text):
+    assert parsed("--hidden", *text.split())[0].config.hidden == (32, 16)
+
+
+def test_the_last_of_equal_options_counts_and_those_of_the_environment_come_together(parsed):
+    run, _, _ = parsed("--hidden", "64", "--seed=3", "--env-option", "gravity=12", "--hidden", "32", "--env-option=length=0.5")
+    assert (run.config.hidden, run.seed, run.env_options) == ((32,), 3, {"gravity": 12, "length": 0.5})
+
+
+def test_folders_may_stand_behind_the_options(trained, capsys):
+    cli.main(["evaluate", "--episodes", "4", str(trained)])
+    assert json.loads(capsys.readouterr().out)["episodes"] == 4
 
 
 def test_an_optional_field_takes_a_number_or_none(parsed):

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +13,9 @@ import pytest
 
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.agents.value.dqn import DQNConfig
-from jaxrl.config import Config, as_arrays, check_config, config, field_types, from_json, override, static, to_json, traced
+from jaxrl.config import Config, as_arrays, check_config, config, traced
 from jaxrl.errors import UsageError
+from jaxrl.fields import check_fields, field_types, from_json, from_text, static, to_json, to_text
 
 
 @config
@@ -162,40 +165,95 @@ def test_numbers_of_any_library_are_accepted(values):
         ("kind", "b", "b"),
     ],
 )
-def test_override_reads_text(field, text, expected):
-    value = getattr(override(Sample(limit=1.0, double=not expected), {field: text}), field)
+def test_text_is_read_as_its_field_says(field, text, expected):
+    value = read(field, text)
     assert value == expected and type(value) is type(expected)
 
 
-def test_override_leaves_other_fields_alone():
-    before = Sample(rate=0.7)
-    assert override(before, {"period": "3", "kind": "b"}) == dataclasses.replace(before, period=3, kind="b")
+@pytest.mark.parametrize("field", ["rate", "period", "sizes", "limit", "double", "kind"])
+def test_text_round_trip_gives_the_same_value(field):
+    default = getattr(Sample(), field)
+    assert read(field, to_text(default)) == default
+
+
+def read(field, *texts):
+    return from_text(Sample.__dataclass_fields__[field], field_types(Sample)[field], *texts)
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "kind"),
+    ("field", "text", "expected"),
     [
-        ("rate", "fast", "float"),
-        ("rate", "none", "float"),
-        ("period", "2.5", "int"),
-        ("sizes", "128xwide", "tuple[int, ...]"),
-        ("limit", "low", "float | None"),
-        ("double", "1", "bool"),
+        ("rate", "fast", "float; give one such as 0.1"),
+        ("rate", "none", "float; give one such as 0.1"),
+        ("period", "2.5", "int; give one such as 10"),
+        ("sizes", "128xwide", "tuple[int, ...]; give one such as 8x8"),
+        ("sizes", "128x", "tuple[int, ...]; give one such as 8x8"),
+        ("limit", "low", "float | None; give one such as none"),
+        ("double", "1", "bool; give true or false"),
     ],
 )
-def test_text_of_another_type_is_refused(field, text, kind):
-    assert message(lambda: override(Sample(), {field: text})) == f"{field}={text!r} is not of type {kind}; give one such value"
+def test_text_of_another_type_is_refused(field, text, expected):
+    assert message(lambda: read(field, text)) == f"{field}={text!r} is not of type {expected}"
 
 
-def test_an_unknown_field_gives_the_nearest_names():
-    assert message(lambda: override(DQNConfig(), {"learning_rat": "1"})).startswith(
-        "unknown field 'learning_rat'; did you mean learning_rate"
-    )
+# --- other declarations -----------------------------------------------------------------------------------------------
 
 
-def test_a_field_like_no_other_lists_what_there_is():
-    text = message(lambda: override(Sample(), {"zzzzz": "1"}))
-    assert text.startswith("unknown field 'zzzzz'; choose one of clip, double, ")
+class Point(NamedTuple):
+    x: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Kinds of fields that a config does not have."""
+
+    folder: str = static(..., "Required.")
+    options: dict[str, Any] = static(dict, "Of its own for each instance.", flag="option")
+    points: dict[str, Point] = static(dict, "A dict of named tuples.", flag=None)
+    values: tuple[Mapping[str, Any], ...] = static((), "A tuple of dicts.", flag=None)
+    sample: Sample = static(Sample, "A dataclass.", flag=None)
+    pause: float = static(1.0, "May be infinite.", low=0, finite=False)
+    sinks: tuple[str, ...] = static((), "A tuple with choices.", choices=("a", "b"))
+
+
+def test_json_round_trip_gives_the_same_dicts_tuples_and_dataclasses():
+    values = {"points": {"p": Point(0.5)}, "values": ({"hidden": (4, 4)},), "sample": Sample(rate=0.3), "sinks": ("b",)}
+    before = Settings(folder="here", options={"map": [1, 2]}, pause=math.inf, **values)
+    after = from_json(Settings, json.loads(json.dumps(to_json(before))))
+    assert after == before
+    check_fields(after)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"folder": 3}, "folder=3 must be of type str"),
+        ({"options": 3}, "option=3 must be of type dict[str, typing.Any], such as {}"),
+        ({"pause": math.nan}, "pause=nan is out of range; give a value at least 0"),
+        ({"sinks": ("a", "c")}, "sinks='c' is unknown; choose one of a, b"),
+        ({"sinks": "a"}, "sinks='a' must be a tuple of strs, such as ()"),
+    ],
+)
+def test_other_fields_are_refused_by_name(values, expected):
+    assert message(lambda: check_fields(Settings(**{"folder": "here"} | values))) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, "folder is missing; give it a value"),
+        ({"folder": "here", "points": {"p": 3}}, "3 is no Point; give x"),
+        ([], "[] holds no fields of Settings; give a table of names and values"),
+    ],
+)
+def test_json_that_does_not_fit_is_refused(values, expected):
+    assert message(lambda: from_json(Settings, values)) == expected
+
+
+def test_options_by_name_are_read_as_literals():
+    field = Settings.__dataclass_fields__["options"]
+    assert from_text(field, dict[str, Any], "a=1", "b=true", "c=word") == {"a": 1, "b": True, "c": "word"}
+    assert message(lambda: from_text(field, dict[str, Any], "a")).startswith("option='a' is not NAME=VALUE; write")
 
 
 # --- traced and static ------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from jaxrl.envs.envpool import make
 from jaxrl.errors import UsageError
 from jaxrl.runs import train as runs
 from jaxrl.runs.definition import Run
-from jaxrl.types import ArraySpec, Box, Discrete, HostEnv
+from jaxrl.types import ArraySpec, Box, Discrete, HostEnv, Spec
 
 
 def play(env, actions, seed=0):
@@ -119,7 +119,7 @@ def test_torques_are_scaled_to_the_bounds_of_gymnasiums_pendulum():
 
 def test_a_locomotion_task_is_truncated_at_its_limit_in_float32():
     env = make("HalfCheetah-v4", 2, max_episode_steps=5)
-    assert env.spec == (ArraySpec((17,), "float32"), Box((6,)), 5)
+    assert env.spec == Spec(ArraySpec((17,), "float32"), Box((6,)), 5)
     _, steps = play(env, random_actions(env, 12))
     assert {step.obs.dtype for step in steps} | {step.next_obs.dtype for step in steps} == {np.dtype("float32")}
     np.testing.assert_array_equal(stacked(steps, "truncated").all(axis=1), [t in (4, 9) for t in range(12)])
@@ -148,7 +148,7 @@ def test_observations_of_dm_control_are_a_tree():
 def test_all_leaves_are_numpy_of_the_types_of_the_contract():
     env = make("CartPole-v1", 2)
     assert isinstance(env, HostEnv)
-    assert env.spec == (ArraySpec((4,), "float32"), Discrete(2), 500)
+    assert env.spec == Spec(ArraySpec((4,), "float32"), Discrete(2), 500)
     step = play(env, np.zeros((1, 2), np.int32))[1][0]
     assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(step))
     assert (step.reward.dtype, step.info["episode_return"].dtype, step.info["episode_length"].dtype) == ("f4", "f4", "i4")
@@ -190,7 +190,7 @@ def test_a_reset_begins_the_same_episodes_and_new_records():
 
 def test_pong_shows_four_small_pictures_and_has_six_actions():
     env = make("Pong-v5", 2)
-    assert env.spec == (ArraySpec((4, 84, 84), "uint8", num_frames=4), Discrete(6), 27000)
+    assert env.spec == Spec(ArraySpec((4, 84, 84), "uint8", num_frames=4), Discrete(6), 27000)
     seen, steps = play(env, random_actions(env, 6))
     assert (seen[0].shape, seen[0].dtype) == ((2, 4, 84, 84), np.uint8)
     np.testing.assert_array_equal(steps[5].obs[:, :3], seen[5][:, 1:])

@@ -13,7 +13,7 @@ import jaxrl
 
 ROOT = Path(jaxrl.__file__).parent
 FLOORS = (
-    ("errors", "startup", "lazy"),
+    ("errors", "startup", "lazy", "fields"),
     ("types", "config", "parallel"),
     ("maths",),
     ("nets",),

@@ -20,6 +20,7 @@ from helpers import assert_close, assert_same_bits
 from jaxrl import parallel
 from jaxrl.agents.value.dqn import DQNConfig
 from jaxrl.cli import commands as cli
+from jaxrl.drivers import processes
 from jaxrl.drivers.mesh import gather, place
 from jaxrl.drivers.processes import connect
 from jaxrl.errors import UsageError
@@ -274,7 +275,7 @@ def test_host_environments_and_debug_are_refused_on_several_devices(tmp_path):
 
 
 def test_a_coordinator_that_does_not_answer_or_whose_port_is_taken_costs_one_line(monkeypatch):
-    monkeypatch.setattr(parallel, "CONNECT_SECONDS", 0)
+    monkeypatch.setattr(processes, "CONNECT_SECONDS", 0)
     with socket.create_server(("", 0)) as server:
         taken = server.getsockname()[1]
         with pytest.raises(UsageError, match=rf"coordinator=localhost:{taken}: port {taken} .*; give a free one"):

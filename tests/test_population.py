@@ -10,7 +10,7 @@ PROGRAM = """
 import sys
 import jax, numpy as np
 from jaxrl import make
-from jaxrl.agents.ppo import PPOConfig, make_ppo
+from jaxrl.agents import PPOConfig, make_ppo
 from jaxrl.loop import train
 
 num_seeds, gru = int(sys.argv[1]), int(sys.argv[2]) or None

@@ -23,10 +23,10 @@ from jaxrl.drivers.memory import num_bytes
 from jaxrl.errors import UsageError
 from jaxrl.records.checkpoint import damage
 from jaxrl.records.files import write_json
+from jaxrl.runs.definition import to_values
 from jaxrl.sweeps import driver, plan
 from jaxrl.sweeps.plan import Sweep, make_groups
 from jaxrl.sweeps.ray_executor import _RayWorker, lock, ray_executor
-from jaxrl.sweeps.store import to_values
 from jaxrl.sweeps.unit import DoesNotFitError, Unit, Workers, unit_folder
 
 pytestmark = [

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxrl.analysis.report import write_report
-from jaxrl.analysis.results import format_value, parse_value, rank, read_results, score_runs, write_curves, write_results
+from jaxrl.analysis.results import format_value, rank, read_cell, read_results, score_runs, write_curves, write_results
 from jaxrl.errors import UsageError
 
 SECTIONS = ["best", "curves", "configs", "improvement", "profiles", "sensitivity", "parallel", "failed", "reading", "commands"]
@@ -126,7 +126,7 @@ def grid_page(grid):
 )
 def test_values_are_written_as_on_the_command_line(value, text):
     assert format_value(value) == text
-    assert parse_value(text) == pytest.approx(value) if isinstance(value, float) else parse_value(text) == value
+    assert read_cell(text) == pytest.approx(value) if isinstance(value, float) else read_cell(text) == value
 
 
 def test_results_have_the_columns_that_scripts_rely_on(tmp_path):

@@ -17,7 +17,7 @@ from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.errors import UsageError
 from jaxrl.sweeps import api, driver
 from jaxrl.sweeps.plan import Draw, Sweep, configure, make_configs, make_groups, parse_draws, parse_grid
-from jaxrl.sweeps.schedules import Schedule
+from jaxrl.sweeps.schedulers import Schedule
 from jaxrl.types import ArraySpec, Discrete, Env, Spec
 
 TABLE = TabularConfig()
@@ -187,7 +187,7 @@ def message_of(call):
     ("text", "message"),
     [
         ("learning_rat=1", "unknown field 'learning_rat'; did you mean learning_rate"),
-        ("learning_rate=1e-3,fast", "learning_rate='fast' is not of type float; give one such value"),
+        ("learning_rate=1e-3,fast", "learning_rate='fast' is not of type float; give one such as 0.0005"),
         ("hidden=64x64,wide", "hidden='wide' is not of type tuple"),
         ("learning_rate", "grid='learning_rate' is not FIELD=VALUES; write for example learning_rate=1e-4,3e-4"),
         ("=1", "grid='=1' is not FIELD=VALUES"),
@@ -249,8 +249,8 @@ def test_a_draw_that_does_not_fit_is_named(text, message):
         ({"gama": 0.9}, "unknown field 'gama'; did you mean gamma"),
         ({"seeds": 0}, "seeds=() are none or not all different"),
         ({"seeds": [1, 1]}, "seeds=(1, 1) are none or not all different"),
-        ({"seeds": [2**32]}, "seed=4294967296 is out of range; give a value in [0, 2^32)"),
-        ({"seeds": [-1]}, "seed=-1 is out of range"),
+        ({"seeds": [2**32]}, "seeds=4294967296 is out of range; give a value in [0, 4294967295]"),
+        ({"seeds": [-1]}, "seeds=-1 is out of range"),
         ({"seeds": np.int64(0)}, "seeds=() are none or not all different"),
         ({"seeds": np.array([2, 2])}, "seeds=(2, 2) are none or not all different"),
         ({"seeds": 2.0}, "seeds=2.0 is no whole number and no list of them; give for example 3 or [0, 1, 2]"),
@@ -261,9 +261,9 @@ def test_a_draw_that_does_not_fit_is_named(text, message):
         ({"agent": "q_lerning"}, "unknown agent 'q_lerning'; did you mean q_learning"),
         ({"env": "CartPole-v1"}, "q_learning"),
         ({"memory_limit": 100}, "memory_limit=100 bytes is below the"),
-        ({"memory_limit": 0}, "memory_limit=0 is out of range; give bytes above 0"),
-        ({"total_steps": 0}, "total_steps=0 is out of range; give a whole number of at least 1"),
-        ({"total_steps": 1e3}, "total_steps=1000.0 is out of range; give a whole number of at least 1"),
+        ({"memory_limit": 0}, "memory_limit=0 is out of range; give a value at least 1"),
+        ({"total_steps": 0}, "total_steps=0 is out of range; give a value at least 1"),
+        ({"total_steps": 1e3}, "total_steps=1000.0 must be of type int, such as 500000"),
         ({"num_rows": 0}, "num_rows=0 is out of range"),
         ({"eval_episodes": 0}, "eval_episodes=0 is out of range"),
         ({"batching": "parallel"}, "batching='parallel' is unknown; choose one of auto, serial, vmap"),

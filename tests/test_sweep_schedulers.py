@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxrl.errors import UsageError
-from jaxrl.sweeps.schedules import Bracket, Explored, Schedule, Step, brackets, check_schedule, exploit_and_explore, survivors
+from jaxrl.sweeps.schedulers import (
+    Bracket,
+    Continuation,
+    Explored,
+    Schedule,
+    brackets,
+    check_schedule,
+    exploit_and_explore,
+    survivors,
+)
 
 HYPERBAND_81 = {
     # Li et al. 2018, algorithm 1 with R = 81 and eta = 3, by hand: (configs, resource) of each rung.
@@ -110,7 +119,7 @@ def test_the_worst_fifth_copies_the_best_fifth_with_a_perturbed_value():
     scores = {run: float(score) for run, score in enumerate([3, 9, 1, 7, 5, 0, 8, 2, 4, 6])}
     values = values_of(scores)
     steps = exploit_and_explore(scores, values, RATE, Schedule("pbt"), 0)
-    replaced = {run for run, step in steps.items() if step != Step(run, values[run])}
+    replaced = {run for run, step in steps.items() if step != Continuation(run, values[run])}
     assert replaced == {5, 2}
     for run in replaced:
         source = steps[run].source
@@ -144,7 +153,7 @@ def test_runs_without_a_score_yet_go_on_as_they_are():
     scores = dict.fromkeys(range(5), None)
     values = values_of(scores)
     steps = exploit_and_explore(scores, values, RATE, Schedule("pbt"), 0)
-    assert steps == {run: Step(run, values[run]) for run in scores}
+    assert steps == {run: Continuation(run, values[run]) for run in scores}
 
 
 def test_a_run_without_a_score_yet_is_no_source_and_is_not_replaced():
@@ -161,7 +170,7 @@ def test_a_population_that_failed_altogether_has_nothing_to_copy():
 
 def test_the_only_run_left_goes_on():
     assert exploit_and_explore({7: 1.0}, {7: {"learning_rate": 0.1}}, RATE, Schedule("pbt"), 3) == {
-        7: Step(7, {"learning_rate": 0.1})
+        7: Continuation(7, {"learning_rate": 0.1})
     }
 
 
@@ -210,13 +219,13 @@ def test_decisions_change_with_the_rung_and_the_seed():
     ("schedule", "num_configs", "message"),
     [
         (Schedule("half"), 9, r"schedule='half' is unknown; choose one of none, halving, hyperband, pbt"),
-        (Schedule("halving", reduction=1), 9, r"reduction=1 is out of range; give at least 2"),
-        (Schedule("halving", min_steps=0), 9, r"min_steps=0 is out of range; give a value in \[1, 1000\]"),
+        (Schedule("halving", reduction=1), 9, r"reduction=1 is out of range; give a value at least 2"),
+        (Schedule("halving", min_steps=0), 9, r"min_steps=0 is out of range; give a value at least 1"),
         (Schedule("halving", min_steps=1001), 9, r"min_steps=1001 is out of range"),
-        (Schedule("pbt", pbt_steps=2000), 9, r"pbt_steps=2000 is out of range; give a value in \[1, 1000\]"),
-        (Schedule("pbt", pbt_share=0.6), 9, r"pbt_share=0.6 is out of range; give a share in \(0, 0.5\]"),
-        (Schedule("pbt", pbt_share=math.nan), 9, r"pbt_share=nan is out of range"),
-        (Schedule("pbt", pbt_factor=1.0), 9, r"pbt_factor=1.0 is out of range; give a factor above 1"),
+        (Schedule("pbt", pbt_steps=2000), 9, r"pbt_steps=2000 is out of range; give at most total_steps=1000"),
+        (Schedule("pbt", pbt_share=0.6), 9, r"pbt_share=0.6 is out of range; give a value in \(0, 0.5\]"),
+        (Schedule("pbt", pbt_share=math.nan), 9, r"pbt_share=nan is not a finite number"),
+        (Schedule("pbt", pbt_factor=1.0), 9, r"pbt_factor=1.0 is out of range; give a value above 1"),
         (Schedule("pbt"), 3, r"schedule='pbt' needs a population, the sweep has runs=3; give at least 4"),
         (Schedule("halving"), 1, r"schedule='halving' has nothing to choose from: the sweep has one config; sweep a field"),
         (Schedule("hyperband"), 1, r"schedule='hyperband' has nothing to choose from"),

@@ -26,10 +26,10 @@ from jaxrl.runs.restore import restore
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps import driver, unit
 from jaxrl.sweeps.api import sweep
-from jaxrl.sweeps.batch import one
+from jaxrl.sweeps.batch import entry
 from jaxrl.sweeps.export import save_run
 from jaxrl.sweeps.plan import make_groups
-from jaxrl.sweeps.schedules import Schedule
+from jaxrl.sweeps.schedulers import Schedule
 from jaxrl.sweeps.store import read_sweep
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -67,7 +67,7 @@ def states(folder):
     units, groups, found = json.loads((folder / "state" / "units.json").read_text()), make_groups(read_sweep(folder)), []
     for run, names in units.items():
         runs = unit.read_outcome(folder, names[-1])["runs"]
-        found.append(one(unit.final_states(groups, folder, names[-1]), runs.index(int(run))))
+        found.append(entry(unit.final_states(groups, folder, names[-1]), runs.index(int(run))))
     return found
 
 
@@ -293,7 +293,7 @@ def test_a_sweep_interrupted_at_a_checkpoint_ends_the_same(undisturbed, tmp_path
     """Before the first checkpoint, in the middle, and when all is trained but not noted as done."""
     folder = interrupted(table_sweep, tmp_path / "sweep", monkeypatch, min(saves, 7))
     if saves == 8:
-        monkeypatch.setattr(record, "write_json", lambda path, values: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(unit, "write_json", lambda path, values: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             driver.resume(folder)
         monkeypatch.undo()

@@ -32,10 +32,10 @@ from jaxrl.runs.restore import restore
 from jaxrl.sweeps import api, driver, unit
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.api import SweepResult, sweep
-from jaxrl.sweeps.batch import one
+from jaxrl.sweeps.batch import entry
 from jaxrl.sweeps.export import save_run
 from jaxrl.sweeps.plan import make_groups
-from jaxrl.sweeps.schedules import Schedule
+from jaxrl.sweeps.schedulers import Schedule
 from jaxrl.sweeps.store import read_sweep
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -118,7 +118,7 @@ def state_of(result, run, rung=-1):
     """The state of a run at the end of one of its rungs."""
     name = units_of(result, run)[rung]
     stacked = unit.final_states(make_groups(read_sweep(result.folder)), result.folder, name)
-    return one(stacked, unit.read_outcome(result.folder, name)["runs"].index(run))
+    return entry(stacked, unit.read_outcome(result.folder, name)["runs"].index(run))
 
 
 def rows_of(result, run):
@@ -317,7 +317,7 @@ def test_population_based_training_continues_from_the_state_that_it_copies(evolv
     worst, best = min(range(5), key=lambda run: (scores[run], -run)), max(range(5), key=lambda run: (scores[run], -run))
     for run in range(5):
         source = best if run == worst else run
-        assert_same_bits(one(states, run), state_of(result, source, rung=0))
+        assert_same_bits(entry(states, run), state_of(result, source, rung=0))
     learning_rates = np.asarray(RATES[2:7])
     expected = learning_rates.copy()
     expected[worst] = learning_rates[best]

@@ -54,7 +54,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import test_tune
-from jaxrl.sweeps import tune
+from jaxrl.tuning import search as tune
 
 report = tune._report
 
@@ -168,7 +168,9 @@ def test_the_value_is_the_mean_of_the_last_training_episodes(searched: Searched)
     from jaxrl.sweeps.plan import Sweep
 
     folder, summary = searched
-    swept = Sweep(TINY.agent, TINY.env, TINY.config, ("learning_rate",), (summary["best_params"],))
+    swept = Sweep(
+        agent=TINY.agent, env=TINY.env, config=TINY.config, fields=("learning_rate",), configs=(summary["best_params"],)
+    )
     swept = dataclasses.replace(swept, seeds=TINY.seeds, total_steps=TINY.total_steps, num_rows=5, eval_episodes=2)
     start(swept, folder.parent / "sweep")
     assert summary["best_value"] == pytest.approx(np.mean(read_results(folder.parent / "sweep").final_return), rel=1e-6)
@@ -267,6 +269,16 @@ def test_every_pruner_prunes(pruner: str, tmp_path: Path) -> None:
     assert summary["trials"]["pruned"] > 0 and summary["trials"]["complete"] > 0
 
 
+def test_a_study_from_before_an_option_existed_has_its_default(tmp_path: Path) -> None:
+    storage = study_module.open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    study = study_module.open_study(TINY, storage)
+    older = {name: value for name, value in study.user_attrs["jaxrl"].items() if name != "reduction"}
+    study.set_user_attr("jaxrl", older)
+    study_module.check_definition(TINY, storage)
+    with pytest.raises(UsageError, match="is another search"):
+        study_module.check_definition(dataclasses.replace(TINY, reduction=2), storage)
+
+
 def test_processes_share_a_storage(tmp_path: Path) -> None:
     """Two searches side by side, with a folder each, do the trials of one."""
     url = f"sqlite:///{tmp_path / 'shared.db'}"
@@ -336,7 +348,8 @@ def test_the_command_trains_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     from jaxrl.agents.value.dqn import DQNConfig
 
-    tuning = Tuning("dqn", "CartPole-v1", DQNConfig(), env_options={"gravity": 12.5}, total_steps=1000, seeds=(3,))
+    options = {"gravity": 12.5, "fast": True, "size": (3, 4), "mode": None}
+    tuning = Tuning("dqn", "CartPole-v1", DQNConfig(), env_options=options, total_steps=1000, eval_episodes=7, seeds=(3,))
     point = {
         "hidden": (32, 16),
         "learning_rate": 1.2345678901234e-5,
@@ -350,15 +363,15 @@ def test_the_command_trains_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     signal.signal(signal.SIGTERM, handler)
     fields = {name: value for name, value in point.items() if not name.startswith("env.")}
     assert given[0].config == dataclasses.replace(DQNConfig(), **fields)
-    assert given[0].env_options == {"gravity": 12.5, "length": 0.75}
-    assert (given[0].total_steps, given[0].seed, given[0].env) == (1000, 3, "CartPole-v1")
+    assert given[0].env_options == options | {"length": 0.75}
+    assert (given[0].total_steps, given[0].eval_episodes, given[0].seed, given[0].env) == (1000, 7, 3, "CartPole-v1")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"draws": {}}, "nothing to search; give .* or values such as --choice gamma=0.9,0.99"),
-        ({"num_trials": 0}, "num_trials=0 is out of range; give at least 1"),
+        ({"num_trials": 0}, "num_trials=0 is out of range; give a value at least 1"),
         ({"num_rungs": 0}, "num_rungs=0 is out of range"),
         ({"pruner": "best"}, "pruner='best' is unknown; choose one of median"),
         ({"sampler": "best"}, "sampler='best' is unknown; choose one of tpe"),
@@ -397,7 +410,7 @@ def test_bad_input_is_one_line_and_writes_nothing(changes: dict[str, Any], messa
 def test_messages_name_the_options_of_the_command(
     option: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jaxrl.sweeps.cli.use_all_cores", lambda _: None)
+    monkeypatch.setattr("jaxrl.cli.sweeps.use_all_cores", lambda _: None)
     monkeypatch.setattr("jaxrl.cli.options.guarded", lambda job, _: job())
     with pytest.raises(SystemExit):
         cli.main(["tune", "q_learning", "--env", "gridworld/classic", *option, "--out", str(tmp_path / "out")])

@@ -106,13 +106,13 @@ def format_value(value: Any) -> str:
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def parse_value(text: str) -> Any:
+def read_cell(text: str) -> Any:
     """What `format_value` wrote; a tuple of one number reads as that number."""
     constants: dict[str, Any] = {"none": None, "true": True, "false": False, "()": ()}
     if text in constants:
         return constants[text]
     if re.fullmatch(rf"{_NUMBER}(x{_NUMBER})+", text):
-        return tuple(map(parse_value, text.split("x")))
+        return tuple(map(read_cell, text.split("x")))
     if re.fullmatch(r"[+-]?\d+", text):
         return int(text)
     return float(text) if re.fullmatch(_NUMBER, text) else text
@@ -143,7 +143,7 @@ def read_results(folder: Path, summary: dict[str, Any] | None = None) -> Results
         raise UsageError(f"{folder / 'results.csv'} holds no run; run the sweep again")
     columns = list(zip(*rows, strict=True))
     split = len(_BEFORE) + len(fields)
-    values = {name: tuple(map(parse_value, column)) for name, column in zip(fields, columns[len(_BEFORE) : split], strict=True)}
+    values = {name: tuple(map(read_cell, column)) for name, column in zip(fields, columns[len(_BEFORE) : split], strict=True)}
     numbers = dict(zip(_BEFORE + _AFTER, columns[: len(_BEFORE)] + columns[split:], strict=True))
     status = np.array(numbers.pop("status"))
     arrays = {name: _numbers(folder / "results.csv", name, column) for name, column in numbers.items()}

@@ -7,15 +7,17 @@ commands that compute, so help and lists are instant.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from jaxrl.cli import options as opts
 from jaxrl.errors import UsageError, fail, one_line, unknown
+from jaxrl.fields import static
 from jaxrl.startup import argument, use_compilation_cache, use_devices, use_threads
 
 USAGE = """usage: jaxrl COMMAND ...
@@ -69,6 +71,14 @@ def _run(arguments: list[str]) -> None:
 # --- train ----------------------------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions(opts.Threads):
+    """Options of `jaxrl train` beside the fields of a run."""
+
+    out: str | None = static(None, "Folder of the run; a new one under runs/ by default.")
+    profile: bool = static(False, "Trace some iterations in the middle of the run into DIR/profile/.")
+
+
 def train(arguments: list[str]) -> None:
     """jaxrl train AGENT --env ENV ..."""
     given = opts.agent_of("train", arguments)
@@ -77,17 +87,15 @@ def train(arguments: list[str]) -> None:
     agent, arguments = given
     use_threads(arguments)
     use_devices(argument(arguments, "--devices"))
-    config, values = opts.parse_agent("train", agent, opts.train_options(), arguments)
-    out = Path(values.pop("out") or opts.default_folder(agent, values["env"], values["seed"]))
-    env_options = dict(opts.name_value(text) for text in values.pop("env_option"))
-    values.pop("threads")
-    profile, processes = values.pop("profile"), {name: values.pop(name) for name in opts.process_options()}
+    from jaxrl.runs.definition import Run
+
+    config, run, processes, own = opts.read_agent("train", agent, arguments, Run, opts.Processes, TrainOptions)
+    out = opts.out_folder(own["out"], agent, run["env"], run["seed"])
 
     def job() -> dict[str, Any]:
-        from jaxrl.runs.definition import Run
         from jaxrl.runs.train import start
 
-        return start(Run(agent=agent, config=config, env_options=env_options, **values), out, profile)
+        return start(Run(agent=agent, config=config, **run), out, own["profile"])
 
     _run_job(job, out, processes)
 
@@ -130,15 +138,17 @@ def _finish(summary: dict[str, Any], out: Path) -> None:
 # --- the other commands ---------------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResumeOptions(opts.Threads):
+    """Options of `jaxrl resume`."""
+
+    folder: str = static(..., "Folder of the run, sweep or search.", positional=True)
+
+
 def resume(arguments: list[str]) -> None:
     """jaxrl resume DIR"""
-    fields = {
-        "folder": opts.folder("Folder of the run, sweep or search."),
-        "threads": opts.train_options()["threads"],
-        **opts.process_options(),
-    }
-    options = opts.parse(opts.make_options("ResumeOptions", fields), arguments, "jaxrl resume")
-    out = Path(options.folder)
+    own, processes = opts.read("jaxrl resume", arguments, ResumeOptions, opts.Processes)
+    out = Path(own["folder"])
     for file, command in (("sweep.json", "sweep"), ("tune.json", "tune")):
         if (out / file).exists():
             from jaxrl.cli import sweeps
@@ -153,22 +163,22 @@ def resume(arguments: list[str]) -> None:
 
         return resume_run(out)
 
-    _run_job(job, out, {name: getattr(options, name) for name in opts.process_options()})
+    _run_job(job, out, processes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Options of `jaxrl evaluate`."""
+
+    folder: str = static(..., "Folder of the run.", positional=True)
+    episodes: int = static(100, "Episodes to play with the greedy policy.", low=1)
+    seed: int = static(0, "Seed of the episodes.", low=0)
+    gif: str | None = static(None, "Write one episode as a GIF to this file.")
 
 
 def evaluate(arguments: list[str]) -> None:
     """jaxrl evaluate DIR [--episodes N] [--seed S] [--gif FILE]"""
-    fields = {
-        "folder": opts.folder("Folder of the run."),
-        "episodes": opts.option(int, 100, "Episodes to play with the greedy policy."),
-        "seed": opts.option(int, 0, "Seed of the episodes."),
-        "gif": opts.option(str | None, None, "Write one episode as a GIF to this file."),
-    }
-    options = opts.parse(opts.make_options("EvaluateOptions", fields), arguments, "jaxrl evaluate")
-    if options.seed < 0:
-        fail(f"seed={options.seed} is out of range; give at least 0")
-    if options.episodes < 1:
-        fail(f"episodes={options.episodes} is out of range; give at least 1")
+    options = opts.parse(EvaluateOptions, arguments, "jaxrl evaluate")
     if options.gif and not Path(options.gif).resolve().parent.is_dir():
         fail(f"gif={options.gif} cannot be written: its folder does not exist; make it first")
     if options.gif and Path(options.gif).is_dir():
@@ -180,62 +190,58 @@ def evaluate(arguments: list[str]) -> None:
     folder = Path(options.folder)
     frames = trained.film(folder, options.seed) if options.gif else None
     print(json.dumps(trained.score(folder, options.episodes, options.seed)))
-    if frames is not None:
+    if options.gif and frames is not None:
         from jaxrl.envs.tools.render import save_gif
 
         save_gif(options.gif, frames, fps=30)
         print(options.gif)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlotOptions:
+    """Options of `jaxrl plot`."""
+
+    folders: tuple[str, ...] = static(
+        ..., "Folders of runs; runs of one agent and environment make one curve.", positional=True
+    )
+    out: str = static("curve.png", "Image to write: .png, .svg or .pdf.")
+
+
 def plot(arguments: list[str]) -> None:
     """jaxrl plot DIR [DIR ...] [--out FILE]"""
-    import tyro
-
-    kind, field = opts.option(tuple[str, ...], ..., "Folders of runs; runs of one agent and environment make one curve.")
-    fields = {
-        "folders": (Annotated[kind, tyro.conf.Positional], field),
-        "out": opts.option(str, "curve.png", "Image to write: .png, .svg or .pdf."),
-    }
-    options = opts.parse(opts.make_options("PlotOptions", fields), arguments, "jaxrl plot")
-    if not options.folders:
-        fail("plot needs at least one folder of a run; see jaxrl plot --help")
+    options = opts.parse(PlotOptions, arguments, "jaxrl plot")
     from jaxrl.analysis.curves import plot_runs
 
     plot_runs([Path(folder) for folder in options.folders], Path(options.out))
     print(options.out)
 
 
-METHODS = ("value-iteration", "policy-iteration")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SolveOptions:
+    """Options of `jaxrl solve`."""
+
+    env: str = static(
+        ...,
+        "Environment whose MDP is known, such as gridworld/classic, maze/classic, garnet/random.",
+        metavar="ENV",
+        positional=True,
+    )
+    method: str = static("value-iteration", "How it is solved.", choices=("value-iteration", "policy-iteration"))
+    gamma: float | None = static(None, "Discount; by default the environment's own, 1 in a maze.", low=0.0, high=1.0)
+    tolerance: float = static(1e-6, "Value iteration ends where values are known this well.", low=0.0, low_open=True)
+    plot: str | None = static(None, "Draw values and policy, beside those of the random policy, into this image.")
+    env_options: dict[str, Any] = static(dict, "Physics or arguments of the environment: gravity=12.", flag="env_option")
 
 
 def solve(arguments: list[str]) -> None:
     """jaxrl solve ENV [--method M] [--gamma G] [--tolerance T] [--plot FILE] [--env-option NAME=VALUE ...]"""
-    import tyro
-
-    help = "Environment whose MDP is known, such as gridworld/classic, maze/classic, garnet/random."
-    kind, field = opts.option(str, ..., help, metavar="ENV")
-    fields = {
-        "env": (Annotated[kind, tyro.conf.Positional], field),
-        "method": opts.option(str, METHODS[0], f"One of {', '.join(METHODS)}."),
-        "gamma": opts.option(float | None, None, "Discount; by default the environment's own, 1 in a maze."),
-        "tolerance": opts.option(float, 1e-6, "Value iteration ends where values are known this well."),
-        "plot": opts.option(str | None, None, "Draw values and policy, beside those of the random policy, into this image."),
-        "env_option": opts.train_options()["env_option"],
-    }
-    options = opts.parse(opts.make_options("SolveOptions", fields), arguments, "jaxrl solve")
-    if options.method not in METHODS:
-        fail(f"method={options.method!r} is unknown; choose one of {', '.join(METHODS)}")
-    if options.gamma is not None and not 0.0 <= options.gamma <= 1.0:
-        fail(f"gamma={options.gamma} is out of range; give a value in [0, 1]")
-    if not 0.0 < options.tolerance < float("inf"):
-        fail(f"tolerance={options.tolerance} is out of range; give a finite number above 0")
+    options = opts.parse(SolveOptions, arguments, "jaxrl solve")
     opts.check_image("plot", options.plot)
     use_threads(arguments)
     use_compilation_cache()
     from jaxrl.cli import solve as solving
 
-    env_options = dict(opts.name_value(text) for text in options.env_option)
-    solved = solving.solve(options.env, options.method, options.gamma, options.tolerance, env_options)
+    solved = solving.solve(options.env, options.method, options.gamma, options.tolerance, options.env_options)
     if options.plot is not None:
         solving.draw(solved, Path(options.plot))
     print(solving.report(solved, sys.stdout.encoding))
@@ -285,7 +291,7 @@ def _list_experiments() -> None:
 
 
 def _sweep_command(name: str) -> Callable[[list[str]], None]:
-    """A command of `jaxrl.sweeps.cli`, imported when it is called."""
+    """A command of `jaxrl.cli.sweeps`, imported when it is called."""
 
     def run(arguments: list[str]) -> None:
         from jaxrl.cli import sweeps

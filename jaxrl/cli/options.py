@@ -1,171 +1,191 @@
-"""What the commands share: options read by tyro, jobs that end with one line.
+"""What the commands share: options made of declared fields, jobs that end with one line.
 
-Imports no JAX, so that help is instant.
+    values = read("jaxrl evaluate", arguments, EvaluateOptions)[0]
+
+An option is a field of a dataclass, declared with `jaxrl.fields.static`. Values are read here; tyro shows the help. Imports no
+JAX, so that help is instant.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import re
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
 
 from jaxrl.agents import AGENTS, load_agent
-from jaxrl.errors import EnvError, fail, one_line, unknown
+from jaxrl.errors import EnvError, UsageError, fail, one_line, unknown
+from jaxrl.fields import check_value, default_of, example, field_types, from_text, is_option, kind_of, name_of, static
 from jaxrl.startup import use_compilation_cache
 
-# --- options, read by tyro ------------------------------------------------------------------------------------------
+T = TypeVar("T")
+
+# --- options that several commands have ------------------------------------------------------------------------------
 
 
-def parse(options: type, arguments: list[str], program: str) -> Any:
-    """Reads options with tyro; its boxed error becomes one line."""
-    import tyro
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Threads:
+    """What must be known before JAX starts."""
 
-    _check_flags(options, arguments)
-    captured = io.StringIO()
+    threads: int = static(
+        1, "CPU threads of compiled programs; 0 leaves it to JAX. Small networks are fastest with one.", low=0
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Processes:
+    """A run over several processes; not part of its config."""
+
+    coordinator: str | None = static(
+        None,
+        "HOST:PORT of process 0 for a run over several processes, each started with this same command; "
+        "auto takes all three from Slurm, Open MPI or a TPU pod. Process 0 alone writes.",
+    )
+    num_processes: int | None = static(None, "Processes of the run, with --coordinator HOST:PORT.")
+    process_id: int | None = static(None, "Which of them this one is, from 0.")
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+class Option(NamedTuple):
+    """A declared field as an option.
+
+    Attributes:
+      owner: the dataclass that it is a field of.
+      declared: its type.
+    """
+
+    owner: type
+    field: dataclasses.Field
+    declared: Any
+
+    @property
+    def positional(self) -> bool:
+        return self.field.metadata.get("positional", False)
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether it has any number of values, as a tuple and a dict have."""
+        _, base, is_tuple = kind_of(self.declared)
+        return is_tuple or base is dict
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether the values of a repeated option come together; of others the last one counts."""
+        return self.takes_many and kind_of(self.declared)[1] in (str, dict)
+
+
+def parse(options: type[T], arguments: list[str], program: str) -> T:
+    """The options of a command that one dataclass declares; errors as of `read`."""
+    return options(**read(program, arguments, options)[0])
+
+
+def read(program: str, arguments: list[str], *classes: type, config_class: type | None = None) -> list[dict[str, Any]]:
+    """Reads a command's options: the values of the fields of each class, last those of the agent's config.
+
+    Raises:
+      UsageError: naming the option, the value and the fix.
+    """
+    options: dict[str, Option] = {}
+    for owner in filter(None, (*classes, config_class)):
+        types = field_types(owner)
+        for field in filter(is_option, dataclasses.fields(owner)):
+            if name_of(field) in options:
+                fail(f"{owner.__name__}: its field {field.name!r} is an option of {program}; rename the field")
+            options[name_of(field)] = Option(owner, field, types[field.name])
+    if "--help" in arguments or "-h" in arguments:
+        _show_help(program, options, config_class)
     try:
-        with contextlib.redirect_stderr(captured):
-            return tyro.cli(options, args=_bool_flags(options, arguments), prog=program)
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        fail(f"{_one_line(options, arguments, captured.getvalue())}; see {program} --help")
+        texts = _texts(options, arguments)
+        values = {name: _value(option, texts.get(name)) for name, option in options.items()}
+    except UsageError as error:
+        raise UsageError(f"{error}; see {program} --help") from None
+    return [
+        {option.field.name: values[name] for name, option in options.items() if option.owner is owner}
+        for owner in filter(None, (*classes, config_class))
+    ]
 
 
-def _one_line(options: type, arguments: list[str], box: str) -> str:
-    """Field, value and fix out of a box of tyro's: its frame depends on the terminal, its words do not."""
-    text = " ".join(re.sub(r"[│╭╮╰╯]|─+|-{3,}|\+-|-\+", " ", box).split())
-    defaults = {f.name: f.default for f in dataclasses.fields(options)}
-    if found := re.search(r"Error parsing --([\w-]+)", text):
-        name = found[1].replace("-", "_")
-        return f"{name}={_given(name, arguments)!r} is not of the right type; give one such as {_shown(defaults[name])}"
-    if found := re.search(r"Missing value for argument '--([\w-]+)'", text):
-        name = found[1].replace("-", "_")
-        return f"{name} has no value; give one such as {_shown(defaults[name])}"
-    if found := re.search(r"Missing from [^:]*: (?:--([\w-]+))?", text):
-        missing = found[1] or next(name for name, default in defaults.items() if default is dataclasses.MISSING)
-        return f"{missing} is missing; give one"
-    if found := re.search(r"Unrecognized options: (.*?) (?:Unrecognized|For full)", text):
-        return f"unexpected argument {found[1]!r}; leave it out"
-    return text or "the arguments cannot be read"
-
-
-def _given(name: str, arguments: list[str]) -> str:
-    """What the user wrote behind a flag."""
-    flags = [argument.split("=")[0].replace("-", "_") for argument in arguments]
-    start = max(index for index, flag in enumerate(flags) if flag == f"__{name}")
-    if "=" in arguments[start]:
-        return arguments[start].split("=", 1)[1]
-    rest = arguments[start + 1 :]
-    return " ".join(rest[: next((index for index, text in enumerate(rest) if text.startswith("--")), len(rest))])
-
-
-def _shown(default: Any) -> str:
-    """A default as it would be written on the command line."""
-    if default is dataclasses.MISSING:
-        return "the help shows"
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
-def _check_flags(options: type, arguments: list[str]) -> None:
-    """Names the nearest flag of one that does not exist."""
-    known = {f.name.replace("_", "-") for f in dataclasses.fields(options)}
-    for argument in arguments:
-        if argument.startswith("--") and argument != "--help":
-            name = argument[2:].split("=")[0].replace("_", "-")
-            if name not in known and name.removeprefix("no-") not in known:
-                fail(unknown("field", name, known).replace(f"'{name}'", f"--{name}", 1))
-
-
-def _bool_flags(options: type, arguments: list[str]) -> list[str]:
-    """`--double true` and `--double false` besides tyro's `--double` and `--no-double`, and `none` besides its `None`."""
-    flags = {"--" + f.name.replace("_", "-") for f in dataclasses.fields(options) if isinstance(f.default, bool)}
-    result: list[str] = []
-    for argument in arguments:
-        if result and result[-1].replace("_", "-") in flags and not argument.startswith("--"):
-            if argument.lower() not in ("true", "false"):
-                fail(f"{result[-1][2:].replace('-', '_')}={argument!r} is not of the right type; give true or false")
-            if argument.lower() == "false":
-                result[-1] = "--no-" + result[-1][2:]
+def _texts(options: dict[str, Option], arguments: list[str]) -> dict[str, list[str]]:
+    """What the user wrote for each option."""
+    texts: dict[str, list[str]] = {}
+    left, loose = deque(arguments), []
+    while left:
+        argument = left.popleft()
+        if not argument.startswith("--"):
+            loose.append(argument)
             continue
-        result.append("None" if argument == "none" else argument)
-    return result
+        flag, equals, value = argument[2:].partition("=")
+        name, given = flag.replace("-", "_"), [value] if equals else []
+        if name not in options and _is_flag(options.get(name.removeprefix("no_"))):
+            name, given = name.removeprefix("no_"), ["false"]
+        if name not in options or options[name].positional:
+            _refuse_flag(name, options)
+        while left and not left[0].startswith("--") and (options[name].takes_many or not given):
+            given.append(left.popleft())
+        if not given and not options[name].takes_many:
+            if not _is_flag(options[name]):
+                fail(f"{name} has no value; {example(options[name].field)}")
+            given = ["true"]
+        texts[name] = [*texts.get(name, []), *given] if options[name].accumulates else given
+    for name, option in options.items():
+        if option.positional and loose:
+            texts[name], loose = (loose, []) if option.takes_many else (loose[:1], loose[1:])
+    if loose:
+        fail(f"unexpected argument {loose[0]!r}; leave it out")
+    return texts
 
 
-def option(kind: Any, default: Any, help: str, **keywords: Any) -> tuple[Any, Any]:
-    """Type and field of an option for `dataclasses.make_dataclass`; a `default` of `...` makes it required."""
+def _is_flag(option: Option | None) -> bool:
+    """Whether an option is written `--double` or `--no-double`, besides `--double true` and `--double false`."""
+    return option is not None and kind_of(option.declared)[1] is bool
+
+
+def _refuse_flag(name: str, options: dict[str, Option]) -> NoReturn:
+    known = [known.replace("_", "-") for known, option in options.items() if not option.positional]
+    name = name.replace("_", "-")
+    fail(unknown("field", name, known).replace(f"'{name}'", f"--{name}", 1))
+
+
+def _value(option: Option, texts: list[str] | None) -> Any:
+    if texts is not None:
+        value = from_text(option.field, option.declared, *texts)
+        check_value(option.field, option.declared, value)
+        return value
+    if (value := default_of(option.field)) is ...:
+        fail(f"{name_of(option.field)} is missing; give one")
+    return value
+
+
+def _show_help(program: str, options: dict[str, Option], config_class: type | None) -> None:
+    """tyro prints the options of a command and exits."""
     import tyro
 
-    field = dataclasses.field() if default is ... else dataclasses.field(default=default)
-    return Annotated[kind, tyro.conf.arg(help=help, **keywords)], field
-
-
-def make_options(name: str, fields: dict[str, tuple[Any, Any]]) -> type:
-    ordered = sorted(fields.items(), key=lambda item: item[1][1].default is not dataclasses.MISSING)
-    return dataclasses.make_dataclass(name, [(key, kind, field) for key, (kind, field) in ordered], frozen=True)
-
-
-def folder(help: str) -> tuple[Any, Any]:
-    """A folder that is given without a flag."""
-    return positional(str, help)
-
-
-def positional(kind: Any, help: str) -> tuple[Any, Any]:
-    """Something that is given without a flag."""
-    import tyro
-
-    kind, field = option(kind, ..., help)
-    return Annotated[kind, tyro.conf.Positional], field
-
-
-def train_options() -> dict[str, tuple[Any, Any]]:
-    """The options of `jaxrl train` that are not fields of the agent's config."""
-    return {
-        "env": option(str, ..., "Environment: CartPole-v1, family/id, or your own module:function."),
-        "env_option": option(
-            tuple[str, ...], (), "Physics or arguments of the environment, such as gravity=12.", metavar="NAME=VALUE ..."
-        ),
-        "total_steps": option(int, 500_000, "Env steps to train for."),
-        "seed": option(int, 0, "Seed of everything random."),
-        "out": option(str | None, None, "Folder of the run; a new one under runs/ by default."),
-        "eval_every": option(int, 0, "Env steps between evaluations while training; 0 evaluates at the end only."),
-        "eval_episodes": option(int, 100, "Episodes of each evaluation."),
-        "num_rows": option(int, 100, "Rows of metrics over the run."),
-        "track": option(tuple[str, ...], (), "Further sinks for metrics: tensorboard, wandb."),
-        "init_from": option(str | None, None, "Folder of a run whose learned state this one starts from."),
-        "checkpoint_seconds": option(float, 30.0, "Seconds between checkpoints; 0 writes one after every row."),
-        "checkpoint_replay": option(bool, False, "Keep a replay above 1 GB in checkpoints too."),
-        "debug": option(bool, False, "Stop at the first NaN and say where it arose (slower)."),
-        "threads": option(int, 1, "CPU threads of compiled programs; 0 leaves it to JAX. Small networks are fastest with one."),
-        "devices": option(
-            int,
-            1,
-            "Devices over which the environments are divided, a divisor of num_envs; 0 for all that JAX finds. "
-            "On a CPU as many are made. The result is that of one device up to rounding.",
-        ),
-        **process_options(),
-        "profile": option(bool, False, "Trace some iterations in the middle of the run into DIR/profile/."),
-    }
-
-
-def process_options() -> dict[str, tuple[Any, Any]]:
-    """The options of a run over several processes; they are not part of its config."""
-    return {
-        "coordinator": option(
-            str | None,
-            None,
-            "HOST:PORT of process 0 for a run over several processes, each started with this same command; "
-            "auto takes all three from Slurm, Open MPI or a TPU pod. Process 0 alone writes.",
-        ),
-        "num_processes": option(int | None, None, "Processes of the run, with --coordinator HOST:PORT."),
-        "process_id": option(int | None, None, "Which of them this one is, from 0."),
-    }
+    fields: list[tuple[str, Any, Any]] = []
+    for name, option in sorted(options.items(), key=lambda item: default_of(item[1].field) is not ...):
+        meta, default, kind = option.field.metadata, default_of(option.field), option.declared
+        words = [meta.get("help", "")]
+        if any(str(choice) not in words[0] for choice in meta.get("choices", ())):
+            words.append(f"One of {', '.join(map(str, meta['choices']))}.")
+        if option.owner is config_class:
+            words.append("[static]" if meta.get("static", True) else "[traced]")
+        metavar = meta.get("metavar") or None
+        if kind_of(kind)[1] is dict:
+            kind, default, metavar = tuple[str, ...], (), "NAME=VALUE ..."
+        marks = [tyro.conf.arg(help=" ".join(words), metavar=metavar)]
+        if option.positional:
+            marks.append(tyro.conf.Positional)
+        elif option.accumulates:
+            marks.append(tyro.conf.UseAppendAction)
+        field = dataclasses.field() if default is ... else dataclasses.field(default=default)
+        fields.append((name, Annotated[kind, *marks], field))
+    tyro.cli(dataclasses.make_dataclass("Options", fields, frozen=True), args=["--help"], prog=program)
 
 
 # --- commands that take an agent ------------------------------------------------------------------------------------
@@ -182,49 +202,19 @@ def agent_of(command: str, arguments: list[str]) -> tuple[str, list[str]] | None
     return None
 
 
-def parse_agent(
-    command: str, agent: str, options: dict[str, tuple[Any, Any]], arguments: list[str]
-) -> tuple[Any, dict[str, Any]]:
-    """Reads the options of a command and the fields of the agent's config: (config, values of the options)."""
+def read_agent(command: str, agent: str, arguments: list[str], *classes: type) -> tuple[Any, ...]:
+    """The agent's config and the values of the fields of each class; errors as of `read`."""
     _, config_class = load_agent(agent)
-    fields = dict(options)
-    for field in dataclasses.fields(config_class):
-        if field.name in fields:
-            fail(f"agent={agent!r}: its config field {field.name!r} is an option of jaxrl {command}; rename the field")
-        fields[field.name] = _config_option(config_class, field)
-    parsed = parse(make_options(f"{command.capitalize()}Options", fields), arguments, f"jaxrl {command} {agent}")
-    values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
-    config = config_class(**{f.name: values.pop(f.name) for f in dataclasses.fields(config_class)})
-    if values["out"] == "":
+    *values, fields = read(f"jaxrl {command} {agent}", arguments, *classes, config_class=config_class)
+    return config_class(**fields), *values
+
+
+def out_folder(out: str | None, agent: str, env: str, seed: int) -> Path:
+    """The folder of `--out`; a new one under runs/ by default."""
+    if out == "":
         fail("out='' names no folder; give one, or leave --out away for a new one under runs/")
-    return config, values
-
-
-def _config_option(config_class: type, field: dataclasses.Field) -> tuple[Any, Any]:
-    from jaxrl.config import field_types
-
-    kind = field_types(config_class)[field.name]
-    role = "static" if field.metadata.get("static", True) else "traced"
-    help = f"{field.metadata.get('help', '')} [{role}]".strip()
-    choices = field.metadata.get("choices")
-    if choices:
-        help = f"{help[: help.rindex('[')]}One of {', '.join(choices)}. [{role}]"
-    return option(kind, field.default if field.default is not dataclasses.MISSING else ..., help)
-
-
-def name_value(text: str) -> tuple[str, Any]:
-    """Name and value of an `--env-option NAME=VALUE`."""
-    from jaxrl.config import literal
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        fail(f"env_option={text!r} is not NAME=VALUE; write for example gravity=12")
-    return name, literal(value)
-
-
-def default_folder(agent: str, env: str, seed: int) -> str:
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return re.sub(r"[^\w.\-/]", "_", f"runs/{agent}-{env.replace('/', '-')}-s{seed}-{stamp}")
+    return Path(out or re.sub(r"[^\w.\-/]", "_", f"runs/{agent}-{env.replace('/', '-')}-s{seed}-{stamp}"))
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------

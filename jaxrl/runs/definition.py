@@ -1,4 +1,8 @@
-"""What defines a run: a `Run`, its file `config.json`, and the checks that it passes before anything is written."""
+"""What defines a run: a `Run`, its file `config.json`, and the checks that it passes before anything is written.
+
+A new option of runs, sweeps and searches is one line in `Training`, one of runs alone a line in `Run`: its checks, its text on
+the command line, its help and its place in the file follow from it (`jaxrl.fields`).
+"""
 
 from __future__ import annotations
 
@@ -7,72 +11,95 @@ import importlib.metadata
 import json
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import jax
 
 from jaxrl.agents import load_agent
-from jaxrl.config import Config, from_json, to_json
-from jaxrl.errors import UsageError, unknown
-from jaxrl.records.sinks import check_sinks
+from jaxrl.config import Config
+from jaxrl.errors import UsageError
+from jaxrl.fields import check_fields, check_value, from_json, static, to_json
+from jaxrl.records.sinks import SINKS, check_sinks
 
 _PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
+_NO_FIELDS = ("versions", "device", "worker")
+"""What a definition's file holds beside its fields."""
+MAX_SEED = 2**32 - 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """Everything that defines a run.
+class Training:
+    """What runs, sweeps and searches have in common: who learns where, and for how long."""
 
-    Attributes:
-      agent: a registered name or `module:function`.
-      env: an environment id or `module:function`.
-      config: the agent's config.
-      env_options: physics and arguments of the environment.
-      seed: of everything random.
-      total_steps: env steps.
-      eval_every: env steps between evaluations while training; 0 evaluates only at the end.
-      eval_episodes: episodes of each evaluation; None is all of a finite environment, or 100.
-      eval_env_options: of the environment in which the policy is scored, on top of `env_options`.
-      keep_every: env steps between snapshots of the policy; 0 keeps none.
-      num_rows: rows of training metrics over the run.
-      track: names of further sinks.
-      init_from: folder of a run whose learned state this one starts from.
-      checkpoint_seconds: wall-clock seconds between checkpoints; the last state is always kept.
-      checkpoint_replay: keep even a replay above `REPLAY_LIMIT` bytes in checkpoints.
-      debug: stop at the first NaN and say where it arose.
-      devices: devices over which each process divides the environments; 0 for all of them.
-    """
+    agent: str = static(..., "Registered name of the agent, or your own module:function.", flag=None)
+    env: str = static(..., "Environment: CartPole-v1, family/id, or your own module:function.")
+    config: Config = static(..., "The agent's config, without what is swept or searched.", flag=None)
+    env_options: dict[str, Any] = static(
+        dict, "Physics or arguments of the environment, such as gravity=12.", flag="env_option"
+    )
+    _: dataclasses.KW_ONLY
+    total_steps: int = static(500_000, "Env steps to train for.", low=1)
+    eval_episodes: int | None = static(None, "Episodes of each evaluation; all of a finite environment, else 100.", low=1)
+    eval_env_options: dict[str, Any] = static(
+        dict, "Options of the environment that policies are scored in, where they differ from training.", flag="eval_env_option"
+    )
 
-    agent: str
-    env: str
-    config: Config
-    env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    seed: int = 0
-    total_steps: int = 500_000
-    eval_every: int = 0
-    eval_episodes: int | None = None
-    num_rows: int = 100
-    eval_env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    keep_every: int = 0
-    track: tuple[str, ...] = ()
-    init_from: str | None = None
-    checkpoint_seconds: float = 30.0
-    checkpoint_replay: bool = False
-    debug: bool = False
-    devices: int = 1
+    what: ClassVar[str]
+    file: ClassVar[str]
+    """That holds the definition in its folder."""
+    written_by: ClassVar[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What runs and sweeps have in common: how much of them is kept."""
+
+    num_rows: int = static(100, "Rows of metrics over the run.", low=1)
+    checkpoint_seconds: float = static(
+        30.0, "Wall-clock seconds between checkpoints; 0 writes one after every row.", low=0, finite=False
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Recorded, Training):
+    """Everything that defines a run."""
+
+    seed: int = static(0, "Seed of everything random.", low=0, high=MAX_SEED)
+    _: dataclasses.KW_ONLY
+    eval_every: int = static(0, "Env steps between evaluations while training; 0 evaluates at the end only.", low=0)
+    keep_every: int = static(0, "Env steps between snapshots of the policy, kept beside the checkpoints; 0 keeps none.", low=0)
+    track: tuple[str, ...] = static((), "Further sinks for metrics: tensorboard, wandb.", choices=tuple(SINKS))
+    init_from: str | None = static(None, "Folder of a run whose learned state this one starts from.")
+    checkpoint_replay: bool = static(False, "Keep a replay above 1 GB in checkpoints too.")
+    debug: bool = static(False, "Stop at the first NaN and say where it arose (slower).")
+    devices: int = static(
+        1,
+        "Devices over which the environments are divided, a divisor of num_envs; 0 for all that JAX finds. "
+        "On a CPU as many are made. The result is that of one device up to rounding.",
+        low=0,
+    )
+
+    file = "config.json"
+    what = "run"
+    written_by = "`jaxrl train`"
+
+
+D = TypeVar("D", bound=Training)
 
 
 def check_run(run: Run) -> None:
-    lowest = {"seed": 0, "eval_every": 0, "eval_episodes": 1, "num_rows": 1, "total_steps": 1, "devices": 0}
-    for name, low in lowest.items():
-        value = getattr(run, name)
-        if value < low:
-            raise UsageError(f"{name}={value} is out of range; give at least {low}")
-    if run.seed >= 2**32:
-        raise UsageError(f"seed={run.seed} is out of range; give a value below 2^32")
-    if not run.checkpoint_seconds >= 0:
-        raise UsageError(f"checkpoint_seconds={run.checkpoint_seconds} is out of range; give at least 0")
+    """Checks the fields of a run, but for its config.
+
+    Raises:
+      UsageError: what does not fit.
+    """
+    check_fields(run)
     check_sinks(run.track)
+
+
+def values_of(definition: Training, cls: type) -> dict[str, Any]:
+    """The values of the fields that a definition has of a class that it shares with others."""
+    return {f.name: getattr(definition, f.name) for f in dataclasses.fields(cls)}
 
 
 def claim_folder(folder: Path) -> None:
@@ -96,10 +123,12 @@ def claim_folder(folder: Path) -> None:
 
 def config_values(run: Run) -> dict[str, Any]:
     """What `config.json` holds."""
-    values = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name != "config"}
-    values["track"] = list(run.track)
-    values["init_from"] = str(Path(run.init_from).absolute()) if run.init_from else None
-    return values | {"config": to_json(run.config), "versions": versions(), "device": jax.local_devices()[0].device_kind}
+    return to_values(run) | {"init_from": str(Path(run.init_from).absolute()) if run.init_from else None}
+
+
+def to_values(definition: Training) -> dict[str, Any]:
+    """What the file of a definition holds: its fields, versions and the device."""
+    return to_json(definition) | {"versions": versions(), "device": jax.local_devices()[0].device_kind}
 
 
 def versions() -> dict[str, str | None]:
@@ -115,38 +144,38 @@ def _version(package: str) -> str | None:
 
 
 def read_run(folder: Path) -> Run:
-    """The run that a folder's `config.json` describes.
+    """The run that a folder's `config.json` describes; errors as of `read_definition`."""
+    return read_definition(Run, folder)
+
+
+def read_definition(cls: type[D], folder: Path) -> D:
+    """The run, sweep or search that a folder's file describes.
 
     Raises:
-      UsageError: no run there, or one of another version of jaxrl.
+      UsageError: no such file, or one of another version of jaxrl.
     """
+    given = {name: value for name, value in read_values(cls, folder).items() if name not in _NO_FIELDS}
     try:
-        values = json.loads((folder / "config.json").read_text())
+        check_value(cls.__dataclass_fields__["agent"], str, given.get("agent"))
+        _, config_class = load_agent(given["agent"])
+        if "config" in given:
+            given["config"] = from_json(config_class, given["config"])
+        definition = from_json(cls, given)
+        check_fields(definition)
+    except UsageError as error:
+        raise UsageError(f"{folder / cls.file}: {error}; or give another folder") from None
+    return definition
+
+
+def read_values(cls: type[Training], folder: Path) -> dict[str, Any]:
+    """What a folder's file holds; errors as of `read_definition`."""
+    path = folder / cls.file
+    try:
+        values = json.loads(path.read_text())
     except FileNotFoundError:
-        raise UsageError(f"{folder} holds no run (no config.json); give a folder that `jaxrl train` wrote") from None
+        raise UsageError(f"{folder} holds no {cls.what} (no {cls.file}); give a folder that {cls.written_by} wrote") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{folder / 'config.json'} cannot be read ({error}); give the folder of another run") from None
+        raise UsageError(f"{path} cannot be read ({error}); give another folder") from None
     if not isinstance(values, dict):
-        raise UsageError(f"{folder / 'config.json'} is not the config of a run; give the folder of another run")
-    known = {f.name for f in dataclasses.fields(Run)}
-    given = {name: value for name, value in values.items() if name not in ("versions", "device")}
-    for name in given:
-        if name not in known:
-            raise UsageError(unknown("field of config.json", name, known))
-    _check_stored(folder, given)
-    _, config_class = load_agent(given["agent"])
-    given["config"] = from_json(config_class, given["config"])
-    return Run(**(given | {"track": tuple(given.get("track", ()))}))
-
-
-def _check_stored(folder: Path, given: dict[str, Any]) -> None:
-    """Checks that the fields of a `config.json` are there and of the type that `config_values` writes."""
-    kinds: dict[str, Any] = {"agent": str, "env": str, "config": dict, "env_options": dict, "track": list}
-    kinds |= dict.fromkeys(("seed", "total_steps", "eval_every", "eval_episodes", "num_rows", "devices"), int)
-    kinds |= {"init_from": (str, type(None)), "checkpoint_seconds": (int, float), "checkpoint_replay": bool, "debug": bool}
-    for name in ("agent", "env", "config"):
-        if name not in given:
-            raise UsageError(f"{folder / 'config.json'} has no field {name!r}; give the folder of another run")
-    for name, value in given.items():
-        if not isinstance(value, kinds[name]):
-            raise UsageError(f"{folder / 'config.json'}: {name}={value!r} has the wrong type; give the folder of another run")
+        raise UsageError(f"{path} is not what {cls.written_by} wrote; give another folder")
+    return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from jaxrl.drivers.mesh import check_division, make_mesh
 from jaxrl.envs import evaluation_options, make
 from jaxrl.errors import UsageError
 from jaxrl.loop import Plan, RunKeys, build_in, plan, run_keys
-from jaxrl.runs.definition import Run, check_run
+from jaxrl.runs.definition import Run, Training, check_run
 from jaxrl.types import Agent, Env, HostEnv, PyTree, Spec
 
 REPLAY_SHARE = 0.8
@@ -83,7 +83,7 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
     _check_mesh(run, mesh, env)
     schedule = plan(run.config, env.spec, run.total_steps)
     config, keys = as_arrays(run.config), run_keys(jax.random.key(run.seed))
-    evaluation = _evaluation(run, env)
+    evaluation = evaluation_of(run, run.env_options, env)
     agent = build_in(make_agent, config, env)
     agent_shapes = jax.eval_shape(agent.init, keys.init)
     if isinstance(env, Env):
@@ -97,23 +97,23 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
     return Prepared(run, driver, schedule, config, agent, env.spec, params, evaluation, keys, agent_shapes, protocol)
 
 
-def _evaluation(run: Run, env: Env | HostEnv) -> Evaluation:
-    """What a policy of this run is scored in; `env` is the training environment.
+def evaluation_of(training: Training, env_options: Mapping[str, Any], env: Env | HostEnv) -> Evaluation:
+    """What policies are scored in that are trained in `env`, made with `env_options`.
 
     Raises:
-      UsageError: one that the policy could not act in.
+      UsageError: an environment that the policy could not act in.
     """
-    options = evaluation_options(run.env, run.env_options, run.eval_env_options)
-    other: Any = env if options == run.env_options else make(run.env, 1, **options)
+    options = evaluation_options(training.env, env_options, training.eval_env_options)
+    other: Any = env if options == env_options else make(training.env, 1, **options)
     check_interface(env.spec, other.spec)
     if other is not env and not isinstance(other, Env):
         other.close()
 
     def make_env(num_envs: int) -> Any:
-        return make(run.env, num_envs, **options)
+        return make(training.env, num_envs, **options)
 
     params, finite = (other.params, other.num_episodes) if isinstance(other, Env) else ((), None)
-    return Evaluation(options, make_env, params, run.eval_episodes or finite or NUM_EPISODES)
+    return Evaluation(options, make_env, params, training.eval_episodes or finite or NUM_EPISODES)
 
 
 def _protocol(run: Run, evaluation: Evaluation, env: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ a device of its own, unless JAX has started already, so call `sweep` before othe
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import os
 import tempfile
@@ -23,15 +24,15 @@ import numpy as np
 
 from jaxrl.agents import load_agent
 from jaxrl.analysis.results import Results, read_results
-from jaxrl.config import is_whole_number
 from jaxrl.errors import UsageError, unknown
+from jaxrl.fields import is_option, is_whole_number
 from jaxrl.runs.trained import TrainedPolicy, load
 from jaxrl.runs.trained import score as score_run
 from jaxrl.startup import devices_are_set
 from jaxrl.sweeps import driver
 from jaxrl.sweeps.export import save_run
-from jaxrl.sweeps.plan import Draw, Sweep, make_configs
-from jaxrl.sweeps.schedules import Schedule
+from jaxrl.sweeps.plan import Draw, Sweep, make_sweep
+from jaxrl.sweeps.schedulers import Schedule
 
 
 class SweepResult(NamedTuple):
@@ -86,16 +87,7 @@ def sweep(
     seeds: int | Sequence[int] = 1,
     out: str | Path,
     schedule: Schedule | str = "none",
-    env_options: Mapping[str, Any] | None = None,
-    total_steps: int = 500_000,
-    eval_episodes: int = 100,
-    num_rows: int = 100,
-    stop_return: float | None = None,
-    batching: str = "auto",
-    memory_limit: int | None = None,
-    executor: str = "local",
-    checkpoint_seconds: float = 30.0,
-    **fields: Any,
+    **options: Any,
 ) -> SweepResult:
     """Trains every combination of hyperparameters with every seed and returns the results; goes on with a sweep begun in `out`.
 
@@ -106,39 +98,30 @@ def sweep(
       seeds: their number (0, 1, ...), or the seeds.
       out: folder of the sweep; new, empty, or with the same sweep.
       schedule: which runs go on for how long; a name stands for `Schedule(method=name)`.
-      fields: of the agent's config, for all runs.
-      others: as `jaxrl.sweeps.plan.Sweep` says.
+      options: of the sweep (`env_options`, a dict, `total_steps`, `eval_episodes`, `num_rows`, `stop_return`, `batching`,
+        `memory_limit`, `executor`, `checkpoint_seconds`: as `jaxrl sweep --help` says), and fields of the agent's config.
 
     Raises:
       UsageError: bad input, or `out` holds something else; nothing was written.
     """
     use_all_cores()
     _, config_class = load_agent(agent)
-    known = config_class.__dataclass_fields__
-    for name in fields:
-        if name not in known:
-            raise UsageError(unknown("field", name, known))
-    config = config_class(**fields)
-    grid, draws = dict(grid or {}), dict(draws or {})
-    planned = Sweep(
+    known, own = config_class.__dataclass_fields__, {f.name for f in dataclasses.fields(Sweep) if is_option(f)}
+    for name in options:
+        if name not in known and name not in own:
+            raise UsageError(unknown("field", name, {**known, **dict.fromkeys(own)}))
+    planned = make_sweep(
+        dict(grid or {}),
+        dict(draws or {}),
+        num_draws,
+        draw_seed,
         agent=agent,
         env=env,
-        config=config,
-        fields=(*grid, *draws),
-        configs=make_configs(grid, draws, num_draws, draw_seed, config),
-        draws=draws,
-        env_options=dict(env_options or {}),
+        config=config_class(**{name: value for name, value in options.items() if name not in own}),
         seeds=_seeds(seeds),
-        total_steps=total_steps,
-        eval_episodes=eval_episodes,
-        num_rows=num_rows,
         schedule=Schedule(schedule) if isinstance(schedule, str) else schedule,
-        stop_return=stop_return,
-        batching=batching,
-        memory_limit=memory_limit,
-        executor=executor,
-        checkpoint_seconds=checkpoint_seconds,
         command="jaxrl.sweep(...) in Python",
+        **{name: value for name, value in options.items() if name in own},
     )
     folder = Path(out)
     driver.start_or_resume(planned, folder)

@@ -24,18 +24,18 @@ import numpy as np
 from jaxrl.analysis.report import write_report
 from jaxrl.analysis.results import write_curves, write_results
 from jaxrl.analysis.stats import area_under_curve, interquartile_mean
-from jaxrl.config import field_types
 from jaxrl.drivers.memory import batch_limit, num_bytes
 from jaxrl.errors import UsageError
+from jaxrl.fields import field_types
 from jaxrl.loop import row_ends
 from jaxrl.records.console import console, open_bar, say
 from jaxrl.records.files import write_json
 from jaxrl.records.rows import read_rows
-from jaxrl.runs.definition import claim_folder
+from jaxrl.runs.definition import claim_folder, to_values
 from jaxrl.sweeps.plan import ENV_PREFIX, Group, Sweep, make_groups
 from jaxrl.sweeps.population import choose_batching
-from jaxrl.sweeps.schedules import Bracket, Explored, Step, brackets, exploit_and_explore, survivors
-from jaxrl.sweeps.store import _comparable, read_sweep, to_values
+from jaxrl.sweeps.schedulers import Bracket, Continuation, Explored, brackets, exploit_and_explore, survivors
+from jaxrl.sweeps.store import comparable, read_sweep
 from jaxrl.sweeps.unit import NAN, OK, STOPPED, DoesNotFitError, ProgressCallback, Report, Unit, Worker, Workers, unit_folder
 
 # --- starting and resuming ------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def start(sweep: Sweep, folder: Path) -> dict[str, Any]:
     if sweep.executor == "local":
         sweep = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or batch_limit())
     claim_folder(folder)
-    write_json(folder / "sweep.json", to_values(sweep))
+    write_json(folder / sweep.file, to_values(sweep))
     return _train(sweep, groups, folder)
 
 
@@ -69,7 +69,7 @@ def start_or_resume(sweep: Sweep, folder: Path) -> dict[str, Any]:
         return start(sweep, folder)
     stored = read_sweep(folder)
     given = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or stored.memory_limit)
-    ours, theirs = (_comparable(one) for one in (given, stored))
+    ours, theirs = (comparable(one) for one in (given, stored))
     for name in ours:
         if ours[name] != theirs[name]:
             raise UsageError(f"out={folder} holds another sweep ({name}={theirs[name]!r}); give another folder")
@@ -153,14 +153,15 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
 def _train_bracket(planner: _Planner, number: int, bracket: Bracket, standings: dict[int, _Standing]) -> list[dict[str, Any]]:
     """Trains the runs of a bracket rung by rung, notes how they stand, and returns the outcomes of all units."""
     sweep, done = planner.sweep, []
-    steps = {run: Step(run, sweep.configs[config]) for config in bracket.configs for run in sweep.runs_of(config)}
+    starts = ((run, dict(sweep.configs[config])) for config in bracket.configs for run in sweep.runs_of(config))
+    continued = {run: Continuation(run, values) for run, values in starts}
     for rung in range(len(bracket.rungs)):
-        units, outcomes = planner.work(number, bracket, rung, steps, standings)
+        units, outcomes = planner.work(number, bracket, rung, continued, standings)
         for unit, outcome in zip(units, outcomes, strict=True):
             _note(unit, outcome, standings)
         done += outcomes
         if rung + 1 < len(bracket.rungs):
-            steps = _next_steps(sweep, bracket, rung, steps, standings)
+            continued = _next_rung(sweep, bracket, rung, continued, standings)
     return done
 
 
@@ -171,11 +172,11 @@ def _note(unit: Unit, outcome: dict[str, Any], standings: dict[int, _Standing]) 
         standings[run] = _Standing((*before.units, unit.name), Report(**report), values, before.seconds + share)
 
 
-def _next_steps(
-    sweep: Sweep, bracket: Bracket, rung: int, steps: Mapping[int, Step], standings: Mapping[int, _Standing]
-) -> dict[int, Step]:
+def _next_rung(
+    sweep: Sweep, bracket: Bracket, rung: int, continued: Mapping[int, Continuation], standings: Mapping[int, _Standing]
+) -> dict[int, Continuation]:
     """Who goes on into the next rung."""
-    reports = {run: standings[run].report for run in steps}
+    reports = {run: standings[run].report for run in continued}
     if sweep.schedule.method == "pbt":
         playing = {
             run: math.nan if report.status == NAN else report.final_return
@@ -184,10 +185,10 @@ def _next_steps(
         }
         values = {run: standings[run].values for run in playing}
         return exploit_and_explore(playing, values, explored_fields(sweep), sweep.schedule, rung)
-    configs = sorted({sweep.config_of(run) for run in steps})
+    configs = sorted({sweep.config_of(run) for run in continued})
     scores = {config: _config_score([standings[run].report for run in sweep.runs_of(config)]) for config in configs}
     going = set(survivors(scores, bracket.reduction))
-    return {run: step for run, step in steps.items() if sweep.config_of(run) in going and reports[run].status == OK}
+    return {run: one for run, one in continued.items() if sweep.config_of(run) in going and reports[run].status == OK}
 
 
 def _config_score(reports: Sequence[Report]) -> float:
@@ -217,7 +218,7 @@ class _Planner:
         number: int,
         bracket: Bracket,
         rung: int,
-        steps: Mapping[int, Step],
+        continued: Mapping[int, Continuation],
         standings: Mapping[int, _Standing],
     ) -> tuple[list[Unit], list[dict[str, Any]]]:
         """Does the units of a rung."""
@@ -225,7 +226,7 @@ class _Planner:
             units = [
                 unit
                 for group in range(len(self.groups))
-                for unit in self._units(number, bracket, rung, group, steps, standings)
+                for unit in self._units(number, bracket, rung, group, continued, standings)
             ]
             try:
                 return units, self.workers.execute(units)
@@ -238,10 +239,10 @@ class _Planner:
         bracket: Bracket,
         rung: int,
         group: int,
-        steps: Mapping[int, Step],
+        continued: Mapping[int, Continuation],
         standings: Mapping[int, _Standing],
     ) -> list[Unit]:
-        runs = [run for run in sorted(steps) if self.group_of[self.sweep.config_of(run)] == group]
+        runs = [run for run in sorted(continued) if self.group_of[self.sweep.config_of(run)] == group]
         if not runs:
             return []
         capacity = self._capacity(group, len(runs))
@@ -255,8 +256,8 @@ class _Planner:
                     name=f"bracket{number}-rung{rung}-group{group}-part{part}-{mark:08x}",
                     group=group,
                     runs=of_unit,
-                    values=tuple(steps[run].values for run in of_unit),
-                    sources=tuple((standings[steps[run].source].units[-1], steps[run].source) for run in of_unit)
+                    values=tuple(continued[run].values for run in of_unit),
+                    sources=tuple((standings[continued[run].source].units[-1], continued[run].source) for run in of_unit)
                     if rung
                     else None,
                     begin=self._iteration(group, bracket.rungs[rung - 1]) if rung else 0,

@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from jaxrl.config import from_list
 from jaxrl.errors import UsageError
+from jaxrl.fields import from_list
 from jaxrl.records.rows import read_rows
-from jaxrl.runs.definition import Run
+from jaxrl.runs.definition import Run, Training, values_of
 from jaxrl.runs.train import adopt, resume
 from jaxrl.sweeps.batch import entry
 from jaxrl.sweeps.plan import configure, make_groups
@@ -42,16 +42,8 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
         raise UsageError(f"run={run} became NaN after {report.env_steps} env steps, nothing is kept; give another")
     groups = make_groups(sweep)
     config, env_options = configure(sweep, {name: from_list(value) for name, value in outcome["values"][place].items()})
-    solo = Run(
-        agent=sweep.agent,
-        env=sweep.env,
-        config=config,
-        env_options=env_options,
-        seed=sweep.seed_of(run),
-        total_steps=sweep.total_steps,
-        eval_episodes=sweep.eval_episodes,
-        num_rows=sweep.num_rows,
-    )
+    shared = values_of(sweep, Training) | {"config": config, "env_options": env_options}
+    solo = Run(**shared, seed=sweep.seed_of(run), num_rows=sweep.num_rows)
     iteration = report.env_steps // groups[outcome["group"]].schedule.steps_per_iteration
     state = entry(final_states(groups, folder, units[-1]), place)._replace(iteration=jnp.int32(iteration))
     rows = [row for name in units for row in read_rows(unit_folder(folder, name) / "rows.jsonl") if row["run"] == run]

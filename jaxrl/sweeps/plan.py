@@ -19,17 +19,19 @@ import jax
 import numpy as np
 
 from jaxrl.agents import load_agent
-from jaxrl.config import Config, as_arrays, check_config, field_types, literal, parse_value
+from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.drivers.memory import batch_limit, num_bytes
 from jaxrl.envs import make
 from jaxrl.errors import UsageError, unknown
+from jaxrl.fields import check_fields, field_types, from_text, literal, static
 from jaxrl.loop import Plan, build_in, init_state, plan, run_keys
+from jaxrl.runs.definition import MAX_SEED, Recorded, Training
+from jaxrl.runs.prepare import Evaluation, evaluation_of
 from jaxrl.sweeps.population import BATCHINGS, EnvParams, differing, without_iteration
-from jaxrl.sweeps.schedules import Schedule, check_schedule
+from jaxrl.sweeps.schedulers import Schedule, check_schedule
 from jaxrl.types import Env, PyTree
 
 ENV_PREFIX = "env."
-EXECUTORS = ("local", "ray")
 
 
 class Draw(NamedTuple):
@@ -40,44 +42,38 @@ class Draw(NamedTuple):
     log: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """Everything that defines a sweep.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batched:
+    """What sweeps and searches have in common: seeds, and how their runs are batched."""
 
-    Attributes:
-      agent, env, env_options, total_steps, eval_episodes, num_rows: as of a `jaxrl.Run`, the same for every run.
-      config: the fields that are not swept.
-      fields: names of the swept fields.
-      configs: for each config the value of every swept field.
-      draws: the ranges of drawn fields, for population-based training to explore.
-      seeds: of the runs of each config.
-      schedule: which runs go on for how long.
-      stop_return: a run stops when the mean of its last 100 training episodes reaches it.
-      batching: how a population works through its runs: `auto`, `serial` or `vmap`.
-      memory_limit: bytes that one batch of runs may take; None is most of the machine's memory, or of a Ray worker's share.
-      executor: `local`, or `ray` for the machines of a Ray cluster.
-      checkpoint_seconds: wall-clock seconds between checkpoints of a batch.
-      command: what the user typed, for the report.
-    """
+    seeds: tuple[int, ...] = static((0,), "Of the runs of each config.", low=0, high=MAX_SEED, flag=None)
+    batching: str = static(
+        "auto", "How runs are batched: serial (each core its own), vmap, auto by the device.", choices=BATCHINGS
+    )
+    memory_limit: int | None = static(
+        None,
+        "Bytes that one batch of runs may take; by default most of the memory, of a machine or of a Ray worker.",
+        low=1,
+    )
+    command: str = static("", "What the user typed, for the report.", flag=None)
 
-    agent: str
-    env: str
-    config: Config
-    fields: tuple[str, ...] = ()
-    configs: tuple[dict[str, Any], ...] = ({},)
-    draws: dict[str, Draw] = dataclasses.field(default_factory=dict)
-    env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    seeds: tuple[int, ...] = (0,)
-    total_steps: int = 500_000
-    eval_episodes: int = 100
-    num_rows: int = 100
-    schedule: Schedule = dataclasses.field(default_factory=Schedule)
-    stop_return: float | None = None
-    batching: str = "auto"
-    memory_limit: int | None = None
-    executor: str = "local"
-    checkpoint_seconds: float = 30.0
-    command: str = ""
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep(Batched, Recorded, Training):
+    """Everything that defines a sweep."""
+
+    fields: tuple[str, ...] = static((), "Names of the swept fields.", flag=None)
+    configs: tuple[Mapping[str, Any], ...] = static(({},), "For each config the value of every swept field.", flag=None)
+    draws: dict[str, Draw] = static(dict, "Ranges of drawn fields, for population-based training to explore.", flag=None)
+    schedule: Schedule = static(Schedule, "Which runs go on for how long.", flag=None)
+    stop_return: float | None = static(None, "Stop a run when the mean return of its last 100 training episodes reaches this.")
+    executor: str = static(
+        "local", "local, or ray: tasks on a Ray cluster (RAY_ADDRESS, or a local one).", choices=("local", "ray")
+    )
+
+    file = "sweep.json"
+    what = "sweep"
+    written_by = "`jaxrl sweep`"
 
     @property
     def num_runs(self) -> int:
@@ -104,6 +100,7 @@ class Group(NamedTuple):
       schedule: iterations of each run.
       configs: indices of the configs in the group.
       params: of each of these configs the `EnvParams`.
+      num_episodes: of the evaluation of a run.
       varies: which of them differ between the configs.
       shapes: of the state of one run, without its `iteration`.
     """
@@ -116,10 +113,19 @@ class Group(NamedTuple):
     configs: tuple[int, ...]
     params: tuple[EnvParams, ...]
     varies: EnvParams
+    num_episodes: int
     shapes: PyTree
 
 
 # --- which configs --------------------------------------------------------------------------------------------------
+
+
+def make_sweep(
+    grid: Mapping[str, Sequence[Any]], draws: Mapping[str, Draw], num_draws: int, draw_seed: int, **values: Any
+) -> Sweep:
+    """A sweep over a grid and random draws, as of `make_configs`; `values` are its other fields."""
+    configs = make_configs(grid, draws, num_draws, draw_seed, values["config"])
+    return Sweep(fields=(*grid, *draws), configs=configs, draws=dict(draws), **values)
 
 
 def make_configs(
@@ -251,7 +257,9 @@ def _check_name(config_class: type[Config], name: str) -> None:
 
 
 def _parse(config_class: type[Config], name: str, text: str) -> Any:
-    return parse_value(name, text, field_types(config_class)[name]) if not name.startswith(ENV_PREFIX) else literal(text)
+    if name.startswith(ENV_PREFIX):
+        return literal(text)
+    return from_text(config_class.__dataclass_fields__[name], field_types(config_class)[name], text)
 
 
 def configure(sweep: Sweep, values: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -277,7 +285,7 @@ def make_groups(sweep: Sweep) -> tuple[Group, ...]:
     for index, values in enumerate(sweep.configs):
         config, options = configure(sweep, values)
         check_config(config)
-        signature = (jax.tree.structure(config), environments.program(config.num_envs, options))
+        signature = (jax.tree.structure(config), environments.program(config, options))
         members.setdefault(signature, []).append(index)
     return tuple(_group(sweep, make_agent, environments, configs) for configs in members.values())
 
@@ -295,19 +303,29 @@ def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environm
             "network sizes"
         )
 
-    def make_eval_env(num_envs: int) -> Env:
-        return environments.make(num_envs, options)
-
     params = tuple(environments.params(*configure(sweep, sweep.configs[index])) for index in configs)
-    return Group(make_agent, env, make_eval_env, config, schedule, tuple(configs), params, differing(params), shapes)
+    evaluation = environments.evaluation(config, options)
+    return Group(
+        make_agent=make_agent,
+        env=env,
+        make_eval_env=evaluation.make_env,
+        config=config,
+        schedule=schedule,
+        configs=tuple(configs),
+        params=params,
+        varies=differing(params),
+        num_episodes=evaluation.num_episodes,
+        shapes=shapes,
+    )
 
 
 class _Environments:
     """Environments by their options, and whether they run the same program."""
 
     def __init__(self, sweep: Sweep) -> None:
-        self._env = sweep.env
+        self._sweep, self._env = sweep, sweep.env
         self._made: dict[Any, Env] = {}
+        self._evaluations: dict[str, Evaluation] = {}
 
     def make(self, num_envs: int, options: Mapping[str, Any]) -> Env:
         key = (num_envs, repr(sorted(options.items())))
@@ -322,12 +340,26 @@ class _Environments:
             self._made[key] = env
         return self._made[key]
 
+    def evaluation(self, config: Config, options: Mapping[str, Any]) -> Evaluation:
+        """What a run with this config and these options is scored in."""
+        key = repr(sorted(options.items()))
+        if key not in self._evaluations:
+            self._evaluations[key] = evaluation_of(self._sweep, options, self.make(config.num_envs, options))
+        return self._evaluations[key]
+
     def params(self, config: Config, options: Mapping[str, Any]) -> EnvParams:
         """Those of a run with this config and these options."""
-        return EnvParams(self.make(config.num_envs, options).params, None)
+        evaluation = self.evaluation(config, options)
+        same = evaluation.options == options
+        return EnvParams(self.make(config.num_envs, options).params, None if same else evaluation.params)
 
-    def program(self, num_envs: int, options: Mapping[str, Any]) -> Any:
-        """Something equal for environments that differ in nothing but the numbers of their params."""
+    def program(self, config: Config, options: Mapping[str, Any]) -> Any:
+        """Something equal for runs whose environments differ in nothing but the numbers of their params."""
+        evaluation = self.evaluation(config, options)
+        others = self._baked(evaluation.options, config.num_envs) if evaluation.options != options else ()
+        return self._baked(options, config.num_envs), others
+
+    def _baked(self, options: Mapping[str, Any], num_envs: int) -> Any:
         env = self.make(num_envs, options)
         baked = repr(sorted(options.items())) if env.static is None else env.static
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(env.params))
@@ -337,18 +369,9 @@ class _Environments:
 def _check_sweep(sweep: Sweep) -> None:
     for name in sweep.fields:
         _check_name(type(sweep.config), name)
-    for name, low in (("total_steps", 1), ("eval_episodes", 1), ("num_rows", 1)):
-        value = getattr(sweep, name)
-        if not isinstance(value, int) or value < low:
-            raise UsageError(f"{name}={value} is out of range; give a whole number of at least {low}")
+    check_fields(sweep)
     if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
         raise UsageError(f"seeds={sweep.seeds} are none or not all different; give different ones")
-    for seed in sweep.seeds:
-        if not 0 <= seed < 2**32:
-            raise UsageError(f"seed={seed} is out of range; give a value in [0, 2^32)")
-    for name, choices in (("batching", BATCHINGS), ("executor", EXECUTORS)):
-        if getattr(sweep, name) not in choices:
-            raise UsageError(f"{name}={getattr(sweep, name)!r} is unknown; choose one of {', '.join(choices)}")
     if sweep.executor == "ray" and importlib.util.find_spec("ray") is None:
         raise UsageError("executor='ray' needs the package ray; pip install 'jaxrl[ray]'")
     for name in ("configs", "env_options"):
@@ -356,10 +379,4 @@ def _check_sweep(sweep: Sweep) -> None:
             json.dumps(getattr(sweep, name))
         except TypeError as error:
             raise UsageError(f"{name}={getattr(sweep, name)}: {error}; give plain numbers, strings and lists") from None
-    if sweep.memory_limit is not None and sweep.memory_limit < 1:
-        raise UsageError(f"memory_limit={sweep.memory_limit} is out of range; give bytes above 0")
-    if not sweep.checkpoint_seconds >= 0:
-        raise UsageError(f"checkpoint_seconds={sweep.checkpoint_seconds} is out of range; give at least 0")
-    if sweep.stop_return is not None and not math.isfinite(sweep.stop_return):
-        raise UsageError(f"stop_return={sweep.stop_return} is not a finite number; give one")
     check_schedule(sweep.schedule, len(sweep.configs), sweep.num_runs, sweep.total_steps)

@@ -18,32 +18,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.errors import UsageError
-
-METHODS = ("none", "halving", "hyperband", "pbt")
+from jaxrl.fields import check_fields, static
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How a sweep spends its env steps.
+    """How a sweep spends its env steps: in full, by synchronous successive halving, in brackets of it, or as a population."""
 
-    Attributes:
-      method: `none` trains every run to the end; `halving` is synchronous successive halving, `hyperband` several brackets of
-        it, `pbt` population-based training.
-      reduction: halving and Hyperband keep one config in so many at each rung (eta).
-      min_steps: env steps of the first rung of halving and of Hyperband's most aggressive bracket; None derives them.
-      pbt_steps: env steps between exploitations; None is a twentieth of the training.
-      pbt_share: of the runs that are replaced by as many of the best at each exploitation.
-      pbt_factor: explored values are multiplied or divided by it.
-      seed: of random decisions.
-    """
-
-    method: str = "none"
-    reduction: int = 3
-    min_steps: int | None = None
-    pbt_steps: int | None = None
-    pbt_share: float = 0.2
-    pbt_factor: float = 1.25
-    seed: int = 0
+    method: str = static(
+        "none",
+        "none trains every run to its end; halving and hyperband drop the worst configs early; "
+        "pbt is population-based training.",
+        choices=("none", "halving", "hyperband", "pbt"),
+        flag="schedule",
+    )
+    reduction: int = static(3, "halving, hyperband: one config in so many goes on at each rung (eta).", low=2)
+    min_steps: int | None = static(
+        None, "halving, hyperband: env steps of the first rung, in the bracket that stops earliest; derived by default.", low=1
+    )
+    pbt_steps: int | None = static(None, "pbt: env steps between exploitations; by default a twentieth of the training.", low=1)
+    pbt_share: float = static(
+        0.2, "pbt: share of the runs that is replaced by as many of the best.", low=0.0, low_open=True, high=0.5
+    )
+    pbt_factor: float = static(1.25, "pbt: explored values are multiplied or divided by it.", low=1.0, low_open=True)
+    seed: int = static(0, "Seed of random decisions.", low=0, flag=None)
 
 
 class Bracket(NamedTuple):
@@ -60,7 +58,7 @@ class Bracket(NamedTuple):
     reduction: int
 
 
-class Step(NamedTuple):
+class Continuation(NamedTuple):
     """How a run goes on: with the state of run `source` and these swept values."""
 
     source: int
@@ -68,19 +66,15 @@ class Step(NamedTuple):
 
 
 def check_schedule(schedule: Schedule, num_configs: int, num_runs: int, total_steps: int) -> None:
-    """Raises `UsageError` for settings out of range."""
-    if schedule.method not in METHODS:
-        raise UsageError(f"schedule={schedule.method!r} is unknown; choose one of {', '.join(METHODS)}")
-    if schedule.reduction < 2:
-        raise UsageError(f"reduction={schedule.reduction} is out of range; give at least 2")
+    """Checks the settings, and that they fit the sweep.
+
+    Raises:
+      UsageError: what does not fit.
+    """
+    check_fields(schedule)
     for name in ("min_steps", "pbt_steps"):
-        value = getattr(schedule, name)
-        if value is not None and not 1 <= value <= total_steps:
-            raise UsageError(f"{name}={value} is out of range; give a value in [1, {total_steps}], total_steps")
-    if not 0.0 < schedule.pbt_share <= 0.5:
-        raise UsageError(f"pbt_share={schedule.pbt_share} is out of range; give a share in (0, 0.5]")
-    if not 1.0 < schedule.pbt_factor < math.inf:
-        raise UsageError(f"pbt_factor={schedule.pbt_factor} is out of range; give a factor above 1")
+        if (getattr(schedule, name) or 0) > total_steps:
+            raise UsageError(f"{name}={getattr(schedule, name)} is out of range; give at most total_steps={total_steps}")
     if schedule.method in ("halving", "hyperband") and num_configs < 2:
         raise UsageError(f"schedule={schedule.method!r} has nothing to choose from: the sweep has one config; sweep a field")
     if schedule.method == "pbt" and num_runs < 4:
@@ -176,7 +170,7 @@ def exploit_and_explore(
     explored: Mapping[str, Explored],
     schedule: Schedule,
     rung: int,
-) -> dict[int, Step]:
+) -> dict[int, Continuation]:
     """Population-based training (Jaderberg et al. 2017, section 4.1, truncation selection).
 
     Each of the worst runs continues from the state of one of the best, drawn at random, with its values perturbed: each is
@@ -191,16 +185,16 @@ def exploit_and_explore(
     known = {run: score for run, score in scores.items() if score is not None}
     ranked = sorted(known, key=lambda run: (-_finite(known[run]), run))
     failed = sum(math.isnan(score) for score in known.values())
-    steps = {run: Step(run, dict(values[run])) for run in sorted(scores)}
+    continued = {run: Continuation(run, dict(values[run])) for run in sorted(scores)}
     if failed == len(ranked):
-        return steps
+        return continued
     num = min(max(math.ceil(schedule.pbt_share * len(ranked)), failed), len(ranked) - 1)
     best = ranked[: max(min(num, len(ranked) - num), 1)]
     for run in ranked[len(ranked) - num :]:
         source = best[rng.integers(len(best))]
         changed = {name: _perturb(rng, values[source][name], bounds, schedule.pbt_factor) for name, bounds in explored.items()}
-        steps[run] = Step(source, dict(values[source]) | changed)
-    return steps
+        continued[run] = Continuation(source, dict(values[source]) | changed)
+    return continued
 
 
 def _perturb(rng: np.random.Generator, value: float, bounds: Explored, factor: float) -> float | int:

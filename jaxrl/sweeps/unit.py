@@ -282,7 +282,7 @@ class _Task:
     def _evaluate(self, batch: Batch, runs: Sequence[int]) -> None:
         if not runs:
             return
-        found = batches.evaluate(batch, self.schedule, runs, self.sweep.eval_episodes)
+        found = batches.evaluate(batch, self.schedule, runs, self.group.num_episodes)
         for index, scores in zip(runs, found, strict=True):
             self.reports[index] = self.reports[index]._replace(eval_return=summarize(scores)["mean"])
 

@@ -6,7 +6,7 @@
 
 A searched field is either drawn from a range (`draws`) or has one of some values (`choices`); a point of the search space is a
 dict with a value of each, `{"learning_rate": 0.01, "env.slip": 0.1}`. Nothing here calls Optuna. A new setting of the search is
-a field of `Tuning`, a check here and an option of `jaxrl tune`.
+a field of `Tuning`.
 """
 
 from __future__ import annotations
@@ -14,25 +14,20 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import importlib.util
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from jaxrl.agents import load_agent
 from jaxrl.analysis.results import format_value
-from jaxrl.config import Config, check_config, field_types, from_json, from_list, to_json
+from jaxrl.config import check_config
 from jaxrl.errors import UsageError
-from jaxrl.runs.definition import versions
-from jaxrl.sweeps.plan import ENV_PREFIX, Draw, Sweep, make_groups
-
-PRUNERS = ("median", "halving", "hyperband", "none")
-SAMPLERS = ("tpe", "random")
-OBJECTIVES = ("training", "evaluation")
+from jaxrl.fields import check_fields, field_types, static
+from jaxrl.runs.definition import MAX_SEED, Training, read_definition, values_of
+from jaxrl.runs.definition import to_values as written_values
+from jaxrl.sweeps.plan import ENV_PREFIX, Batched, Draw, Sweep, make_groups
 
 _NUM_TRIED = 20
 """Random points of a search space of which one must be trainable."""
@@ -40,59 +35,46 @@ _PLAIN = (str, int, float, bool, type(None))
 """What Optuna stores as a categorical value; others are stored as text."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Tuning:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tuning(Batched, Training):
     """Everything that defines a search.
 
-    Attributes:
-      agent, env, env_options, total_steps, eval_episodes: as of a `jaxrl.Run`, the same for every run.
-      config: the fields that are not searched.
-      draws: ranges of searched numbers; `env.NAME` is an option of the environment.
-      choices: values of searched fields.
-      num_trials: that end, complete or pruned, over all processes.
-      seeds: of the runs of each trial.
-      num_rungs: how often a trial reports; the pruners count in rungs.
-      objective: `training`, the mean return of the last training episodes, or `evaluation`, that of greedy episodes; of
-        either the interquartile mean over seeds. Rungs report the former.
-      pruner: `median` (Golovin et al. 2017), `halving` (ASHA, Li et al. 2020), `hyperband` (Li et al. 2018) or `none`.
-      reduction: halving and Hyperband keep one trial in so many at each rung (eta).
-      pruning_startup: complete trials before the median prunes.
-      sampler: `tpe` (Bergstra et al. 2011) or `random`.
-      sampler_startup: random trials before TPE has a model.
-      sampler_seed: of the proposals.
-      storage: URL of a database; None is `study.db` in the folder.
-      study_name: in the storage; None derives it from agent and environment.
-      max_seconds: wall-clock seconds after which this process begins no further trial.
-      stop_value: no further trial begins once one has reached it.
-      batching, memory_limit: as of a `Sweep`.
-      command: what the user typed.
+    The pruners are those of Golovin et al. 2017 (median), Li et al. 2020 (ASHA: halving) and Li et al. 2018 (hyperband), and
+    count in rungs; tpe is that of Bergstra et al. 2011. Rungs report the mean return of the last training episodes.
     """
 
-    agent: str
-    env: str
-    config: Config
-    draws: Mapping[str, Draw] = dataclasses.field(default_factory=dict)
-    choices: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
-    env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    num_trials: int = 50
-    seeds: tuple[int, ...] = (0, 1, 2)
-    total_steps: int = 500_000
-    num_rungs: int = 10
-    objective: str = "training"
-    eval_episodes: int = 100
-    pruner: str = "median"
-    reduction: int = 3
-    pruning_startup: int = 5
-    sampler: str = "tpe"
-    sampler_startup: int = 10
-    sampler_seed: int = 0
-    storage: str | None = None
-    study_name: str | None = None
-    max_seconds: float | None = None
-    stop_value: float | None = None
-    batching: str = "auto"
-    memory_limit: int | None = None
-    command: str = ""
+    draws: Mapping[str, Draw] = static(dict, "Ranges of searched numbers; env.NAME is an option of the environment.", flag=None)
+    choices: Mapping[str, Sequence[Any]] = static(dict, "Values of searched fields.", flag=None)
+    num_trials: int = static(50, "Trials that end, complete or pruned, over all processes.", low=1)
+    seeds: tuple[int, ...] = static((0, 1, 2), "Of the runs of each trial.", low=0, high=MAX_SEED, flag=None)
+    num_rungs: int = static(10, "How often a trial reports and may be pruned.", low=1)
+    objective: str = static(
+        "training",
+        "training: mean of the last training episodes; evaluation: of greedy ones.",
+        choices=("training", "evaluation"),
+    )
+    pruner: str = static(
+        "median",
+        "Which trials end early: median, halving, hyperband, none.",
+        choices=("median", "halving", "hyperband", "none"),
+    )
+    reduction: int = static(3, "halving, hyperband: one trial in so many goes on at each rung (eta).", low=2)
+    pruning_startup: int = static(5, "Complete trials before the median prunes.", low=0)
+    sampler: str = static("tpe", "What proposes values: tpe or random.", choices=("tpe", "random"))
+    sampler_startup: int = static(10, "Random trials before tpe has a model.", low=1)
+    sampler_seed: int = static(0, "Seed of the proposals.", low=0)
+    storage: str | None = static(
+        None, "URL of Optuna's database, which processes may share; by default study.db in the folder."
+    )
+    study_name: str | None = static(None, "Name of the study in the database; of agent and environment by default.")
+    max_seconds: float | None = static(
+        None, "Begin no further trial after so many seconds.", low=0.0, low_open=True, finite=False
+    )
+    stop_value: float | None = static(None, "Begin no further trial once one has reached this.")
+
+    file = "tune.json"
+    what = "search"
+    written_by = "`jaxrl tune`"
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -102,64 +84,19 @@ class Tuning:
 
 def to_values(tuning: Tuning) -> dict[str, Any]:
     """What `tune.json` holds."""
-    values = {field.name: getattr(tuning, field.name) for field in dataclasses.fields(tuning)}
-    values |= {"config": to_json(tuning.config), "draws": {name: draw._asdict() for name, draw in tuning.draws.items()}}
-    values |= {"choices": {name: list(choices) for name, choices in tuning.choices.items()}}
-    used = versions() | {"optuna": importlib.metadata.version("optuna")}
-    return values | {"versions": used, "device": jax.devices()[0].device_kind}
+    values = written_values(tuning)
+    return values | {"versions": values["versions"] | {"optuna": importlib.metadata.version("optuna")}}
 
 
 def read_tuning(folder: Path) -> Tuning:
-    """The search that a folder's `tune.json` describes.
-
-    Raises:
-      UsageError: no search there, or one of another version of jaxrl.
-    """
-    values = read_values(folder)
-    try:
-        _, config_class = load_agent(values["agent"])
-        known = {field.name for field in dataclasses.fields(Tuning)}
-        given = {name: value for name, value in values.items() if name in known}
-        given["config"] = from_json(config_class, values["config"])
-        given["draws"] = {name: Draw(**draw) for name, draw in values["draws"].items()}
-        given["choices"] = {name: tuple(map(from_list, items)) for name, items in values["choices"].items()}
-        given["seeds"] = tuple(values["seeds"])
-        return Tuning(**given)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{folder / 'tune.json'} is not what `jaxrl tune` wrote ({error!r}); give another folder") from None
-
-
-def read_values(folder: Path) -> dict[str, Any]:
-    """What a folder's `tune.json` holds.
-
-    Raises:
-      UsageError: no such file, or it cannot be read.
-    """
-    path = folder / "tune.json"
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"{folder} holds no search (no tune.json); give a folder that `jaxrl tune` wrote") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); give the folder of another search") from None
+    """The search that a folder's `tune.json` describes; errors as of `read_definition`."""
+    return read_definition(Tuning, folder)
 
 
 def as_sweep(tuning: Tuning, *points: Mapping[str, Any]) -> Sweep:
     """The runs of some points of the search space as a sweep."""
-    return Sweep(
-        agent=tuning.agent,
-        env=tuning.env,
-        config=tuning.config,
-        fields=tuning.fields,
-        configs=tuple(dict(point) for point in points),
-        env_options=tuning.env_options,
-        seeds=tuning.seeds,
-        total_steps=tuning.total_steps,
-        eval_episodes=tuning.eval_episodes,
-        num_rows=tuning.num_rungs,
-        batching=tuning.batching,
-        memory_limit=tuning.memory_limit,
-    )
+    shared = values_of(tuning, Training) | values_of(tuning, Batched)
+    return Sweep(**shared, fields=tuning.fields, configs=tuple(dict(point) for point in points), num_rows=tuning.num_rungs)
 
 
 def labels_of(values: Sequence[Any]) -> list[Any]:
@@ -202,23 +139,7 @@ def check_tuning(tuning: Tuning) -> None:
     Raises:
       UsageError: what does not fit.
     """
-    for name, low in (
-        ("num_trials", 1),
-        ("num_rungs", 1),
-        ("reduction", 2),
-        ("pruning_startup", 0),
-        ("sampler_startup", 1),
-        ("sampler_seed", 0),
-    ):
-        if getattr(tuning, name) < low:
-            raise UsageError(f"{name}={getattr(tuning, name)} is out of range; give at least {low}")
-    for name, known in (("pruner", PRUNERS), ("sampler", SAMPLERS), ("objective", OBJECTIVES)):
-        if getattr(tuning, name) not in known:
-            raise UsageError(f"{name}={getattr(tuning, name)!r} is unknown; choose one of {', '.join(known)}")
-    if tuning.max_seconds is not None and not tuning.max_seconds > 0:
-        raise UsageError(f"max_seconds={tuning.max_seconds} is out of range; give seconds above 0")
-    if tuning.stop_value is not None and not math.isfinite(tuning.stop_value):
-        raise UsageError(f"stop_value={tuning.stop_value} is not a finite number; give one")
+    check_fields(tuning)
     if not tuning.fields:
         raise UsageError(
             "there is nothing to search; give a range such as --draw learning_rate=log:1e-5:1e-2, "

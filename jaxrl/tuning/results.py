@@ -10,7 +10,6 @@ All but `wall_seconds` of the summary comes from the study, so a lost file is wr
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +19,10 @@ import numpy as np
 
 from jaxrl.analysis.curves import save_figure
 from jaxrl.analysis.results import format_value, show_value
+from jaxrl.fields import to_words
 from jaxrl.records.console import console, say
 from jaxrl.records.files import write_csv, write_json
+from jaxrl.runs.definition import Run, Training, values_of
 from jaxrl.sweeps.plan import configure
 from jaxrl.tuning.definition import Tuning, as_sweep
 from jaxrl.tuning.study import STATES, best_trial, importances_of, is_over, point_of, trials_of
@@ -74,19 +75,8 @@ def write_trials(path: Path, tuning: Tuning, study: Any) -> None:
 def train_command(tuning: Tuning, point: Mapping[str, Any]) -> str:
     """The command line that trains a point of the search space, with the first of the seeds."""
     config, env_options = configure(as_sweep(tuning), point)
-    words = ["jaxrl", "train", tuning.agent, "--env", tuning.env, "--total-steps", str(tuning.total_steps)]
-    words += ["--seed", str(tuning.seeds[0])]
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value != field.default:
-            words += [f"--{field.name.replace('_', '-')}", *map(_word, value if isinstance(value, tuple) else [value])]
-    if env_options:
-        words += ["--env-option", *(f"{name}={_word(value)}" for name, value in env_options.items())]
-    return shlex.join(words)
-
-
-def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    shared = values_of(tuning, Training) | {"config": config, "env_options": env_options}
+    return shlex.join(["jaxrl", "train", tuning.agent, *to_words(Run(**shared, seed=tuning.seeds[0])), *to_words(config)])
 
 
 def _table(tuning: Tuning, study: Any) -> Any:

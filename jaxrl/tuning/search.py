@@ -7,9 +7,9 @@ A trial is one config with all seeds, the same seeds in every trial. It is cut i
 interquartile mean over seeds of the mean return of the last training episodes, and the pruner decides whether it goes on.
 Trials that differ in traced fields alone share one compiled program. Read `_search`, then `_objective`, then `_Trainer.rungs`.
 
-What a search leaves behind: `tune.json` (everything that defines it: `jaxrl.sweeps.tuning`), `study.db` (Optuna's storage,
-unless `storage` names another: `jaxrl.sweeps.study`), and `trials.csv`, `summary.json` and `history.png`
-(`jaxrl.sweeps.tune_results`). After SIGKILL at any moment `resume` trains the trial that was interrupted again and goes on;
+What a search leaves behind: `tune.json` (everything that defines it: `jaxrl.tuning.definition`), `study.db` (Optuna's storage,
+unless `storage` names another: `jaxrl.tuning.study`), and `trials.csv`, `summary.json` and `history.png`
+(`jaxrl.tuning.results`). After SIGKILL at any moment `resume` trains the trial that was interrupted again and goes on;
 what it finds is what an undisturbed search finds, since a trial's random numbers come from its place in the study and not from
 the process (but for halving and Hyperband, where the interrupted trial's reports and number still count). Several processes,
 each with a folder of its own, may share a storage.
@@ -36,7 +36,7 @@ from jaxrl.errors import UsageError
 from jaxrl.loop import Plan, recent_return, row_ends
 from jaxrl.records.console import say
 from jaxrl.records.files import lock, write_json
-from jaxrl.runs.definition import claim_folder
+from jaxrl.runs.definition import claim_folder, read_values
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import Batch
 from jaxrl.sweeps.plan import Group, configure, make_groups
@@ -49,7 +49,6 @@ from jaxrl.tuning.definition import (
     check_trainable,
     check_tuning,
     read_tuning,
-    read_values,
     static_fields,
     to_values,
 )
@@ -118,7 +117,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _search(tuning: Tuning, folder: Path) -> dict[str, Any]:
     """Trains trials until the search is over or out of time, then writes its results."""
-    begun, worker = time.perf_counter(), read_values(folder)["worker"]
+    begun, worker = time.perf_counter(), read_values(Tuning, folder)["worker"]
     with _alone(folder), quiet():
         storage = open_storage(tuning.storage or f"sqlite:///{(folder / 'study.db').absolute()}")
         study = open_study(tuning, storage)
@@ -201,6 +200,7 @@ class _Rung(NamedTuple):
       scores: of each run the mean return of its last training episodes, -inf if it became NaN, None if no episode ended.
       batch: the runs.
       plan: of each of them.
+      num_episodes: of an evaluation.
     """
 
     number: int
@@ -208,6 +208,7 @@ class _Rung(NamedTuple):
     scores: tuple[float | None, ...]
     batch: Batch
     plan: Plan
+    num_episodes: int
 
 
 class _Trainer:
@@ -249,14 +250,14 @@ class _Trainer:
                 scores[run] = -math.inf if run in gone else score
             if gone:
                 batch = batches.stop(batch, gone, lambda capacity: self.worker.population(group, capacity))
-            yield _Rung(number, env_steps, tuple(scores), batch, schedule)
+            yield _Rung(number, env_steps, tuple(scores), batch, schedule, self._groups[group].num_episodes)
             if not batch.living:
                 return
 
     def evaluate(self, rung: _Rung) -> tuple[float | None, ...]:
         """Of each run the mean greedy return; scores of a run that became NaN stay."""
         scores, living = list(rung.scores), rung.batch.living
-        found = batches.evaluate(rung.batch, rung.plan, living, self.tuning.eval_episodes) if living else ()
+        found = batches.evaluate(rung.batch, rung.plan, living, rung.num_episodes) if living else ()
         for run, episodes in zip(living, found, strict=True):
             scores[run] = summarize(episodes)["mean"]
         return tuple(scores)

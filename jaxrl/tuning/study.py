@@ -7,12 +7,13 @@
 A study is the list of trials in a database, which several processes may work on. A trial is RUNNING until its process tells how
 it ended: COMPLETE, PRUNED, or FAIL where the process died (`bury`, `bury_silent`); the values of a failed one wait in the queue
 for another try (`enqueue_again`). Another sampler or pruner is a branch of `_make_sampler` or `_make_pruner`, and a name in
-`jaxrl.sweeps.tuning`. Optuna is imported inside the functions, since it is an extra.
+`jaxrl.tuning.definition`. Optuna is imported inside the functions, since it is an extra.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import re
@@ -24,6 +25,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from jaxrl.errors import UsageError
+from jaxrl.fields import default_of
 from jaxrl.records.console import say
 from jaxrl.tuning.definition import Tuning, choice_of, ends_of, is_int, labels_of, to_values
 
@@ -95,7 +97,8 @@ def check_definition(tuning: Tuning, storage: Any) -> None:
     theirs, ours = study.user_attrs.get("jaxrl"), _definition(tuning)
     if theirs is None and not study.get_trials(deepcopy=False):
         return
-    differing = [field for field in ours if (theirs or {}).get(field) != ours[field]]
+    known = {field.name: default_of(field) for field in dataclasses.fields(tuning)} | (theirs or {})
+    differing = [field for field in ours if known[field] != ours[field]]
     if differing:
         field = differing[0]
         other = f"{field}={theirs[field]!r}" if theirs and field in theirs else "not of jaxrl"
