@@ -171,13 +171,14 @@ class EvaluateOptions:
     """Options of `jaxrl evaluate`."""
 
     folder: str = static(..., "Folder of the run.", positional=True)
-    episodes: int = static(100, "Episodes to play with the greedy policy.", low=1)
+    episodes: int | None = static(None, "Episodes to play; all of a finite environment, else 100.", low=1)
     seed: int = static(0, "Seed of the episodes.", low=0)
+    at: int | None = static(None, "Env steps of the snapshot to play, of a run with --keep-every; the last policy by default.")
     gif: str | None = static(None, "Write one episode as a GIF to this file.")
 
 
 def evaluate(arguments: list[str]) -> None:
-    """jaxrl evaluate DIR [--episodes N] [--seed S] [--gif FILE]"""
+    """jaxrl evaluate DIR [--episodes N] [--seed S] [--at ENV_STEPS] [--gif FILE]"""
     options = opts.parse(EvaluateOptions, arguments, "jaxrl evaluate")
     if options.gif and not Path(options.gif).resolve().parent.is_dir():
         fail(f"gif={options.gif} cannot be written: its folder does not exist; make it first")
@@ -188,8 +189,8 @@ def evaluate(arguments: list[str]) -> None:
     from jaxrl.runs import trained
 
     folder = Path(options.folder)
-    frames = trained.film(folder, options.seed) if options.gif else None
-    print(json.dumps(trained.score(folder, options.episodes, options.seed)))
+    frames = trained.film(folder, options.seed, options.at) if options.gif else None
+    print(json.dumps(trained.score(folder, options.episodes, options.seed, options.at)))
     if options.gif and frames is not None:
         from jaxrl.envs.tools.render import save_gif
 

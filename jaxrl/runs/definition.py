@@ -19,12 +19,17 @@ from jaxrl.agents import load_agent
 from jaxrl.config import Config
 from jaxrl.errors import UsageError
 from jaxrl.fields import check_fields, check_value, from_json, static, to_json
+from jaxrl.records.console import say
+from jaxrl.records.files import write_json
 from jaxrl.records.sinks import SINKS, check_sinks
 
 _PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
-_NO_FIELDS = ("versions", "device", "worker")
+_NO_FIELDS = ("versions", "device", "worker", "stream")
 """What a definition's file holds beside its fields."""
 MAX_SEED = 2**32 - 1
+
+STREAM = 1
+"""Version of the order in which random numbers are drawn; files without one are of the first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +133,15 @@ def config_values(run: Run) -> dict[str, Any]:
 
 def to_values(definition: Training) -> dict[str, Any]:
     """What the file of a definition holds: its fields, versions and the device."""
-    return to_json(definition) | {"versions": versions(), "device": jax.local_devices()[0].device_kind}
+    return to_json(definition) | {"stream": STREAM, "versions": versions(), "device": jax.local_devices()[0].device_kind}
+
+
+def follow_stream(cls: type[Training], folder: Path) -> None:
+    """Says once of an interrupted run, sweep or search that it cannot go on as it would have; it goes on all the same."""
+    values = read_values(cls, folder)
+    if values.get("stream", 1) != STREAM:
+        say(f"{folder} began with another version, which drew its random numbers in another order: it goes on with new ones")
+        write_json(folder / cls.file, values | {"stream": STREAM})
 
 
 def versions() -> dict[str, str | None]:

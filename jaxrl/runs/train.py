@@ -26,7 +26,7 @@ from jaxrl.records.console import Bar, console, open_bar
 from jaxrl.records.files import write_json
 from jaxrl.records.rows import Row, append_row, append_rows, cut_rows, plain
 from jaxrl.records.sinks import open_sink
-from jaxrl.runs.definition import Run, claim_folder, config_values, read_run
+from jaxrl.runs.definition import Run, claim_folder, config_values, follow_stream, read_run
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.restore import Clock, load_state, refill, restore, save_snapshot, save_state, say_once, snapshots, with_replay
 from jaxrl.types import PyTree, RunState
@@ -76,6 +76,7 @@ def resume(folder: Path) -> dict[str, Any]:
         say_once(f"{folder} is complete; nothing to do")
         return json.loads((folder / "summary.json").read_text())
     prepared = prepare(run, divided=True)
+    in_writer(lambda: follow_stream(Run, folder))
     restored = restore(prepared, folder, say_once)
     if restored is None:
         say_once("no whole checkpoint yet: starting again from config.json")

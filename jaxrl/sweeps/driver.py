@@ -31,7 +31,7 @@ from jaxrl.loop import row_ends
 from jaxrl.records.console import console, open_bar, say
 from jaxrl.records.files import write_json
 from jaxrl.records.rows import read_rows
-from jaxrl.runs.definition import claim_folder, to_values
+from jaxrl.runs.definition import claim_folder, follow_stream, to_values
 from jaxrl.sweeps.plan import ENV_PREFIX, Group, Sweep, make_groups
 from jaxrl.sweeps.population import choose_batching
 from jaxrl.sweeps.schedulers import Bracket, Continuation, Explored, brackets, exploit_and_explore, survivors
@@ -88,7 +88,9 @@ def resume(folder: Path) -> dict[str, Any]:
         if not (folder / "report.html").exists():
             write_report(folder)
         return json.loads((folder / "summary.json").read_text())
-    return _train(sweep, _prepare(sweep), folder)
+    groups = _prepare(sweep)
+    follow_stream(Sweep, folder)
+    return _train(sweep, groups, folder)
 
 
 def _prepare(sweep: Sweep) -> tuple[Group, ...]:

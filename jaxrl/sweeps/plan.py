@@ -296,6 +296,9 @@ def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environm
     schedule = plan(config, env.spec, sweep.total_steps)
     agent = build_in(make_agent, as_arrays(config), env)
     shapes = jax.eval_shape(lambda: without_iteration(init_state(run_keys(jax.random.key(0)).init, agent, env)))
+    if not env.spec.has_return and (sweep.schedule.method != "none" or sweep.stop_return is not None):
+        what = "stop_return" if sweep.schedule.method == "none" else f"schedule={sweep.schedule.method!r}"
+        raise UsageError(f"{what} goes by training returns, and env={sweep.env!r} has none; leave it out")
     limit = sweep.memory_limit or batch_limit()
     if (needed := num_bytes(shapes)) > limit:
         raise UsageError(

@@ -170,10 +170,13 @@ def check_trainable(tuning: Tuning) -> None:
     rng, errors = np.random.default_rng(tuning.sampler_seed), []
     for _ in range(_NUM_TRIED):
         try:
-            make_groups(as_sweep(tuning, _random_point(tuning, rng)))
-            return
+            group, *_ = make_groups(as_sweep(tuning, _random_point(tuning, rng)))
         except UsageError as error:
             errors.append(error)
+            continue
+        if not group.env.spec.has_return and tuning.objective == "training":
+            raise UsageError(f"objective='training' needs training returns, which env={tuning.env!r} lacks; give evaluation")
+        return
     raise errors[0]
 
 

@@ -36,7 +36,7 @@ from jaxrl.errors import UsageError
 from jaxrl.loop import Plan, recent_return, row_ends
 from jaxrl.records.console import say
 from jaxrl.records.files import lock, write_json
-from jaxrl.runs.definition import claim_folder, read_values
+from jaxrl.runs.definition import claim_folder, follow_stream, read_values
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import Batch
 from jaxrl.sweeps.plan import Group, configure, make_groups
@@ -103,6 +103,7 @@ def resume(folder: Path) -> dict[str, Any]:
     check_tuning(tuning)
     if tuning.storage is not None:
         check_definition(tuning, open_storage(tuning.storage))
+    follow_stream(Tuning, folder)
     return _search(tuning, folder)
 
 
