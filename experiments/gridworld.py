@@ -134,7 +134,7 @@ def _numbers(text: str) -> np.ndarray:
 
 
 def _shape(table: Table) -> tuple[int, ...]:
-    return gridworld.layout(table.world).states.shape
+    return gridworld.grid_of(table.world).states.shape
 
 
 def _draw(tables: list[Table], out: Path) -> None:
@@ -144,7 +144,7 @@ def _draw(tables: list[Table], out: Path) -> None:
     below.suptitle("Figure 4.1: the random policy evaluated by k sweeps; arrows are greedy in the values so far")
     axes = [*above.subplots(1, 2), *below.subplots(2, 3).ravel()]
     for place, table in zip(axes, tables, strict=True):
-        draw_maze(place, gridworld.layout(table.world), table.values, greedy_actions(table.q), title=table.title)
+        draw_maze(place, gridworld.grid_of(table.world), table.values, greedy_actions(table.q), title=table.title)
     figure.savefig(out, dpi=100)
 
 

@@ -129,7 +129,7 @@ def draw_dyna(found: dict[int, Runs], out: Path) -> None:
 
 def draw_three(runs: Runs, seed: int, out: Path) -> None:
     """Policy, value function and learned model of one run."""
-    grid = gridworld.layout("custom", **MAZE)
+    grid = gridworld.grid_of("custom", **MAZE)
     q, model = runs.state.policy[seed], jax.tree.map(lambda leaf: leaf[seed], runs.state.model)
     known = model.counts[..., 0] > 0
     learned = np.where(known, model.successors[..., 0], -1), model.rewards[..., 0]
@@ -154,7 +154,7 @@ def draw_cliff(found: dict[str, Runs], settled: dict[str, Runs], seed: int, out:
         draw_curve(axes, (np.arange(values.shape[1]) + 0.5) * WINDOW, values, name, CLIFF_AGENTS[name])
     axes.set_ylim(-110, 0)
     tidy(axes, "episode", f"return, mean of {WINDOW} episodes")
-    grid = gridworld.layout("cliff")
+    grid = gridworld.grid_of("cliff")
     for axes, name in zip(right.subplots(2, 1), ("q_learning", "sarsa"), strict=True):
         q = settled[name].state.policy[seed]
         draw_maze(axes, grid, policy=q.argmax(1), title=f"greedy policy of {name}, alpha fallen to 0")

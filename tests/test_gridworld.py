@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnax.environments.misc import frozen_lake, rooms
 from matplotlib.figure import Figure
 
 from jaxrl import envs
@@ -251,7 +252,7 @@ def distances(layout):
 )
 def test_the_value_of_a_cell_of_a_maze_is_minus_its_distance(name, options):
     value = optimal(envs.exact(f"maze/{name}", **options))
-    np.testing.assert_allclose(value, -distances(envs.layout(f"maze/{name}", **options)), atol=1e-3)
+    np.testing.assert_allclose(value, -distances(envs.grid_of(f"maze/{name}", **options)), atol=1e-3)
 
 
 def test_the_classic_maze_takes_sixteen_steps_and_its_farthest_corner_twenty_four():
@@ -268,7 +269,7 @@ def test_a_random_maze_has_one_way_between_any_two_cells():
         edges = sum(((y + 1, x) in free) + ((y, x + 1) in free) for y, x in free)
         # Connected, and a tree: one edge fewer than cells.
         assert edges == len(free) - 1
-        assert (distances(maze.layout("random", height=9, width=13, seed=seed)) >= 0).all()
+        assert (distances(maze.grid_of("random", height=9, width=13, seed=seed)) >= 0).all()
 
 
 def test_the_seed_makes_the_maze():
@@ -342,10 +343,10 @@ def gymnax_frequencies(name, options, count=6000):
     number = jax.random.choice(key_state, np.flatnonzero(~np.asarray(mdp.terminal)), (count,))
     action = jax.random.randint(key_action, (count,), 0, 4)
     if name == "FrozenLake-misc":
-        states = adapter.frozen_lake.EnvState(position=number, time=jnp.zeros(count, int))
+        states = frozen_lake.EnvState(position=number, time=jnp.zeros(count, int))
     else:
         goals = jnp.broadcast_to(env.goal_fixed, (count, 2))
-        states = adapter.rooms.EnvState(pos=env.coords[number], goal=goals, time=jnp.zeros(count, int))
+        states = rooms.EnvState(pos=env.coords[number], goal=goals, time=jnp.zeros(count, int))
     keys = jax.random.split(key_step, count)
     _, after, reward, ended, _ = jax.jit(jax.vmap(env.step_env, in_axes=(0, 0, 0, None)))(keys, states, action, params)
     if name == "FrozenLake-misc":
@@ -413,7 +414,7 @@ def test_four_rooms_that_are_no_single_mdp_are_refused(options, message):
 
 @pytest.mark.parametrize("name", ["FrozenLake-misc", "FourRooms-misc"])
 def test_the_map_of_a_gymnax_environment_numbers_its_states(name):
-    layout, mdp = envs.layout(name), envs.exact(name)
+    layout, mdp = envs.grid_of(name), envs.exact(name)
     characters = np.array([list(row) for row in layout.rows])
     assert np.unique(layout.states[layout.states >= 0]).tolist() == list(range(len(mdp.terminal)))
     assert set(characters[layout.states >= 0][np.asarray(mdp.terminal)]) <= {"G", "T"}
@@ -454,7 +455,7 @@ def test_a_discount_replaces_the_worlds_own():
 
 
 def test_a_maze_is_drawn_with_numbers_arrows_and_what_is_known():
-    layout, mdp = envs.layout("maze/classic"), envs.exact("maze/classic")
+    layout, mdp = envs.grid_of("maze/classic"), envs.exact("maze/classic")
     solution = jax.jit(mdps.value_iteration)(mdp)
     value_axes, policy_axes, model_axes = Figure(figsize=(12, 4)).subplots(1, 3)
     assert draw_maze(value_axes, layout, values=solution.value) is not None

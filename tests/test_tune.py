@@ -326,7 +326,8 @@ def test_values_that_kill_the_process_are_given_up(tmp_path: Path) -> None:
     study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}", direction="maximize")
     study.sampler = study_module._make_sampler(TINY, study)
     for _ in range(5):
-        study_module.enqueue_again(TINY, study)
+        with study_module.quiet():
+            study_module.retry_failed(TINY, study)
         trial = study.ask()
         trial.suggest_float("learning_rate", 1e-6, 1.0, log=True)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -433,7 +434,7 @@ def test_folders_are_guarded(searched: Searched, tmp_path: Path) -> None:
         tune(TINY, folder)
     with pytest.raises(UsageError, match="holds no search"):
         resume(tmp_path)
-    with tune_module._lock(folder), pytest.raises(UsageError, match="another process works on"):
+    with tune_module._alone(folder), pytest.raises(UsageError, match="another process works on"):
         resume(folder)
 
 

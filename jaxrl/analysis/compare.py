@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.analysis import stats
-from jaxrl.analysis.results import Config, Results, rank, read_results, score_runs, show_value
+from jaxrl.analysis.results import ConfigScores, Results, rank, read_results, score_runs, show_value
 from jaxrl.analysis.stats import interquartile_mean
 
 LEVEL = 0.05
@@ -180,11 +180,11 @@ def _row(label: str, x: _Sample, y: _Sample) -> Row:
     return row
 
 
-def _alone(config: Config) -> _Sample:
+def _alone(config: ConfigScores) -> _Sample:
     return _Sample(config.scores, np.zeros(len(config.scores)))
 
 
-def _name(config: Config) -> str:
+def _name(config: ConfigScores) -> str:
     return ", ".join(map(show_value, config.values)) or "base config"
 
 

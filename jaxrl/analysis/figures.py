@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxrl.analysis import stats
-from jaxrl.analysis.results import Config, Results, show_value
+from jaxrl.analysis.results import ConfigScores, Results, show_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,12 +65,12 @@ def _figure(height: float, width: float = _WIDTH) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def color_of(ranked: list[Config]) -> dict[int, str]:
+def color_of(ranked: list[ConfigScores]) -> dict[int, str]:
     """Colours of the best configs, by their number."""
     return {config.number: color for config, color in zip(_scored(ranked), COLORS, strict=False)}
 
 
-def _label(config: Config) -> str:
+def _label(config: ConfigScores) -> str:
     return _literal(config.label)
 
 
@@ -79,14 +79,14 @@ def _literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _scored(ranked: list[Config]) -> list[Config]:
+def _scored(ranked: list[ConfigScores]) -> list[ConfigScores]:
     return [config for config in ranked if len(config.scores)]
 
 
 # --- learning curves ------------------------------------------------------------------------------------------------
 
 
-def draw_curves(results: Results, ranked: list[Config]) -> Figure:
+def draw_curves(results: Results, ranked: list[ConfigScores]) -> Figure:
     """Training return over env steps: interquartile mean of a config's runs with its interval."""
     from matplotlib.ticker import EngFormatter
 
@@ -116,7 +116,7 @@ def draw_curves(results: Results, ranked: list[Config]) -> Figure:
     return figure
 
 
-def _grey_curves(results: Results, configs: list[Config]) -> Any:
+def _grey_curves(results: Results, configs: list[ConfigScores]) -> Any:
     from matplotlib.collections import LineCollection
 
     lines = [
@@ -129,7 +129,7 @@ def _grey_curves(results: Results, configs: list[Config]) -> Any:
     )
 
 
-def _curve_of(results: Results, config: Config) -> tuple[np.ndarray, np.ndarray]:
+def _curve_of(results: Results, config: ConfigScores) -> tuple[np.ndarray, np.ndarray]:
     """Grid [K] of env steps and values [M, K] of the config's runs, without those that became NaN unless all did.
 
     A run that stopped early goes on at its last value: to leave out runs that stopped since they were good would tell less.
@@ -149,7 +149,7 @@ def _curve_of(results: Results, config: Config) -> tuple[np.ndarray, np.ndarray]
 # --- configs beside each other --------------------------------------------------------------------------------------
 
 
-def draw_dots(ranked: list[Config]) -> Figure:
+def draw_dots(ranked: list[ConfigScores]) -> Figure:
     """Interquartile mean of each config with its interval, each run faint behind."""
     shown, colors = _scored(ranked)[:NUM_DOTS], color_of(ranked)
     figure = _figure(0.85 + 0.27 * len(shown))
@@ -169,7 +169,7 @@ def draw_dots(ranked: list[Config]) -> Figure:
     return figure
 
 
-def draw_improvement(ranked: list[Config]) -> Figure:
+def draw_improvement(ranked: list[ConfigScores]) -> Figure:
     """Probability that a run of the row's config beats one of the column's."""
     shown = _scored(ranked)[:NUM_COMPARED]
     figure = _figure(1.5 + 0.56 * len(shown), min(_WIDTH, 4.2 + 0.98 * len(shown)))
@@ -204,7 +204,7 @@ def _write_probability(axes: Axes, row: int, column: int, value: float, x: np.nd
     axes.text(column, row + 0.24, f"{low:.2f}-{high:.2f}", ha="center", va="center", color=color, fontsize=7)
 
 
-def draw_profiles(scores: np.ndarray, strata: np.ndarray, ranked: list[Config]) -> Figure:
+def draw_profiles(scores: np.ndarray, strata: np.ndarray, ranked: list[ConfigScores]) -> Figure:
     """Fraction of runs that score above tau, of the best configs and of all runs.
 
     Args:
@@ -322,7 +322,7 @@ def _centers(positions: np.ndarray, scores: np.ndarray) -> list[tuple[float, flo
     return result
 
 
-def draw_parallel(results: Results, ranked: list[Config]) -> Figure:
+def draw_parallel(results: Results, ranked: list[ConfigScores]) -> Figure:
     """A line for each config through its values, coloured by its interquartile mean."""
     import matplotlib
     from matplotlib.collections import LineCollection

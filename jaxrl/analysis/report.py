@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl.analysis import figures
-from jaxrl.analysis.results import Config, Results, format_value, rank, read_results, score_runs, show_value
+from jaxrl.analysis.results import ConfigScores, Results, format_value, rank, read_results, score_runs, show_value
 from jaxrl.analysis.stats import interquartile_mean
 from jaxrl.records.files import write_whole
 
@@ -208,7 +208,7 @@ def _heading(results: Results) -> str:
     )
 
 
-def _best(results: Results, ranked: list[Config]) -> str:
+def _best(results: Results, ranked: list[ConfigScores]) -> str:
     colors = figures.color_of(ranked)
     finals = np.array([config.iqm for config in ranked])
     evals, areas = results.eval_return, results.area_under_curve
@@ -251,11 +251,11 @@ def _nothing(why: str) -> str:
     return f"<p>{_text(why)}</p>"
 
 
-def _has_score(ranked: list[Config]) -> bool:
+def _has_score(ranked: list[ConfigScores]) -> bool:
     return bool(len(ranked[0].scores))
 
 
-def _curves(results: Results, ranked: list[Config]) -> str:
+def _curves(results: Results, ranked: list[ConfigScores]) -> str:
     note = "Return of training episodes: the interquartile mean of a config's runs, shaded its 95 % bootstrap interval. "
     note += f"The best {figures.NUM_COLORED} configs in colour, the best first."
     if any(np.isfinite(curve[:, 1]).sum() > 1 for curve in results.curves):
@@ -265,7 +265,7 @@ def _curves(results: Results, ranked: list[Config]) -> str:
     return _section("curves", "Learning curves", note, body)
 
 
-def _dots(ranked: list[Config]) -> str:
+def _dots(ranked: list[ConfigScores]) -> str:
     note = "Interquartile mean of the final return and its 95 % interval; single runs faint."
     if not _has_score(ranked):
         return _section("configs", "Configs beside each other", "", _nothing("No run has a score."))
@@ -279,7 +279,7 @@ def _dots(ranked: list[Config]) -> str:
     )
 
 
-def _improvement(ranked: list[Config]) -> str:
+def _improvement(ranked: list[ConfigScores]) -> str:
     title = "Probability of improvement"
     if sum(len(config.scores) > 0 for config in ranked) < 2:
         return _section("improvement", title, "", _nothing("It takes two configs with scores to compare."))
@@ -292,7 +292,7 @@ def _improvement(ranked: list[Config]) -> str:
     return _section("improvement", title, note, _image(figures.svg(figures.draw_improvement, ranked), title))
 
 
-def _profiles(results: Results, scores: np.ndarray, ranked: list[Config]) -> str:
+def _profiles(results: Results, scores: np.ndarray, ranked: list[ConfigScores]) -> str:
     if not _has_score(ranked):
         return _section("profiles", "Performance profiles", "", _nothing("No run has a score."))
     note = (
@@ -317,7 +317,7 @@ def _sensitivity(results: Results, scores: np.ndarray) -> str:
     return _section("sensitivity", title, note, _image(figures.svg(figures.draw_sensitivity, results, scores), title))
 
 
-def _parallel(results: Results, ranked: list[Config]) -> str:
+def _parallel(results: Results, ranked: list[ConfigScores]) -> str:
     title = "Parallel coordinates"
     if not results.fields:
         return _section("parallel", title, "", _nothing("No hyperparameter was swept."))
@@ -355,7 +355,7 @@ def _reading() -> str:
     return _section("reading", "How to read this", "", body)
 
 
-def _commands(results: Results, ranked: list[Config]) -> str:
+def _commands(results: Results, ranked: list[ConfigScores]) -> str:
     sweep = results.sweep
     body = "<h3>This sweep</h3>\n<pre>" + _text(sweep.get("command", _NONE)) + "</pre>\n"
     if _has_score(ranked):
@@ -373,7 +373,7 @@ def _plain(value: Any) -> str:
     return format_value(tuple(value) if isinstance(value, list) else value)
 
 
-def _train(results: Results, config: Config) -> str:
+def _train(results: Results, config: ConfigScores) -> str:
     """The `jaxrl train` command of one run of a config, with every field that its command needs."""
     sweep = results.sweep
     swept = dict(zip(results.fields, config.values, strict=True))

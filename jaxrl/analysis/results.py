@@ -204,7 +204,7 @@ def _read_curves(path: Path, run: np.ndarray) -> tuple[np.ndarray, ...]:
 # --- scores ---------------------------------------------------------------------------------------------------------
 
 
-class Config(NamedTuple):
+class ConfigScores(NamedTuple):
     """A hyperparameter combination and the scores of its M runs that have one.
 
     Attributes:
@@ -241,7 +241,7 @@ def score_runs(results: Results, name: str = "final_return", lowest: float | Non
     return scores
 
 
-def rank(results: Results, scores: np.ndarray) -> list[Config]:
+def rank(results: Results, scores: np.ndarray) -> list[ConfigScores]:
     """All configs, the one with the best interquartile mean first, those without a score last.
 
     Args:
@@ -251,7 +251,7 @@ def rank(results: Results, scores: np.ndarray) -> list[Config]:
     return sorted(ranked, key=lambda config: (math.isnan(config.iqm), -config.iqm if config.iqm == config.iqm else 0.0))
 
 
-def _config(results: Results, scores: np.ndarray, number: int) -> Config:
+def _config(results: Results, scores: np.ndarray, number: int) -> ConfigScores:
     runs = np.flatnonzero(results.config == number)
     values = tuple(results.values[name][runs[0]] for name in results.fields)
     text = ", ".join(map(show_value, values)) or "base config"
@@ -264,7 +264,7 @@ def _config(results: Results, scores: np.ndarray, number: int) -> Config:
         low, high = bootstrap_interval(own, statistic=interquartile_mean)
         interval = (float(low), float(high))
     label = text if not results.fields else f"{number}: {text if len(text) <= 30 else text[:29] + '…'}"
-    return Config(number, values, label, runs, own, iqm, interval)
+    return ConfigScores(number, values, label, runs, own, iqm, interval)
 
 
 def show_value(value: Any) -> str:

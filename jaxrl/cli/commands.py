@@ -189,7 +189,7 @@ def evaluate(arguments: list[str]) -> None:
     from jaxrl.runs import trained
 
     folder = Path(options.folder)
-    frames = trained.film(folder, options.seed, options.at) if options.gif else None
+    frames = trained.episode_pictures(folder, options.seed, options.at) if options.gif else None
     print(json.dumps(trained.score(folder, options.episodes, options.seed, options.at)))
     if options.gif and frames is not None:
         from jaxrl.envs.tools.render import save_gif

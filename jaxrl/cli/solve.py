@@ -31,7 +31,7 @@ class Solved(NamedTuple):
 
     Attributes:
       env_id, method, gamma: what was solved, how.
-      layout: the map of a grid, else None.
+      grid: the map of a grid, else None.
       value, q, policy, num_sweeps: the fields of `jaxrl.mdp.Solution`: [S], [S, A], [S], [].
       random_value: [S], of the uniformly random policy; NaN where sweeps did not settle.
       start_value, random_start_value: expected over the first state.
@@ -40,7 +40,7 @@ class Solved(NamedTuple):
     env_id: str
     method: str
     gamma: float
-    layout: Grid | None
+    grid: Grid | None
     value: np.ndarray
     q: np.ndarray
     policy: np.ndarray
@@ -61,9 +61,9 @@ def solve(
     envs.exact(env_id, gamma, **(options or {}))  # What it imports must not make its constants in double precision.
     with jax.enable_x64(True):
         mdp = envs.exact(env_id, gamma, **(options or {}))
-        layout = envs.layout(env_id, **(options or {}))
+        grid = envs.grid_of(env_id, **(options or {}))
         gamma = float(mdp.discount)
-        _check_ends(mdp, gamma, layout)
+        _check_ends(mdp, gamma, grid)
         how: mdps.Method = "solve" if len(mdp.terminal) <= mdps.MAX_DENSE_STATES else "iterate"
         if method == "value-iteration":
             solution = jax.jit(mdps.value_iteration)(mdp, tolerance, MAX_SWEEPS)
@@ -74,7 +74,7 @@ def solve(
         starts = [float(mdps.start_value(mdp, value)) for value in (solution.value, random_value)]
         value, q, policy = (np.asarray(array) for array in (solution.value, solution.q, solution.policy))
         sweeps = int(solution.num_sweeps)
-        return Solved(env_id, method, gamma, layout, value, q, policy, sweeps, np.asarray(random_value), *starts)
+        return Solved(env_id, method, gamma, grid, value, q, policy, sweeps, np.asarray(random_value), *starts)
 
 
 def _random_value(mdp: MDP, how: mdps.Method, tolerance: float) -> jax.Array:
@@ -84,13 +84,13 @@ def _random_value(mdp: MDP, how: mdps.Method, tolerance: float) -> jax.Array:
     return jnp.where(change <= tolerance + 1e-9 * jnp.max(jnp.abs(value)), value, jnp.nan)
 
 
-def _check_ends(mdp: MDP, gamma: float, layout: Grid | None) -> None:
+def _check_ends(mdp: MDP, gamma: float, grid: Grid | None) -> None:
     if gamma < 1.0:
         return
     stuck = ~np.asarray(can_terminate(mdp))
     if stuck.any():
         state = int(np.argmax(stuck))
-        place = "" if layout is None else " (row {}, column {})".format(*(np.argwhere(layout.states == state)[0] + 1))
+        place = "" if grid is None else " (row {}, column {})".format(*(np.argwhere(grid.states == state)[0] + 1))
         raise UsageError(
             f"gamma=1 needs an end in reach of every state, and state {state}{place} reaches none; give a lower gamma"
         )
@@ -117,8 +117,8 @@ def report(solved: Solved, encoding: str | None = "utf-8") -> str:
         f"value of the start: {_number(solved.start_value)} (random policy: {at_random})",
         "policy:",
     ]
-    if solved.layout is not None:
-        return "\n".join([*lines, policy_text(solved.layout, policy, plain=not _can_show("↑→↓←", encoding))])
+    if solved.grid is not None:
+        return "\n".join([*lines, policy_text(solved.grid, policy, plain=not _can_show("↑→↓←", encoding))])
     lines.append("  state  action       value")
     for state in range(min(_NUM_SHOWN, len(value))):
         lines.append(f"  {state:5d}  {int(policy[state]):6d}  {_number(float(value[state])):>10s}")
@@ -130,7 +130,7 @@ def report(solved: Solved, encoding: str | None = "utf-8") -> str:
 def draw(solved: Solved, out: Path) -> None:
     """Writes values and policy, the random one beside the optimal one, into the image `out`."""
     title = f"{solved.env_id}, gamma {solved.gamma:g}"
-    mdp_plot.plot_solution(out, title, solved.layout, solved.random_value, solved.value, solved.q)
+    mdp_plot.plot_solution(out, title, solved.grid, solved.random_value, solved.value, solved.q)
 
 
 def _number(value: float) -> str:

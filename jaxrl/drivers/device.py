@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxrl import parallel
 from jaxrl.config import Config, rollout_length
 from jaxrl.drivers import evaluate
-from jaxrl.drivers.mesh import gather, layout, local, place
+from jaxrl.drivers.mesh import gather, local, place, shardings
 from jaxrl.loop import Sums, build_in, init_state, repeat
 from jaxrl.types import Array, Env, MakeAgent, Progress, PyTree, RunState
 
@@ -151,7 +151,7 @@ def _divided(driver: Driver, chunk: Callable[..., tuple[RunState, Sums]], mesh: 
     """`driver` with the environments divided over a mesh of devices."""
 
     def arranged(state: RunState) -> RunState:
-        return jax.lax.with_sharding_constraint(state, layout(state, mesh, num_envs))
+        return jax.lax.with_sharding_constraint(state, shardings(state, mesh, num_envs))
 
     def init(*arguments: Any) -> RunState:
         with parallel.over(mesh):

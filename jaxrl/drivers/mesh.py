@@ -55,7 +55,7 @@ def fitting(devices: int, num_envs: int) -> int:
     return max(n for n in range(1, min(devices, num_envs) + 1) if num_envs % n == 0)
 
 
-def layout(state: RunState, mesh: Mesh, num_envs: int) -> RunState:
+def shardings(state: RunState, mesh: Mesh, num_envs: int) -> RunState:
     """The sharding of each array of a state: [B, ...] of environments and memory divided, all else everywhere."""
     everywhere, divided = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
 
@@ -78,7 +78,7 @@ def place(state: RunState, mesh: Mesh, num_envs: int) -> RunState:
         held = np.asarray(leaf)
         return jax.make_array_from_callback(held.shape, sharding, lambda index: held[index])
 
-    return jax.tree.map(put, state, layout(state, mesh, num_envs))
+    return jax.tree.map(put, state, shardings(state, mesh, num_envs))
 
 
 def gather(tree: PyTree) -> PyTree:

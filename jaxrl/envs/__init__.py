@@ -167,7 +167,7 @@ def exact(env_id: str, discount: float | None = None, **options: Any) -> MDP:
     return mdp._replace(discount=mdp.discount * 0 + discount)
 
 
-def layout(env_id: str, **options: Any) -> Grid | None:
+def grid_of(env_id: str, **options: Any) -> Grid | None:
     """The map of an environment whose states are cells of a grid, None of any other.
 
     Args:
@@ -177,7 +177,7 @@ def layout(env_id: str, **options: Any) -> Grid | None:
     if family not in ("gridworld", "maze", "gymnax") or name not in _EXACT[family]:
         return None
     module = "gymnax_mdp" if family == "gymnax" else family
-    return importlib.import_module(f"jaxrl.envs.{module}").layout(name, **options)
+    return importlib.import_module(f"jaxrl.envs.{module}").grid_of(name, **options)
 
 
 def exact_ids() -> list[str]:

@@ -101,7 +101,7 @@ def make_mdp(name_or_map: str, discount: float | None = None, **options: Any) ->
     return to_mdp(_define(name_or_map, options), discount)
 
 
-def layout(name_or_map: str, **options: Any) -> Grid:
+def grid_of(name_or_map: str, **options: Any) -> Grid:
     """The map of a grid world, with the numbers of its states."""
     return to_grid(_define(name_or_map, options))
 

@@ -45,7 +45,7 @@ def to_mdp(name: str, discount: float = 0.99, **options: Any) -> MDP:
     )
 
 
-def layout(name: str, **options: Any) -> Grid:
+def grid_of(name: str, **options: Any) -> Grid:
     """The map of what `to_mdp` solves, in the characters of `jaxrl.envs.gridworld`."""
     env, _ = _construct(name, options)
     if name == "FrozenLake-misc":

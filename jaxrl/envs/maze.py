@@ -57,7 +57,7 @@ def make_mdp(name: str, discount: float | None = None, **options: Any) -> MDP:
     return to_mdp(_define(name, options), discount)
 
 
-def layout(name: str, **options: Any) -> Grid:
+def grid_of(name: str, **options: Any) -> Grid:
     """The map of a maze, with the numbers of its states."""
     return to_grid(_define(name, options))
 

@@ -107,7 +107,7 @@ def score(folder: Path, num_episodes: int | None = None, seed: int = 0, env_step
     return result
 
 
-def film(folder: Path, seed: int, env_steps: int | None = None) -> Iterator[np.ndarray]:
+def episode_pictures(folder: Path, seed: int, env_steps: int | None = None) -> Iterator[np.ndarray]:
     """Plays one greedy episode as its pictures [height, width, 3] uint8 are asked for.
 
     Raises:
@@ -124,12 +124,12 @@ def film(folder: Path, seed: int, env_steps: int | None = None) -> Iterator[np.n
     if isinstance(env, Env):
         if env.render is None:
             raise UsageError(f"gif: there are no pictures of {run.env}; its policy can be scored without --gif")
-        return _film_device(key, env, agent, act, loaded.params, limit)
-    frames = _film_host(key, env, agent, act, loaded.params, limit)
+        return _device_pictures(key, env, agent, act, loaded.params, limit)
+    frames = _host_pictures(key, env, agent, act, loaded.params, limit)
     return itertools.chain([next(frames)], frames)
 
 
-def _film_device(
+def _device_pictures(
     key: Array, env: Env, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int
 ) -> Iterator[np.ndarray]:
     assert env.render is not None
@@ -148,7 +148,9 @@ def _film_device(
         obs = timestep.obs
 
 
-def _film_host(key: Array, env: Any, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int) -> Iterator[np.ndarray]:
+def _host_pictures(
+    key: Array, env: Any, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int
+) -> Iterator[np.ndarray]:
     with contextlib.closing(env):
         obs, memory = env.reset(int(jax.random.bits(key, dtype=jnp.uint32) >> 1)), agent.initial_memory(1)
         first = env.render_frame()

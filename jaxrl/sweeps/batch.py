@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxrl.drivers.evaluate import Scores
 from jaxrl.loop import Plan
-from jaxrl.sweeps.population import EnvParams, Members, Population, Turns, make_turns, place, stack, take
+from jaxrl.sweeps.population import EnvParams, Members, Population, Turns, make_turns, place, rows_of, stack
 from jaxrl.types import PyTree
 
 
@@ -67,13 +67,13 @@ def load(
     rows, run_of_row = np.zeros(num_runs, int), np.full(population.capacity, living[0] if living else 0)
     rows[list(living)] = place(len(living), population.capacity, num_devices)
     run_of_row[rows[list(living)]] = living
-    on_device = jax.device_put(take(members, run_of_row), population.sharding)
+    on_device = jax.device_put(rows_of(members, run_of_row), population.sharding)
     shared = jax.device_put(shared, NamedSharding(population.sharding.mesh, PartitionSpec()))
     stopped = {} if states is None else {run: entry(states, run) for run in range(num_runs) if run not in living}
     if states is None:
         held = population.init(on_device, shared)
     else:
-        held = jax.device_put(take(states, run_of_row), population.sharding)
+        held = jax.device_put(rows_of(states, run_of_row), population.sharding)
     turns = turns_of(population, rows[list(living)])
     return Batch(population, members, shared, rows, tuple(living), stopped, on_device, turns, held, iteration)
 
@@ -100,7 +100,7 @@ def advance(batch: Batch, plan: Plan, end: int) -> tuple[Batch, dict[str, np.nda
         batch.on_device, batch.shared, batch.turns, batch.states, *counts, plan.progress(batch.iteration)
     )
     rows = batch.rows[list(batch.living)]
-    return batch._replace(states=states, iteration=end), take(sums, rows)
+    return batch._replace(states=states, iteration=end), rows_of(sums, rows)
 
 
 def evaluate(batch: Batch, plan: Plan, runs: Sequence[int], num_episodes: int) -> list[Scores]:
@@ -114,7 +114,7 @@ def evaluate(batch: Batch, plan: Plan, runs: Sequence[int], num_episodes: int) -
         plan.progress(batch.iteration),
         num_episodes,
     )
-    return [entry(take(scores, rows), index) for index in range(len(rows))]
+    return [entry(rows_of(scores, rows), index) for index in range(len(rows))]
 
 
 def stop(batch: Batch, runs: Iterable[int], make: Callable[[int], Population]) -> Batch:
@@ -144,7 +144,7 @@ def fitting_capacity(population: Population, num_living: int) -> int:
 
 def host_states(batch: Batch) -> PyTree:
     """States of all n runs on the host, [n] in front of every leaf."""
-    held = take(batch.states, batch.rows)
+    held = rows_of(batch.states, batch.rows)
     if not batch.stopped:
         return held
     return stack([batch.stopped.get(run, None) or entry(held, run) for run in range(len(batch.rows))])

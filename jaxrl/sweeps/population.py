@@ -52,10 +52,10 @@ class Members(NamedTuple):
 
 
 class Turns(NamedTuple):
-    """Which rows take part in a call.
+    """Which rows rows_of part in a call.
 
     Attributes:
-      order: [capacity] int32, for each device first the rows that take part, numbered on that device.
+      order: [capacity] int32, for each device first the rows that rows_of part, numbered on that device.
       counts: [devices] int32, how many of them.
     """
 
@@ -140,7 +140,7 @@ def stack(trees: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(join, *trees)
 
 
-def take(tree: PyTree, rows: np.ndarray) -> PyTree:
+def rows_of(tree: PyTree, rows: np.ndarray) -> PyTree:
     """Rows of a tree, on the host."""
 
     def pick(leaf: Any) -> Any:
@@ -161,7 +161,7 @@ def place(num_runs: int, capacity: int, num_devices: int) -> np.ndarray:
 
 
 def make_turns(rows: Sequence[int] | np.ndarray, capacity: int, num_devices: int) -> Turns:
-    """Lets `rows` take part."""
+    """Lets `rows` rows_of part."""
     each = capacity // num_devices
     order, counts = np.zeros((num_devices, each), np.int32), np.zeros(num_devices, np.int32)
     for row in rows:

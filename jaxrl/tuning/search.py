@@ -56,10 +56,9 @@ from jaxrl.tuning.results import write_results, write_trials
 from jaxrl.tuning.study import (
     STATES,
     best_trial,
-    bury,
-    bury_silent,
     check_definition,
-    enqueue_again,
+    fail_abandoned,
+    fail_silent,
     is_over,
     is_surplus,
     open_storage,
@@ -67,6 +66,7 @@ from jaxrl.tuning.study import (
     prune,
     quiet,
     report,
+    retry_failed,
     suggest,
     trials_of,
 )
@@ -122,14 +122,14 @@ def _search(tuning: Tuning, folder: Path) -> dict[str, Any]:
     with _alone(folder), quiet():
         storage = open_storage(tuning.storage or f"sqlite:///{(folder / 'study.db').absolute()}")
         study = open_study(tuning, storage)
-        bury(study, worker, tuning.storage is None)
+        fail_abandoned(study, worker, tuning.storage is None)
         trainer = _Trainer(tuning, folder)
         objective = _objective(tuning, study, trainer, worker)
         if names := static_fields(tuning):
             say(f"another value of {', '.join(names)} may be another program to compile")
         while True:
-            bury_silent(study)
-            enqueue_again(tuning, study)
+            fail_silent(study)
+            retry_failed(tuning, study)
             if is_over(tuning, study) or time.perf_counter() - begun >= (tuning.max_seconds or math.inf):
                 break
             if len(trials_of(study, "COMPLETE", "PRUNED", "RUNNING")) >= tuning.num_trials:

@@ -5,14 +5,15 @@
     best_trial(study)
 
 A study is the list of trials in a database, which several processes may work on. A trial is RUNNING until its process tells how
-it ended: COMPLETE, PRUNED, or FAIL where the process died (`bury`, `bury_silent`); the values of a failed one wait in the queue
-for another try (`enqueue_again`). Another sampler or pruner is a branch of `_make_sampler` or `_make_pruner`, and a name in
-`jaxrl.tuning.definition`. Optuna is imported inside the functions, since it is an extra.
+it ended: COMPLETE, PRUNED, or FAIL where the process died (`fail_abandoned`, `fail_silent`); the values of a failed one wait
+in the queue for another try (`retry_failed`). Another sampler or pruner is a branch of `_make_sampler` or `_make_pruner`, and
+a name in `jaxrl.tuning.definition`. Optuna is imported inside the functions, since it is an extra.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import json
 import math
@@ -209,7 +210,7 @@ def _failed(trial: Any) -> bool:
 
 
 def _retries(trial: Any) -> int:
-    return trial.user_attrs.get("retries", 0)
+    return len(trial.system_attrs.get("retry_history", ()))
 
 
 def is_surplus(tuning: Tuning, study: Any, trial: Any) -> bool:
@@ -217,7 +218,7 @@ def is_surplus(tuning: Tuning, study: Any, trial: Any) -> bool:
     return sum(other.number < trial.number and not _failed(other) for other in trials_of(study)) >= tuning.num_trials
 
 
-def bury(study: Any, worker: str, is_private: bool) -> None:
+def fail_abandoned(study: Any, worker: str, is_private: bool) -> None:
     """Marks trials as failed that still run although the process of this folder, which ran them, is dead."""
     from optuna.trial import TrialState
 
@@ -228,23 +229,28 @@ def bury(study: Any, worker: str, is_private: bool) -> None:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def bury_silent(study: Any) -> None:
+def fail_silent(study: Any) -> None:
     """Marks trials as failed whose process, wherever it was, has given no sign of life for long."""
     from optuna.storages import fail_stale_trials
 
     fail_stale_trials(study)
 
 
-def enqueue_again(tuning: Tuning, study: Any) -> None:
+def retry_failed(tuning: Tuning, study: Any) -> None:
     """Puts the values of failed trials into the queue, unless they have failed too often.
 
     Where not all values had been proposed none is kept: the sampler proposes the same again.
     """
-    again = {trial.user_attrs.get("retry_of") for trial in trials_of(study)}
+    from optuna.storages import RetryHeartbeatStaleTrialCallback
+
+    retry = RetryHeartbeatStaleTrialCallback(max_retry=_MOST_RETRIES)
+    again = {number for trial in trials_of(study) for number in trial.system_attrs.get("retry_history", ())}
     for trial in trials_of(study, "FAIL"):
-        if trial.number not in again and _retries(trial) < _MOST_RETRIES and not trial.user_attrs.get("surplus"):
-            params = trial.params if len(trial.params) == len(tuning.fields) else {}
-            study.enqueue_trial(params, user_attrs={"retry_of": trial.number, "retries": _retries(trial) + 1})
+        if trial.number not in again and not trial.user_attrs.get("surplus"):
+            trial = copy.deepcopy(trial)  # The callback changes it.
+            if len(trial.params) < len(tuning.fields):
+                trial.params, trial.distributions = {}, {}
+            retry(study, trial)
 
 
 def suggest(trial: Any, tuning: Tuning) -> dict[str, Any]:
