@@ -1,12 +1,15 @@
 """The wrappers, on an environment written by hand whose every number is known."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.envs import make
+from jaxrl.envs import ENVS, exact, make
 from jaxrl.envs.tools.wrappers import (
+    OPTIONS,
     clip_reward,
     flatten_observation,
     frame_stack,
@@ -287,10 +290,10 @@ def test_a_wrapper_that_changes_what_the_model_would_see_drops_the_model(name):
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
-        (lambda env: time_limit(env, 0), "limit=0 is out of range; give at least 1"),
-        (lambda env: frame_stack(env, 0), "num_frames=0 is out of range; give at least 1"),
-        (lambda env: sticky_actions(env, 1.5), r"probability=1.5 is out of range; give a value in \[0, 1\]"),
-        (lambda env: mask_observation(env, (2,)), r"keep=\(2,\) does not fit observations of shape \(2,\)"),
+        (lambda env: time_limit(env, 0), "time_limit=0 is out of range; give a whole number of at least 1"),
+        (lambda env: frame_stack(env, 0), "frame_stack=0 is out of range; give a whole number of at least 1"),
+        (lambda env: sticky_actions(env, 1.5), r"sticky_actions=1.5 is no probability; give a number in \[0, 1\]"),
+        (lambda env: mask_observation(env, (2,)), r"mask_observation=\(2,\) does not fit observations of shape \(2,\)"),
         (lambda env: clip_reward(env, 1.0, -1.0), "low=1.0 is not below high=-1.0"),
         (lambda env: normalize_reward(env, 1.5), r"gamma=1.5 is out of range"),
     ],
@@ -303,3 +306,96 @@ def test_a_wrong_argument_is_answered_with_the_fix(wrap, message):
 def test_a_tree_of_observations_is_refused_where_one_array_is_needed():
     with pytest.raises(UsageError, match="frame_stack needs observations that are one array"):
         frame_stack(make("probe/mixed"), 2)
+
+
+# --- as options of make ---------------------------------------------------------------------------------------------
+
+
+def own_counter(num_envs, time_limit=None):
+    return counter((9,) * num_envs, limit=None if time_limit is None else 10 * time_limit)
+
+
+def takes_all(num_envs, **options):
+    return counter((9,) * num_envs, limit=options["frame_stack"])
+
+
+class Host:
+    """A `HostEnv` that can only be closed."""
+
+    spec, num_envs, is_open = None, 1, True
+
+    def reset(self, seed):
+        raise NotImplementedError
+
+    step = reset
+
+    def close(self):
+        Host.is_open = False
+
+
+def host(num_envs):
+    return Host()
+
+
+def test_options_wrap_the_environment_from_the_inside_out():
+    env = make("CartPole-v1", 2, sticky_actions=1.0, time_limit=3, mask_observation=[0, 2], frame_stack=2)
+    assert (env.spec.obs, env.spec.time_limit) == (ArraySpec((2, 2), "float32"), 3)
+    assert env.params["probability"] == 1.0
+    obs, steps, _ = run(env, 4, jnp.array([[1, 1], [0, 0], [0, 0], [1, 1]]))
+    plain = make("CartPole-v1", 2, time_limit=3)
+    assert obs.shape == (2, 2, 2) and plain.spec.time_limit == 3
+    np.testing.assert_array_equal(steps.truncated[:, 0], [False, False, True, False])
+    np.testing.assert_array_equal(steps.next_obs[2, ..., 0], steps.next_obs[1, ..., 1])
+    np.testing.assert_array_equal(steps.obs[2, ..., 0], steps.obs[2, ..., 1])
+    # Pushed to the right three times: action 1 sticks, and the cart's place, seen first, moves with its growing speed.
+    assert (np.diff(steps.next_obs[:3, :, 0, 1], axis=0) > 0.0).all()
+    np.testing.assert_array_equal(steps.info["episode_length"][:, 0], [1, 2, 3, 1])
+
+
+def test_an_option_that_the_environment_takes_itself_is_its_own():
+    assert make(f"{__name__}:own_counter", 2, time_limit=5).spec.time_limit == 50
+    all_taken = make(f"{__name__}:takes_all", 2, frame_stack=5, gravity=1).spec
+    assert (all_taken.time_limit, all_taken.obs.shape) == (5, (2,))
+    grid = make("gridworld/classic", 2, time_limit=5, frame_stack=2).spec
+    assert (grid.time_limit, grid.obs.shape) == (5, (2,))
+    assert make(f"{__name__}:own_counter", 2, frame_stack=3).spec.obs.shape == (2, 3)
+
+
+def test_no_gymnax_environment_has_an_option_called_as_a_wrapper():
+    from jaxrl.envs.gymnax import _construct
+
+    for env_id in ENVS["gymnax"]:
+        env, params = _construct(env_id, {})
+        assert not {*inspect.signature(type(env)).parameters, *vars(params)} & {*OPTIONS, "time_limit"}
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options", "message"),
+    [
+        ("CartPole-v1", {"sticky_actions": "often"}, "sticky_actions='often' is no probability; give a number in"),
+        ("CartPole-v1", {"time_limit": 2.5}, "time_limit=2.5 is out of range; give a whole number of at least 1"),
+        ("CartPole-v1", {"frame_stack": True}, "frame_stack=True is out of range; give a whole number of at least 1"),
+        ("CartPole-v1", {"mask_observation": [4]}, r"mask_observation=\[4\] does not fit observations of shape \(4,\)"),
+        ("CartPole-v1", {"mask_observation": 0}, "mask_observation=0 does not fit observations of shape"),
+        ("probe/constant", {"frame_stak": 2}, "probe/constant has no option 'frame_stak'"),
+        (f"{__name__}:host", {"frame_stack": 2}, "frame_stack=2 wraps no environment of the host such as .*; leave it out"),
+        ("gymnasium/CartPole-v1", {"frame_stack": 2}, "frame_stack=2"),
+        ("envpool/CartPole-v1", {"sticky_actions": 0.1}, "unknown option of envpool/CartPole-v1 'sticky_actions'"),
+    ],
+)
+def test_a_bad_option_is_one_line(env_id, options, message):
+    with pytest.raises(UsageError, match=message) as error:
+        make(env_id, 1, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_an_environment_of_the_host_that_is_refused_is_closed():
+    Host.is_open = True
+    with pytest.raises(UsageError):
+        make(f"{__name__}:host", 1, frame_stack=2)
+    assert not Host.is_open
+
+
+def test_a_wrapped_environment_is_no_known_mdp():
+    with pytest.raises(UsageError, match="unknown option of gridworld/classic 'sticky_actions'"):
+        exact("gridworld/classic", sticky_actions=0.1)

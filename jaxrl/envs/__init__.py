@@ -79,20 +79,51 @@ _EXACT = {
 """Ids whose environment is a known MDP."""
 
 
+_HOST = ("gymnasium", "envpool")
+"""Families whose environments live on the host and have wrappers of their own."""
+
+_OWN_OPTIONS = {"gymnax": ("time_limit",), "gridworld": ("time_limit",), "maze": ("time_limit",), "garnet": ("time_limit",)}
+"""Options of families that are called as a wrapper is."""
+
+
 def make(env_id: str, num_envs: int = 1, **options: Any) -> Env | HostEnv:
     """B = `num_envs` environments by name.
 
     Args:
       env_id: `CartPole-v1`, `family/id`, or `module:function` for your own.
-      options: physics and arguments of the environment.
+      options: physics and arguments of the environment; and, unless the environment takes an option of that name itself,
+        `sticky_actions` (a probability), `time_limit` (steps), `mask_observation` (the indices to keep) and `frame_stack`
+        (a number), which wrap an environment of the compiled program in this order (`jaxrl.envs.tools.wrappers`).
 
     Raises:
-      UsageError: an unknown id (with the nearest names), an unknown option, or a package that is not installed.
+      UsageError: an unknown id (with the nearest names), an unknown option or a bad value, or a package that is not installed.
     """
+    from jaxrl.envs.tools.wrappers import OPTIONS, wrap
     from jaxrl.errors import UsageError
+    from jaxrl.types import Env
 
     if num_envs < 1:
         raise UsageError(f"num_envs={num_envs} is out of range; give at least 1")
+    around = {name: options.pop(name) for name in OPTIONS if name in options and not _takes(env_id, name)}
+    env = _make_bare(env_id, num_envs, options)
+    if around and not isinstance(env, Env):
+        env.close()
+        name = next(iter(around))
+        raise UsageError(f"{name}={around[name]!r} wraps no environment of the host such as {env_id!r}; leave it out")
+    return wrap(env, around) if isinstance(env, Env) else env
+
+
+def _takes(env_id: str, option: str) -> bool:
+    """True of an option that the environment, or its family, understands itself."""
+    if ":" in env_id:
+        parameters = inspect.signature(import_by_name(env_id, "env")).parameters
+        return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    family, _ = resolve(env_id)
+    return family in _HOST or option in _OWN_OPTIONS.get(family, ())
+
+
+def _make_bare(env_id: str, num_envs: int, options: dict[str, Any]) -> Env | HostEnv:
+    """The environment without wrappers."""
     if ":" in env_id:
         return _make_own(env_id, num_envs, options)
     family, name = resolve(env_id)
@@ -157,7 +188,7 @@ def exact(env_id: str, discount: float | None = None, **options: Any) -> MDP:
     if family == "gymnax":
         mdp = importlib.import_module("jaxrl.envs.gymnax_mdp").to_mdp(name, **options)
     else:
-        mdp = getattr(make(env_id, 1, **options), "params", None)
+        mdp = getattr(_make_bare(env_id, 1, options), "params", None)
     if not isinstance(mdp, MDP):
         raise UsageError(f"env={env_id!r} has no MDP as its params; return jaxrl.envs.mdp.mdp_env(...) from it")
     if discount is None:

@@ -28,18 +28,20 @@ def make(name: str, num_envs: int, **options: Any) -> Env:
 
     Args:
       name: gymnax id, such as `CartPole-v1` or `Breakout-MinAtar`.
-      options: fields of the environment's parameters (traced) or arguments of its constructor (static).
+      options: fields of the environment's parameters (traced) or arguments of its constructor (static); and `time_limit`, steps
+        after which an episode is truncated where the environment's own limit is not lower.
 
     Raises:
       UsageError: an option that the environment does not have, or that is not a number.
     """
+    limit = options.pop("time_limit", None)
     env, params = _construct(name, options)
     step, reset = _functions(env)
     observation, _ = jax.eval_shape(env.reset_env, jax.random.key(0), params)
     space = env.action_space(params)
     action = Discrete(int(space.n)) if isinstance(space, spaces.Discrete) else Box(tuple(space.shape))
     spec = Spec(tree_spec(observation), action, time_limit=int(params.max_steps_in_episode))
-    return batch_env(spec, params, reset, step, num_envs, render=_renderer(name))
+    return batch_env(spec, params, reset, step, num_envs, time_limit=limit, render=_renderer(name))
 
 
 def _construct(name: str, options: dict[str, Any]) -> tuple[Any, Any]:

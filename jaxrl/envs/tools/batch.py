@@ -14,7 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Array, Env, PyTree, Spec, TimeStep, where_ended
+from jaxrl.config import is_whole_number
+from jaxrl.errors import UsageError
+from jaxrl.types import Array, Env, PyTree, Spec, TimeStep, spec_zeros, where_ended
+
+GROUP = 32
+"""Ended environments that are reset at once; of more than 16 groups' worth of environments, a sixteenth of them."""
 
 
 class Transition(NamedTuple):
@@ -26,6 +31,8 @@ class Transition(NamedTuple):
       reward: [].
       terminated: [] bool, the MDP ended.
       truncated: [] bool, an own time limit struck.
+      info: dict of what else the records or an agent's update may read, such as `counted`: [] bool, False in an episode that
+        only fills up a batch. An `episode_return` here, [] float32, takes the place of the sum of rewards.
     """
 
     state: PyTree
@@ -33,6 +40,7 @@ class Transition(NamedTuple):
     reward: Array | float
     terminated: Array | bool
     truncated: Array | bool = False
+    info: dict[str, PyTree] | None = None
 
 
 class BatchState(NamedTuple):
@@ -59,6 +67,21 @@ def strong(tree: PyTree) -> PyTree:
     return jax.tree.map(cast, tree)
 
 
+@jax.custom_batching.custom_vmap
+def most(number: Array) -> Array:
+    """[] a number or truth value as it is; under `vmap` the largest of all rows, which has no batch axis.
+
+    So a `cond` or `while_loop` on it stays one under `vmap`, where one on a number of each row would run every branch and
+    select from all that it carries. What a row does in the others' turns must leave it as it is.
+    """
+    return number
+
+
+@most.def_vmap
+def _(size: int, batched: list[bool], numbers: Array) -> tuple[Array, bool]:
+    return (most(jnp.max(numbers, axis=0)) if batched[0] else numbers), False
+
+
 def batch_env(
     spec: Spec,
     params: PyTree,
@@ -66,6 +89,7 @@ def batch_env(
     step: Callable[[Array, PyTree, PyTree, PyTree], Transition],
     num_envs: int,
     *,
+    next: Callable[[Array, PyTree, PyTree, Array], tuple[PyTree, PyTree]] | None = None,
     time_limit: int | None = None,
     model: Callable[[Array, PyTree, PyTree, PyTree], tuple[PyTree, Array, Array]] | None = None,
     render: Callable[..., Any] | None = None,
@@ -74,48 +98,153 @@ def batch_env(
 
     Args:
       spec: what an agent may know.
-      params: traced parameters, handed to `reset` and `step`.
+      params: traced parameters, handed to `reset`, `next` and `step`.
       reset: (key, params) -> (state, obs) of one environment.
       step: (key, params, state, action) -> `Transition` of one environment, without auto-reset.
-      time_limit: truncate an episode after so many steps.
+      next: (key, params, old_state, index) -> (state, obs), which begins every episode instead of `reset` where it depends on
+        the episode before or on `index`: [] int32, the environment's place in the batch, as the order of a data set does.
+        `old_state` is the one in which the last episode ended; before the first episode it is that of `reset`.
+      time_limit: truncate an episode after so many steps; the environment's spec has it where its own is not lower.
       render: (params, state) -> [height, width, 3] uint8 of one environment, on the host.
 
-    A reset is drawn only in a step in which some episode ended: a reset of every environment in every step would cost
-    more than stepping a small environment. Each environment's reset has its own key, so all starts are fresh.
-    """
+    Only environments whose episode ended are reset, in groups, so a step costs what ended in it, also under `vmap`; up to
+    `GROUP` environments are one group, all of which are drawn where one ended. Each environment's reset has its own key, so
+    all starts are fresh.
 
-    def reset_all(keys: Array, params: PyTree) -> tuple[PyTree, PyTree]:
-        return strong(jax.vmap(reset, in_axes=(0, None))(keys, params))
+    Raises:
+      UsageError: a limit below 1; when it is traced, a function that returns another shape or dtype than it should.
+    """
+    if time_limit is not None and not (is_whole_number(time_limit) and time_limit >= 1):
+        raise UsageError(f"time_limit={time_limit!r} is out of range; give a whole number of at least 1")
+    if time_limit is not None:
+        spec = spec._replace(time_limit=min(time_limit, spec.time_limit or time_limit))
 
     def reset_batch(key: Array, params: PyTree) -> tuple[BatchState, PyTree]:
-        state, obs = reset_all(jax.random.split(key, num_envs), params)
+        def first(key: Array, index: Array) -> tuple[PyTree, PyTree]:
+            if next is None:
+                return reset(key, params)
+            key_reset, key_next = jax.random.split(key)
+            return next(key_next, params, reset(key_reset, params)[0], index)
+
+        state, obs = strong(jax.vmap(first)(jax.random.split(key, num_envs), jnp.arange(num_envs)))
+        check_shapes("reset" if next is None else "next", "obs", _of_one(obs), _obs_shapes(spec))
         return BatchState(state, jnp.zeros(num_envs), jnp.zeros(num_envs, jnp.int32)), obs
 
     def step_batch(key: Array, params: PyTree, state: BatchState, action: PyTree) -> tuple[BatchState, TimeStep]:
-        keys = jax.random.split(key, 2 * num_envs)[:num_envs]
+        # The first of the 2 B keys `split(key, 2 * num_envs)`; the others, `fold_in(key, num_envs + i)`, are the resets'.
+        keys = jax.random.split(key, num_envs)
         moved = Transition(*strong(tuple(jax.vmap(step, in_axes=(0, None, 0, 0))(keys, params, state.inner, action))))
+        _check_transition(spec, state.inner, moved)
         reward = jnp.asarray(moved.reward, jnp.float32)
         episode_return = state.episode_return + reward
         episode_length = state.episode_length + 1
-        terminated = jnp.broadcast_to(moved.terminated, (num_envs,))
-        truncated = jnp.broadcast_to(moved.truncated, (num_envs,))
+        terminated, truncated = jnp.asarray(moved.terminated), jnp.asarray(moved.truncated)
         if time_limit is not None:
             truncated = truncated | (episode_length >= time_limit)
         truncated = truncated & ~terminated
         ended = terminated | truncated
-
-        def restart(_: None) -> tuple[PyTree, PyTree]:
-            # Drawn here, so that a step without an end pays for no keys; the first B keys were the steps'.
-            keys = jax.random.split(key, 2 * num_envs)[num_envs:]
-            return where_ended(ended, reset_all(keys, params), (moved.state, moved.obs))
-
-        inner, obs = jax.lax.cond(jnp.any(ended), restart, lambda _: (moved.state, moved.obs), None)
-        info = {"episode_return": episode_return, "episode_length": episode_length}
+        inner, obs = restart(key, params, ended, (moved.state, moved.obs))
+        info = {"episode_return": episode_return, "episode_length": episode_length} | (moved.info or {})
         timestep = TimeStep(obs, reward, terminated, truncated, moved.obs, info)
         return BatchState(inner, jnp.where(ended, 0.0, episode_return), jnp.where(ended, 0, episode_length)), timestep
+
+    def begin(key: Array, params: PyTree, old: PyTree, index: Array) -> tuple[PyTree, PyTree]:
+        key = jax.random.fold_in(key, num_envs + index)
+        return reset(key, params) if next is None else next(key, params, old, index)
+
+    restart = _restart(begin, num_envs)
 
     def render_one(params: PyTree, state: BatchState, index: int) -> Any:
         assert render is not None
         return render(params, jax.tree.map(lambda leaf: leaf[index], state.inner))
 
     return Env(spec, num_envs, strong(params), reset_batch, step_batch, model, render_one if render else None)
+
+
+def _restart(begin: Callable[..., tuple[PyTree, PyTree]], num_envs: int) -> Callable[..., tuple[PyTree, PyTree]]:
+    """(key, params, ended [B], (state, obs)) -> (state, obs), with episodes begun where one ended.
+
+    Args:
+      begin: (key, params, old state, index) -> (state, obs) of one environment.
+    """
+    size = max(GROUP, num_envs // 16)
+    begin_group = jax.vmap(begin, in_axes=(None, None, 0, 0))
+
+    def at_once(key: Array, params: PyTree, ended: Array, old: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        def draw() -> tuple[PyTree, PyTree]:
+            return where_ended(ended, strong(begin_group(key, params, old[0], jnp.arange(num_envs))), old)
+
+        return jax.lax.cond(most(jnp.any(ended)), draw, lambda: old)
+
+    @jax.custom_jvp
+    def in_groups(key: Array, params: PyTree, ended: Array, old: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        def draw(carry: tuple[Array, tuple[PyTree, PyTree]]) -> tuple[Array, tuple[PyTree, PyTree]]:
+            start, current = carry
+            # Where the (start + 1)-th, (start + 2)-th, ... ended one stands; after the last it is `num_envs`, which is dropped.
+            index = jnp.searchsorted(jnp.cumsum(ended, dtype=jnp.int32), start + 1 + jnp.arange(size, dtype=jnp.int32))
+            states = jax.tree.map(lambda leaf: leaf.at[index].get(mode="clip"), old[0])
+            fresh = strong(begin_group(key, params, states, index))
+            return start + size, jax.tree.map(lambda leaf, new: leaf.at[index].set(new, mode="drop"), current, fresh)
+
+        num_ended = most(jnp.sum(ended, dtype=jnp.int32))
+        return jax.lax.while_loop(lambda carry: carry[0] < num_ended, draw, (jnp.int32(0), old))[1]
+
+    # A loop of unknown length has no reverse derivative.
+    in_groups.defjvp(lambda primals, tangents: jax.jvp(at_once, primals, tangents))
+    return at_once if num_envs <= size else in_groups
+
+
+# --- what a function must return ------------------------------------------------------------------------------------
+
+
+def check_shapes(function: str, field: str, found: PyTree, wanted: PyTree) -> None:
+    """Compares structures, shapes and dtypes; for use while `function` is traced.
+
+    Raises:
+      UsageError: naming the function, the field, what came and what is wanted.
+    """
+    structure: Any = jax.tree.structure(found)
+    wanted_structure: Any = jax.tree.structure(wanted)
+    source = {"obs": ", as spec.obs says", "next_obs": ", as spec.obs says", "state": ", as reset does"}.get(field, "")
+    if structure != wanted_structure:
+        raise UsageError(f"{function} returns {field} as a {structure}; return a {wanted_structure}{source}")
+    for (path, leaf), other in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(wanted), strict=True):
+        if (leaf.shape, leaf.dtype) != (other.shape, other.dtype):
+            name = field + jax.tree_util.keystr(path)
+            raise UsageError(f"{function} returns {name} as {_shown(leaf)}; return {_shown(other)}{source}")
+
+
+def check_time_step(spec: Spec, num_envs: int, timestep: TimeStep) -> None:
+    """Checks what `step` of B environments returns; the reward may have any dtype.
+
+    Raises:
+      UsageError: naming the field.
+    """
+    for field in ("obs", "next_obs"):
+        check_shapes("step", field, getattr(timestep, field), _obs_shapes(spec, (num_envs,)))
+    _check_scalars(timestep, (num_envs,))
+
+
+def _check_transition(spec: Spec, state: PyTree, moved: Transition) -> None:
+    one = Transition(*(_of_one(field) for field in moved))
+    check_shapes("step", "obs", one.obs, _obs_shapes(spec))
+    check_shapes("step", "state", one.state, _of_one(state))
+    _check_scalars(one, ())
+
+
+def _check_scalars(step: Transition | TimeStep, lead: tuple[int, ...]) -> None:
+    for field, dtype in (("reward", step.reward.dtype), ("terminated", bool), ("truncated", bool)):  # type: ignore[union-attr]
+        check_shapes("step", field, getattr(step, field), jax.ShapeDtypeStruct(lead, dtype))
+
+
+def _obs_shapes(spec: Spec, lead: tuple[int, ...] = ()) -> PyTree:
+    return jax.eval_shape(lambda: spec_zeros(spec.obs, lead))
+
+
+def _of_one(tree: PyTree) -> PyTree:
+    """Shapes without the batch axis."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree)
+
+
+def _shown(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"

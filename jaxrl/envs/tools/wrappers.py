@@ -8,14 +8,18 @@ apart, since they differ where an episode ended.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxrl.config import is_whole_number
+from jaxrl.envs.tools.batch import check_shapes, check_time_step, most
 from jaxrl.errors import UsageError
 from jaxrl.maths.normalize import Moments, init_moments, normalize, update_moments
-from jaxrl.types import Array, ArraySpec, Env, PyTree, TimeStep, action_zeros, episode_end, where_ended
+from jaxrl.types import Array, ArraySpec, Env, PyTree, TimeStep, action_zeros, episode_end, spec_zeros, where_ended
 
 
 class Wrapped(NamedTuple):
@@ -29,8 +33,11 @@ def record_episodes(env: Env) -> Env:
     """Adds `episode_return` and `episode_length` to `info`, for an environment that does not report them itself.
 
     Environments made by `batch_env` do; then this returns `env` unchanged.
+
+    Raises:
+      UsageError: `reset` or `step` returns another shape or dtype than it should.
     """
-    info = jax.eval_shape(_one_step(env), jax.random.key(0), env.params).info
+    info = jax.eval_shape(_checked_step(env), jax.random.key(0), env.params).info
     if isinstance(info, dict) and {"episode_return", "episode_length"} <= set(info):
         return env
 
@@ -54,10 +61,10 @@ def record_episodes(env: Env) -> Env:
 def time_limit(env: Env, limit: int) -> Env:
     """Truncates episodes after `limit` steps; use it where the environment's own limit cannot be set.
 
-    A reset of all B environments is drawn only in a step in which the limit struck one of them.
+    All B environments are reset in a step in which the limit struck one of them, since an `Env` resets only as a whole: with
+    many environments that may cost more than stepping them. The `time_limit` of `batch_env` resets those that ended.
     """
-    if limit < 1:
-        raise UsageError(f"limit={limit} is out of range; give at least 1")
+    _check_count("time_limit", limit)
 
     def reset(key: Array, params: PyTree) -> tuple[Wrapped, PyTree]:
         state, obs = env.reset(key, params)
@@ -69,10 +76,10 @@ def time_limit(env: Env, limit: int) -> Env:
         length = state.extra + 1
         struck = (length >= limit) & ~episode_end(timestep)
 
-        def restart(_: None) -> tuple[PyTree, PyTree]:
+        def restart() -> tuple[PyTree, PyTree]:
             return where_ended(struck, env.reset(key_reset, params), (inner, timestep.obs))
 
-        inner, obs = jax.lax.cond(jnp.any(struck), restart, lambda _: (inner, timestep.obs), None)
+        inner, obs = jax.lax.cond(most(jnp.any(struck)), restart, lambda: (inner, timestep.obs))
         timestep = timestep._replace(obs=obs, truncated=timestep.truncated | struck)
         return Wrapped(inner, jnp.where(episode_end(timestep), 0, length)), timestep
 
@@ -88,8 +95,7 @@ def frame_stack(env: Env, num_frames: int) -> Env:
     episode starts from copies of its first observation, so no frame crosses an episode's end.
     """
     spec = _array_obs(env, "frame_stack")
-    if num_frames < 1:
-        raise UsageError(f"num_frames={num_frames} is out of range; give at least 1")
+    _check_count("frame_stack", num_frames)
     merged = len(spec.shape) == 3
 
     def stacked(frames: Array) -> Array:
@@ -124,8 +130,9 @@ def sticky_actions(env: Env, probability: float) -> Env:
 
     Machado et al. 2018, "Revisiting the Arcade Learning Environment", section 5. No action sticks across an episode's end.
     """
-    if not 0.0 <= probability <= 1.0:
-        raise UsageError(f"probability={probability} is out of range; give a value in [0, 1]")
+    is_number = isinstance(probability, (int, float, np.number, jax.Array)) and not isinstance(probability, bool)
+    if not is_number or not 0.0 <= probability <= 1.0:
+        raise UsageError(f"sticky_actions={probability!r} is no probability; give a number in [0, 1]")
 
     def reset(key: Array, params: PyTree) -> tuple[Wrapped, PyTree]:
         state, obs = env.reset(key, params["inner"])
@@ -146,8 +153,9 @@ def sticky_actions(env: Env, probability: float) -> Env:
 def mask_observation(env: Env, keep: tuple[int, ...]) -> Env:
     """Keeps only these components of a vector observation: CartPole without velocities is `keep=(0, 2)`."""
     spec = _array_obs(env, "mask_observation")
-    if len(spec.shape) != 1 or not keep or any(not 0 <= i < spec.shape[0] for i in keep):
-        raise UsageError(f"keep={keep} does not fit observations of shape {spec.shape}; give indices of a vector")
+    is_fit = len(spec.shape) == 1 and isinstance(keep, (tuple, list)) and len(keep) > 0
+    if not is_fit or not all(is_whole_number(i) and 0 <= i < spec.shape[0] for i in keep):
+        raise UsageError(f"mask_observation={keep!r} does not fit observations of shape {spec.shape}; give indices of a vector")
     index = jnp.asarray(keep)
     return map_observation(env, lambda obs: obs[..., index], ArraySpec((len(keep),), spec.dtype))
 
@@ -237,16 +245,42 @@ def normalize_reward(env: Env, gamma: float = 0.99) -> Env:
     return env._replace(params=params, reset=reset, step=step, model=None, render=_inner_render(env, "both"))
 
 
+OPTIONS: dict[str, Callable[[Env, Any], Env]] = {
+    "sticky_actions": sticky_actions,
+    "time_limit": time_limit,
+    "mask_observation": mask_observation,
+    "frame_stack": frame_stack,
+}
+"""Wrappers that are options of `jaxrl.make`, from the inside out; each takes the option's value."""
+
+
+def wrap(env: Env, options: Mapping[str, Any]) -> Env:
+    """`env` within the wrappers of `OPTIONS` that are named, in their order."""
+    for name, wrapper in OPTIONS.items():
+        if name in options:
+            env = wrapper(env, options[name])
+    return env
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not is_whole_number(value) or value < 1:
+        raise UsageError(f"{name}={value!r} is out of range; give a whole number of at least 1")
+
+
 def _array_obs(env: Env, wrapper: str) -> ArraySpec:
     if not isinstance(env.spec.obs, ArraySpec):
         raise UsageError(f"{wrapper} needs observations that are one array, not {env.spec.obs}; use map_observation")
     return env.spec.obs
 
 
-def _one_step(env: Env) -> Any:
+def _checked_step(env: Env) -> Callable[[Array, PyTree], TimeStep]:
     def run(key: Array, params: PyTree) -> TimeStep:
-        state, _ = env.reset(key, params)
-        return env.step(key, params, state, action_zeros(env.spec.action, (env.num_envs,)))[1]
+        state, obs = env.reset(key, params)
+        check_shapes("reset", "obs", obs, spec_zeros(env.spec.obs, (env.num_envs,)))
+        after, timestep = env.step(key, params, state, action_zeros(env.spec.action, (env.num_envs,)))
+        check_time_step(env.spec, env.num_envs, timestep)
+        check_shapes("step", "state", after, state)
+        return timestep
 
     return run
 
@@ -265,6 +299,7 @@ def _inner_render(env: Env, own: str = "state") -> Any:
 
 
 __all__ = [
+    "OPTIONS",
     "clip_reward",
     "flatten_observation",
     "frame_stack",
@@ -275,4 +310,5 @@ __all__ = [
     "record_episodes",
     "sticky_actions",
     "time_limit",
+    "wrap",
 ]
