@@ -1,5 +1,6 @@
 """Evaluation has an environment of its own: other options, other params, another length, in runs, sweeps and from Python."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl.agents import DQNConfig, PPOConfig
+from jaxrl.agents import DQNConfig
 from jaxrl.cli.commands import main
 from jaxrl.runs.definition import Run, read_run
 from jaxrl.runs.train import start
@@ -100,8 +101,11 @@ def test_runs_of_a_sweep_are_scored_with_their_own_physics_elsewhere(tmp_path):
 
 
 def make_static_pay(num_envs, pay=1.0, length=3):
-    """As `make_pay`, which says that `length` alone is part of the program."""
-    return make_pay(num_envs, pay, length)._replace(static=length)
+    """As `make_pay`, of which `length` alone is part of the program."""
+    return make_pay(num_envs, pay, length)
+
+
+make_static_pay.static_options = ("length",)  # type: ignore[attr-defined]
 
 
 def test_a_population_holds_the_params_that_its_runs_share_once(tmp_path):
@@ -157,5 +161,29 @@ def test_a_run_whose_stream_of_random_numbers_has_changed_goes_on_and_says_so_on
     assert "random numbers" not in capsys.readouterr().err
 
 
-def test_a_config_of_ppo_is_public():
-    assert PPOConfig is jaxrl.agents.PPOConfig
+def make_numbers(num_envs, first=0.0, size=50):
+    """A data set: an episode is one number and pays it; environment i shows i, i + B, ... and the padding does not count."""
+    spec = jaxrl.Spec(jaxrl.ArraySpec((1,), "float32"), jaxrl.Discrete(2), 1)
+
+    def reset(key, params):
+        return jnp.int32(-num_envs), jnp.zeros(1)
+
+    def following(key, params, place, index):
+        return jnp.where(place < 0, index, place + num_envs), jnp.zeros(1)
+
+    def step(key, params, place, action):
+        pays = params.at[place].get(mode="fill", fill_value=1e6)
+        return jaxrl.Transition(place, jnp.zeros(1), pays, True, info={"counted": place < size})
+
+    numbers = first + jnp.arange(size, dtype=jnp.float32)
+    return jaxrl.batch_env(spec, numbers, reset, step, num_envs, next=following)._replace(num_episodes=size)
+
+
+@pytest.mark.parametrize("size", [50, 131])
+def test_a_test_set_is_scored_once_whatever_the_number_of_environments(size, tmp_path):
+    """131 examples make 66 environments of two, of which the last one is padding worth a million."""
+    run = Run("dqn", "test_evaluation_env:make_numbers", DQNConfig(**TINY), {"size": size}, total_steps=40, num_rows=1)
+    run = dataclasses.replace(run, eval_env_options={"first": 1000.0})
+    summary = start(run, tmp_path / "run")
+    assert summary["evaluation"]["episodes"] == size
+    assert summary["evaluation"]["mean"] == pytest.approx(1000.0 + (size - 1) / 2)

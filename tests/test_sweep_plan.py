@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -143,34 +142,45 @@ def test_a_time_limit_splits_programs():
 
 
 def make_own(num_envs: int, bonus: float = 1.0, how: str = "params") -> Env:
-    """An environment of one step that pays `bonus`, which its program takes from `how`."""
-    table = np.array([0.0, bonus], np.float32)
-    looked_up = jax.jit(lambda index: jnp.asarray(table)[index])
-    key = jax.random.key(int(bonus))
+    """An environment of one step that pays `bonus`, from its params or as a number in its program."""
 
     def reset(_, params):
         return (), jnp.zeros(1)
 
     def step(_, params, state, action):
-        one = jnp.ones_like(action)
-        kinds = {
-            "params": lambda: params,
-            "number": lambda: bonus * one.astype(float),
-            "array": lambda: jnp.asarray(table)[one],
-            "jitted": lambda: looked_up(one),
-            "key": lambda: jax.random.normal(key),
-        }
-        return Transition((), jnp.zeros(1), kinds[how](), True)
+        return Transition((), jnp.zeros(1), params if how == "params" else bonus * jnp.ones_like(params), True)
 
     return batch_env(Spec(ArraySpec((1,), "float32"), Discrete(2), 1), jnp.float32(bonus), reset, step, num_envs)
 
 
-@pytest.mark.parametrize(("how", "num_programs"), [("params", 1), ("number", 2), ("array", 2), ("jitted", 2), ("key", 2)])
-def test_an_own_environment_that_closes_over_its_option_is_split(how, num_programs):
+def make_declared(num_envs: int, bonus: float = 1.0, how: str = "params") -> Env:
+    """The same, which says that `how` alone is part of the program."""
+    return make_own(num_envs, bonus, how)
+
+
+make_declared.static_options = ("how",)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("function", "num_programs"), [("make_own", 2), ("make_declared", 1)])
+def test_an_own_environment_is_split_by_its_options_unless_it_says_which_of_them_are_static(function, num_programs):
+    """What a function closes over is not seen from outside, so without a word every option may be part of the program."""
     config = DQNConfig(hidden=(4,), capacity=64, batch_size=4, learning_starts=8)
     configs = [{"env.bonus": value} for value in (1.0, 2.0)]
-    sweep = sweep_of(configs, "dqn", f"{__name__}:make_own", config, env_options={"how": how})
-    assert len(make_groups(sweep)) == num_programs
+    assert len(make_groups(sweep_of(configs, "dqn", f"{__name__}:{function}", config))) == num_programs
+
+
+def test_a_declared_static_option_splits_programs():
+    config = DQNConfig(hidden=(4,), capacity=64, batch_size=4, learning_starts=8)
+    configs = [{"env.how": value} for value in ("params", "number")]
+    assert len(make_groups(sweep_of(configs, "dqn", f"{__name__}:make_declared", config))) == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "num_programs"),
+    [("sticky_actions", (0.1, 0.2), 1), ("frame_stack", (1, 2), 2), ("gravity", (9, 12), 1)],
+)
+def test_options_of_wrappers_split_programs_but_for_traced_ones(option, values, num_programs):
+    assert len(groups_of(cartpole([{f"env.{option}": value} for value in values]))) == num_programs
 
 
 # --- what does not fit ------------------------------------------------------------------------------------------------

@@ -90,7 +90,8 @@ def make(env_id: str, num_envs: int = 1, **options: Any) -> Env | HostEnv:
     """B = `num_envs` environments by name.
 
     Args:
-      env_id: `CartPole-v1`, `family/id`, or `module:function` for your own.
+      env_id: `CartPole-v1`, `family/id`, or `module:function` for your own. An attribute `static_options` of the function names
+        the options that are part of the compiled program; then runs of a sweep that differ in others share one.
       options: physics and arguments of the environment; and, unless the environment takes an option of that name itself,
         `sticky_actions` (a probability), `time_limit` (steps), `mask_observation` (the indices to keep) and `frame_stack`
         (a number), which wrap an environment of the compiled program in this order (`jaxrl.envs.tools.wrappers`).
@@ -172,7 +173,7 @@ def exact(env_id: str, discount: float | None = None, **options: Any) -> MDP:
     """The MDP that an environment plays, as arrays to solve.
 
     Args:
-      env_id: as `make` takes it; your own `module:function` has one if it returns what `jaxrl.envs.mdp.mdp_env` makes.
+      env_id: as `make` takes it; your own `module:function` has one if it returns what `jaxrl.envs.tools.mdp_env` makes.
       discount: None is the environment's own (1 in a maze).
       options: as `make` takes them.
 
@@ -190,7 +191,7 @@ def exact(env_id: str, discount: float | None = None, **options: Any) -> MDP:
     else:
         mdp = getattr(_make_bare(env_id, 1, options), "params", None)
     if not isinstance(mdp, MDP):
-        raise UsageError(f"env={env_id!r} has no MDP as its params; return jaxrl.envs.mdp.mdp_env(...) from it")
+        raise UsageError(f"env={env_id!r} has no MDP as its params; return jaxrl.envs.tools.mdp_env.mdp_env(...) from it")
     if discount is None:
         return mdp
     if not 0.0 <= discount <= 1.0:
@@ -240,4 +241,9 @@ def _make_own(env_id: str, num_envs: int, options: dict[str, Any]) -> Env | Host
     env = make_own(num_envs=num_envs, **options)
     if not isinstance(env, (Env, HostEnv)):
         raise UsageError(f"env={env_id!r} returned a {type(env).__name__}; return a jaxrl.Env or HostEnv")
-    return record_episodes(env) if isinstance(env, Env) else env
+    if not isinstance(env, Env):
+        return env
+    # What a function of the user's closes over is not seen from here, so it is asked.
+    names = getattr(make_own, "static_options", None)
+    static = None if names is None else repr([(name, options.get(name)) for name in names])
+    return record_episodes(env._replace(static=static))

@@ -36,12 +36,13 @@ def make(name: str, num_envs: int, **options: Any) -> Env:
     """
     limit = options.pop("time_limit", None)
     env, params = _construct(name, options)
+    baked = {key: value for key, value in options.items() if key not in [f.name for f in dataclasses.fields(params)]}
     step, reset = _functions(env)
     observation, _ = jax.eval_shape(env.reset_env, jax.random.key(0), params)
     space = env.action_space(params)
     action = Discrete(int(space.n)) if isinstance(space, spaces.Discrete) else Box(tuple(space.shape))
     spec = Spec(tree_spec(observation), action, time_limit=int(params.max_steps_in_episode))
-    return batch_env(spec, params, reset, step, num_envs, time_limit=limit, render=_renderer(name))
+    return batch_env(spec, params, reset, step, num_envs, time_limit=limit, render=_renderer(name), static=repr(baked))
 
 
 def _construct(name: str, options: dict[str, Any]) -> tuple[Any, Any]:

@@ -39,7 +39,7 @@ def constant(num_envs: int) -> Env:
     def step(key: Array, params: PyTree, state: PyTree, action: Array) -> Transition:
         return Transition((), jnp.zeros(1), 1.0, True)
 
-    return batch_env(Spec(_VECTOR, Discrete(2), 1), (), reset, step, num_envs)
+    return batch_env(Spec(_VECTOR, Discrete(2), 1), (), reset, step, num_envs, static=())
 
 
 def observation(num_envs: int) -> Env:
@@ -52,7 +52,7 @@ def observation(num_envs: int) -> Env:
     def step(key: Array, params: PyTree, state: Array, action: Array) -> Transition:
         return Transition(state, state[None], state, True)
 
-    return batch_env(Spec(_VECTOR, Discrete(2), 1), (), reset, step, num_envs)
+    return batch_env(Spec(_VECTOR, Discrete(2), 1), (), reset, step, num_envs, static=())
 
 
 def discount(num_envs: int) -> Env:
@@ -64,7 +64,7 @@ def discount(num_envs: int) -> Env:
     def step(key: Array, params: PyTree, state: Array, action: Array) -> Transition:
         return Transition(state + 1.0, (state + 1.0)[None], state, state >= 1.0)
 
-    return batch_env(Spec(_VECTOR, Discrete(2), 2), (), reset, step, num_envs)
+    return batch_env(Spec(_VECTOR, Discrete(2), 2), (), reset, step, num_envs, static=())
 
 
 def action(num_envs: int) -> Env:
@@ -76,7 +76,7 @@ def action(num_envs: int) -> Env:
     def step(key: Array, params: PyTree, state: PyTree, action: Array) -> Transition:
         return Transition((), jnp.zeros(1), 2.0 * action - 1.0, True)
 
-    return batch_env(Spec(_VECTOR, Discrete(2), 1), (), reset, step, num_envs)
+    return batch_env(Spec(_VECTOR, Discrete(2), 1), (), reset, step, num_envs, static=())
 
 
 def target(num_envs: int) -> Env:
@@ -89,7 +89,7 @@ def target(num_envs: int) -> Env:
     def step(key: Array, params: PyTree, state: Array, action: Array) -> Transition:
         return Transition(state, state[None], -jnp.square(action[0] - state / 2.0), True)
 
-    return batch_env(Spec(_VECTOR, Box((1,)), 1), (), reset, step, num_envs)
+    return batch_env(Spec(_VECTOR, Box((1,)), 1), (), reset, step, num_envs, static=())
 
 
 def truncation(num_envs: int) -> Env:
@@ -107,7 +107,7 @@ def truncation(num_envs: int) -> Env:
     def step(key: Array, params: PyTree, state: Array, action: Array) -> Transition:
         return Transition(state, state[None], 1.0, state > 0, state < 0)
 
-    return batch_env(Spec(_VECTOR, Discrete(2), 1), (), reset, step, num_envs)
+    return batch_env(Spec(_VECTOR, Discrete(2), 1), (), reset, step, num_envs, static=())
 
 
 MEMORY_DELAY = 3
@@ -130,7 +130,7 @@ def memory(num_envs: int) -> Env:
         reward = jnp.where(last, cue * (2.0 * action - 1.0), 0.0)
         return Transition((cue, time + 1), jnp.zeros(1), reward, last)
 
-    return batch_env(Spec(_VECTOR, Discrete(2), MEMORY_DELAY), (), reset, step, num_envs)
+    return batch_env(Spec(_VECTOR, Discrete(2), MEMORY_DELAY), (), reset, step, num_envs, static=())
 
 
 class MixedAction(NamedTuple):
@@ -158,7 +158,7 @@ def mixed(num_envs: int) -> Env:
         miss = jnp.square(action.amount - state["level"] / 2.0)
         return Transition(state, state, right.astype(jnp.float32) - miss, True)
 
-    return batch_env(spec, (), reset, step, num_envs)
+    return batch_env(spec, (), reset, step, num_envs, static=())
 
 
 class CounterState(NamedTuple):
@@ -189,7 +189,7 @@ def state(num_envs: int) -> Env:
         return Transition(after, after, reward, over)
 
     spec = Spec(tree_spec(CounterState(jnp.int32(0), jnp.int32(0))), Discrete(2), 3)
-    return batch_env(spec, (), reset, step, num_envs, model=model)
+    return batch_env(spec, (), reset, step, num_envs, model=model, static=())
 
 
 def _random_sign(key: Array) -> Array:

@@ -5,7 +5,7 @@
     solution = value_iteration(mdp, tolerance=1e-6)
 
 The transition model is sparse: each state and action has K possible successors with their probabilities, so a million states
-need no million-by-million matrix. `jaxrl.envs.mdp.mdp_env` plays the same arrays as an environment. All functions but
+need no million-by-million matrix. `jaxrl.envs.tools.mdp_env` plays the same arrays as an environment. All functions but
 `make_mdp` and `check_solvable` are pure: jit them, or vmap them over discounts (`mdp._replace(discount=...)`) or stacked MDPs.
 
 Letters in shapes: S states, A actions, K successors. Where a function has a `method`, "solve" eliminates in a dense [S, S]

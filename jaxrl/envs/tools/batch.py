@@ -8,7 +8,7 @@ single environment; this module adds the batch axis, the reset after an episode'
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -93,6 +93,7 @@ def batch_env(
     time_limit: int | None = None,
     model: Callable[[Array, PyTree, PyTree, PyTree], tuple[PyTree, Array, Array]] | None = None,
     render: Callable[..., Any] | None = None,
+    static: Hashable | None = None,
 ) -> Env:
     """B = `num_envs` auto-resetting environments out of the functions of one.
 
@@ -106,6 +107,7 @@ def batch_env(
         `old_state` is the one in which the last episode ended; before the first episode it is that of `reset`.
       time_limit: truncate an episode after so many steps; the environment's spec has it where its own is not lower.
       render: (params, state) -> [height, width, 3] uint8 of one environment, on the host.
+      static: `Env.static`.
 
     Only environments whose episode ended are reset, in groups, so a step costs what ended in it, also under `vmap`; up to
     `GROUP` environments are one group, all of which are drawn where one ended. Each environment's reset has its own key, so
@@ -158,7 +160,7 @@ def batch_env(
         assert render is not None
         return render(params, jax.tree.map(lambda leaf: leaf[index], state.inner))
 
-    return Env(spec, num_envs, strong(params), reset_batch, step_batch, model, render_one if render else None)
+    return Env(spec, num_envs, strong(params), reset_batch, step_batch, model, render_one if render else None, static=static)
 
 
 def _restart(begin: Callable[..., tuple[PyTree, PyTree]], num_envs: int) -> Callable[..., tuple[PyTree, PyTree]]:

@@ -41,4 +41,4 @@ def mdp_env(mdp: MDP, num_envs: int, time_limit: int | None = None, render: Call
         after, reward, terminated = model(key, params, state, action)
         return Transition(after, after, reward, terminated)
 
-    return batch_env(spec, mdp, reset, step, num_envs, time_limit=time_limit, model=model, render=render)
+    return batch_env(spec, mdp, reset, step, num_envs, time_limit=time_limit, model=model, render=render, static=())

@@ -3,7 +3,8 @@
     env = clip_reward(frame_stack(make("Breakout-MinAtar", num_envs=8), 4))
 
 Each keeps its own state beside the inner one. What the agent sees next (`obs`) and the true successor (`next_obs`) are wrapped
-apart, since they differ where an episode ended.
+apart, since they differ where an episode ended. One that changes observations, rewards or ends leaves the inner model behind,
+and says nothing of what it bakes into a program (`Env.static`).
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def time_limit(env: Env, limit: int) -> Env:
 
     own = env.spec.time_limit
     spec = env.spec._replace(time_limit=limit if own is None else min(own, limit))
-    return env._replace(spec=spec, reset=reset, step=step, render=_inner_render(env))
+    return env._replace(spec=spec, reset=reset, step=step, model=None, render=_inner_render(env), static=None)
 
 
 def frame_stack(env: Env, num_frames: int) -> Env:
@@ -122,7 +123,7 @@ def frame_stack(env: Env, num_frames: int) -> Env:
 
     shape = (*spec.shape[:-1], spec.shape[-1] * num_frames) if merged else (*spec.shape, num_frames)
     new_spec = env.spec._replace(obs=ArraySpec(shape, spec.dtype))
-    return env._replace(spec=new_spec, reset=reset, step=step, model=None, render=_inner_render(env))
+    return env._replace(spec=new_spec, reset=reset, step=step, model=None, render=_inner_render(env), static=None)
 
 
 def sticky_actions(env: Env, probability: float) -> Env:
@@ -171,7 +172,7 @@ def map_observation(env: Env, function: Any, spec: Any) -> Env:
         state, timestep = env.step(key, params, state, action)
         return state, timestep._replace(obs=function(timestep.obs), next_obs=function(timestep.next_obs))
 
-    return env._replace(spec=env.spec._replace(obs=spec), reset=reset, step=step)
+    return env._replace(spec=env.spec._replace(obs=spec), reset=reset, step=step, model=None, static=None)
 
 
 def flatten_observation(env: Env) -> Env:
@@ -192,7 +193,7 @@ def clip_reward(env: Env, low: float = -1.0, high: float = 1.0) -> Env:
         state, timestep = env.step(key, params, state, action)
         return state, timestep._replace(reward=jnp.clip(timestep.reward, low, high))
 
-    return env._replace(step=step)
+    return env._replace(step=step, model=None, static=None)
 
 
 def normalize_observation(env: Env, moments: Moments) -> Env:
@@ -256,10 +257,16 @@ OPTIONS: dict[str, Callable[[Env, Any], Env]] = {
 
 def wrap(env: Env, options: Mapping[str, Any]) -> Env:
     """`env` within the wrappers of `OPTIONS` that are named, in their order."""
+    # The probability of sticky actions is traced.
+    static = (
+        None
+        if env.static is None
+        else (env.static, repr([(n, options[n]) for n in OPTIONS if n in options and n != "sticky_actions"]))
+    )
     for name, wrapper in OPTIONS.items():
         if name in options:
             env = wrapper(env, options[name])
-    return env
+    return env._replace(static=static) if options else env
 
 
 def _check_count(name: str, value: Any) -> None:
