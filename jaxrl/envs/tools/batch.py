@@ -188,8 +188,12 @@ def _restart(begin: Callable[..., tuple[PyTree, PyTree]], num_envs: int) -> Call
             fresh = strong(begin_group(key, params, states, index))
             return start + size, jax.tree.map(lambda leaf, new: leaf.at[index].set(new, mode="drop"), current, fresh)
 
+        def draw_groups() -> tuple[PyTree, PyTree]:
+            return jax.lax.while_loop(lambda carry: carry[0] < num_ended, draw, (jnp.int32(0), old))[1]
+
         num_ended = most(jnp.sum(ended, dtype=jnp.int32))
-        return jax.lax.while_loop(lambda carry: carry[0] < num_ended, draw, (jnp.int32(0), old))[1]
+        # Where most have ended, as in a data set of one-step episodes, a plain selection is cheaper than the places of each.
+        return jax.lax.cond(num_ended > num_envs // 2, lambda: at_once(key, params, ended, old), draw_groups)
 
     # A loop of unknown length has no reverse derivative.
     in_groups.defjvp(lambda primals, tangents: jax.jvp(at_once, primals, tangents))
