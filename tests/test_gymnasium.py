@@ -14,8 +14,6 @@ from jaxrl.envs.gymnasium import from_vector_env, make
 from jaxrl.errors import UsageError
 from jaxrl.types import ArraySpec, Box, Discrete, HostEnv, TreeSpec
 
-MODES = ["disabled", "same_step", "next_step"]
-
 
 class Counter(gymnasium.Env):
     """Counts its steps; ends after `length`, truncated or both terminated and truncated.
@@ -95,18 +93,16 @@ def assert_equals_plain(env, plain, seed, actions, native):
     return steps
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_cartpole_equals_a_plain_loop_in_every_autoreset_mode(mode):
+def test_cartpole_equals_a_plain_loop():
     actions = np.random.default_rng(0).integers(0, 2, (80, 3))
-    env = envs.make("gymnasium/CartPole-v1", num_envs=3, autoreset_mode=mode)
+    env = envs.make("gymnasium/CartPole-v1", num_envs=3)
     steps = assert_equals_plain(env, lambda: gymnasium.make("CartPole-v1"), 5, actions, actions)
     assert np.stack([s.terminated for s in steps]).sum(axis=0).min() >= 2
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_time_limit_truncates_in_every_autoreset_mode(mode):
+def test_a_time_limit_truncates():
     actions = np.tile([[0, 1], [1, 0]], (7, 1))
-    env = make("CartPole-v1", 2, autoreset_mode=mode, max_episode_steps=5)
+    env = make("CartPole-v1", 2, max_episode_steps=5)
     steps = assert_equals_plain(env, lambda: gymnasium.make("CartPole-v1", max_episode_steps=5), 0, actions, actions)
     assert env.spec.time_limit == 5
     assert [t for t, s in enumerate(steps) if s.truncated.any()] == [4, 9]
@@ -129,7 +125,7 @@ def test_uneven_bounds_are_reached_at_minus_one_and_one_and_never_passed():
             return super().step(0)
 
     box = spaces.Box(np.float32([0, -4]), np.float32([10, 4]))
-    env = from_vector_env(SyncVectorEnv([lambda: Recorder(actions=box)], autoreset_mode=AutoresetMode.SAME_STEP))
+    env = from_vector_env(SyncVectorEnv([lambda: Recorder(actions=box)], autoreset_mode=AutoresetMode.DISABLED))
     env.reset(0)
     for action in ([-1, -1], [1, 1], [0, 0.5], [7, -7]):
         env.step(np.float32([action]))
@@ -154,9 +150,8 @@ def test_a_tree_of_observations_has_narrow_types_and_counts_from_zero():
     np.testing.assert_array_equal(obs["pair"][1], [[1, -1], [1, -1]])
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_true_successor_of_a_tree_is_whole_in_every_autoreset_mode(mode):
-    env = make("jaxrl-test/Counter-v0", 2, autoreset_mode=mode)
+def test_the_true_successor_of_a_tree_is_whole():
+    env = make("jaxrl-test/Counter-v0", 2)
     env.reset(0)
     steps = [env.step(np.zeros(2, np.int32)) for _ in range(4)]
     np.testing.assert_array_equal([s.next_obs["count"][0, 0] for s in steps], [1, 2, 3, 1])
@@ -166,11 +161,8 @@ def test_the_true_successor_of_a_tree_is_whole_in_every_autoreset_mode(mode):
     np.testing.assert_array_equal(steps[2].obs["pair"][1][1], [0, 0])
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_environments_that_end_at_different_times_do_not_disturb_each_other(mode):
-    gymnasium_mode = {"disabled": "DISABLED", "same_step": "SAME_STEP", "next_step": "NEXT_STEP"}[mode]
-    vector_env = SyncVectorEnv([lambda: Counter(2), lambda: Counter(3)], autoreset_mode=AutoresetMode[gymnasium_mode])
-    env = from_vector_env(vector_env)
+def test_environments_that_end_at_different_times_do_not_disturb_each_other():
+    env = from_vector_env(SyncVectorEnv([lambda: Counter(2), lambda: Counter(3)], autoreset_mode=AutoresetMode.DISABLED))
     env.reset(0)
     steps = [env.step(np.zeros(2, np.int32)) for _ in range(6)]
     np.testing.assert_array_equal([s.next_obs["count"][:, 0] for s in steps], [[1, 1], [2, 2], [1, 3], [2, 1], [1, 2], [2, 3]])
@@ -255,24 +247,25 @@ def test_an_environment_that_raises_is_named():
 
 
 def test_the_mode_is_the_vector_environments_own_even_if_another_was_made_after_it():
-    mine = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")], autoreset_mode=AutoresetMode.SAME_STEP)
+    mine = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")], autoreset_mode=AutoresetMode.DISABLED)
     # Gymnasium writes the mode into the metadata that all CartPoles share.
-    SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")], autoreset_mode=AutoresetMode.DISABLED)
+    SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")], autoreset_mode=AutoresetMode.SAME_STEP)
     actions = np.ones((25, 1), int)
     assert_equals_plain(from_vector_env(mine), lambda: gymnasium.make("CartPole-v1"), 0, actions, actions)
 
 
 def test_the_time_limit_of_a_ready_made_vector_environment_is_found_or_given():
     def vector_env():
-        return SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")], autoreset_mode=AutoresetMode.SAME_STEP)
+        return SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")], autoreset_mode=AutoresetMode.DISABLED)
 
     assert from_vector_env(vector_env()).spec.time_limit == 500
     assert from_vector_env(vector_env(), time_limit=7).spec.time_limit == 7
 
 
-def test_a_next_step_vector_environment_that_cannot_be_reset_in_time_is_refused():
-    vector_env = gymnasium.make_vec("CartPole-v1", num_envs=2, vectorization_mode="vector_entry_point")
-    with pytest.raises(UsageError, match="autoreset_mode='next_step' of CartPole-v1 returns rows that are no transitions"):
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_a_vector_environment_that_resets_by_itself_is_refused(mode):
+    vector_env = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")], autoreset_mode=mode)
+    with pytest.raises(UsageError, match=r"resets by itself; make it with gymnasium\.vector\.AutoresetMode\.DISABLED"):
         from_vector_env(vector_env)
 
 
@@ -287,7 +280,6 @@ def test_an_unknown_id_is_answered_with_the_nearest():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"autoreset_mode": "never"}, "autoreset_mode='never' is unknown; choose one of disabled, same_step, next_step"),
         ({"vectorization_mode": "gpu"}, "vectorization_mode='gpu' is unknown; choose one of sync, async"),
         ({"gravty": 3}, r"env='gymnasium/jaxrl-test/Counter-v0' cannot be made \(options: gravty=3\): .*gravty"),
         ({"actions": spaces.Box(-np.inf, np.inf, (1,))}, "has unbounded actions"),

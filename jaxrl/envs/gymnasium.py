@@ -1,41 +1,35 @@
-"""Gymnasium environments behind jaxrl's contract, through Gymnasium's vector API; its spaces are read in `jaxrl.envs.host`.
+"""Gymnasium environments behind jaxrl's contract, through Gymnasium's vector API.
 
     env = make("CartPole-v1", num_envs=8)                      # or jaxrl.envs.make("gymnasium/CartPole-v1", 8)
     obs = env.reset(seed=0)
     timestep = env.step(action)                                # a TimeStep with NumPy leaves
     env = from_vector_env(my_vector_env)                       # a vector environment that you made yourself
 
-Whatever the autoreset mode, the contract holds exactly: where an episode ended, `obs` is the reset observation, `next_obs` the
-true successor, and no step is a reset in disguise. By default Gymnasium's autoreset is off and the ended environments are reset
-through a mask; that is right even for an environment that reuses one observation buffer, whose `final_obs` Gymnasium's
-same-step mode would overwrite with the reset. The modes differ in nothing else.
+Gymnasium's autoreset is off and the environments whose episode ended are reset through a mask, so the contract holds exactly:
+`obs` is the reset observation, `next_obs` the true successor, and no step is a reset in disguise, even for an environment that
+reuses one observation buffer, whose `final_obs` Gymnasium's same-step mode would overwrite with the reset.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxrl.envs.tools import host
 from jaxrl.errors import EnvError, UsageError, unknown
 from jaxrl.types import PyTree, Spec, TimeStep
 
-_MODES = ("disabled", "same_step", "next_step")
 _VECTORIZATION = ("sync", "async")
 
 
-def make(
-    name: str, num_envs: int, *, vectorization_mode: str = "sync", autoreset_mode: str = "disabled", **options: Any
-) -> GymnasiumEnv:
+def make(name: str, num_envs: int, *, vectorization_mode: str = "sync", **options: Any) -> GymnasiumEnv:
     """B = `num_envs` copies of a registered Gymnasium environment.
 
     Args:
       name: Gymnasium id, such as `CartPole-v1`.
       vectorization_mode: `sync` steps one environment after another, `async` each in a process of its own. Processes are
         spawned, since a fork of a process in which JAX runs may hang: a script needs `if __name__ == "__main__":`.
-      autoreset_mode: `disabled`, `same_step` or `next_step`, as this module's first paragraph explains.
       options: arguments of `gymnasium.make` and of the environment's constructor, such as `render_mode="rgb_array"`.
 
     Raises:
@@ -43,11 +37,11 @@ def make(
         installed, or a space without a counterpart in `Spec`.
     """
     gymnasium = _import_gymnasium(name)
-    _choice("vectorization_mode", vectorization_mode, _VECTORIZATION)
-    _choice("autoreset_mode", autoreset_mode, _MODES)
+    if vectorization_mode not in _VECTORIZATION:
+        raise UsageError(f"vectorization_mode={vectorization_mode!r} is unknown; choose one of {', '.join(_VECTORIZATION)}")
     if name not in gymnasium.registry:
         raise UsageError(unknown("Gymnasium environment", name, gymnasium.registry))
-    vector_kwargs = {"autoreset_mode": _gymnasium_mode(autoreset_mode)}
+    vector_kwargs: dict[str, Any] = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
     if vectorization_mode == "async":
         vector_kwargs["context"] = "spawn"
     try:
@@ -58,7 +52,7 @@ def make(
         given = ", ".join(f"{k}={v!r}" for k, v in options.items()) or "none"
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(f"env='gymnasium/{name}' cannot be made (options: {given}): {message}") from error
-    return GymnasiumEnv(vector_env, name, autoreset_mode, _time_limit(vector_env))
+    return GymnasiumEnv(vector_env, name, _time_limit(vector_env))
 
 
 def from_vector_env(vector_env: Any, time_limit: int | None = None) -> GymnasiumEnv:
@@ -67,23 +61,20 @@ def from_vector_env(vector_env: Any, time_limit: int | None = None) -> Gymnasium
     Args:
       time_limit: `Spec.time_limit`, if the vector environment's spec does not tell it; the environment enforces it.
 
-    A vector environment in next-step mode spends one step call on each reset and steps all the others in it, so it can be
-    told to reset in time only if a reset by mask cancels that call. `SyncVectorEnv` and `AsyncVectorEnv` with shared memory
-    do so; others are refused.
-
     Raises:
-      UsageError: a next-step vector environment of another kind, or a space without a counterpart in `Spec`.
+      UsageError: a vector environment that resets by itself, or a space without a counterpart in `Spec`.
     """
     inner = vector_env.unwrapped
     name = inner.spec.id if inner.spec is not None else type(inner).__name__
-    _import_gymnasium(name)
-    mode = _mode_of(vector_env, name)
-    if mode == "next_step" and not _mask_cancels_autoreset(inner):
+    off = _import_gymnasium(name).vector.AutoresetMode.DISABLED
+    # Gymnasium keeps `metadata` on the environment's class, where the next vector environment of that class overwrites the
+    # mode, so the attribute of the vector environment is asked first.
+    mode = getattr(inner, "autoreset_mode", vector_env.metadata.get("autoreset_mode"))
+    if mode not in (off, off.value):
         raise UsageError(
-            f"autoreset_mode='next_step' of {name} returns rows that are no transitions; "
-            "make it with gymnasium.vector.AutoresetMode.SAME_STEP or DISABLED"
+            f"autoreset_mode={mode} of {name} resets by itself; make it with gymnasium.vector.AutoresetMode.DISABLED"
         )
-    return GymnasiumEnv(vector_env, name, mode, time_limit if time_limit is not None else _time_limit(vector_env))
+    return GymnasiumEnv(vector_env, name, time_limit if time_limit is not None else _time_limit(vector_env))
 
 
 class GymnasiumEnv:
@@ -96,14 +87,14 @@ class GymnasiumEnv:
       num_envs: B.
     """
 
-    def __init__(self, vector_env: Any, name: str, mode: str, time_limit: int | None) -> None:
+    def __init__(self, vector_env: Any, name: str, time_limit: int | None) -> None:
         self.num_envs: int = vector_env.num_envs
         self.spec = Spec(
             host.observation_spec(vector_env.single_observation_space, f"gymnasium/{name}"),
             host.action_spec(vector_env.single_action_space, f"gymnasium/{name}"),
             time_limit,
         )
-        self._vector_env, self._name, self._mode = vector_env, name, mode
+        self._vector_env, self._name = vector_env, name
         self._records = host.EpisodeRecords(self.num_envs)
 
     def reset(self, seed: int) -> PyTree:
@@ -129,11 +120,12 @@ class GymnasiumEnv:
         terminated: Any
         truncated: Any
         native = host.native_action(self._vector_env.single_action_space, action)
-        raw_obs, reward, terminated, truncated, raw_info = self._call("step", self._vector_env.step, native)
+        raw_obs, reward, terminated, truncated, _ = self._call("step", self._vector_env.step, native)
         reward, terminated = np.array(reward, np.float32), np.array(terminated, np.bool_)
         truncated = np.array(truncated, np.bool_) & ~terminated
         ended = terminated | truncated
-        obs, next_obs = self._observations(raw_obs, ended, raw_info)
+        next_obs = self._cast(raw_obs)
+        obs = self._reset_ended(ended) if ended.any() else next_obs
         return TimeStep(obs, reward, terminated, truncated, next_obs, self._records.count(reward, ended))
 
     def close(self) -> None:
@@ -161,29 +153,9 @@ class GymnasiumEnv:
             return np.asarray(inner.envs[0].render(), np.uint8)
         return np.asarray(self._vector_env.render()[0], np.uint8)
 
-    def _observations(self, raw_obs: PyTree, ended: np.ndarray, raw_info: dict[str, Any]) -> tuple[PyTree, PyTree]:
-        """(obs after any reset, true successor), both [B, ...]; `ended`: [B] bool."""
-        obs = self._cast(raw_obs)
-        if not ended.any():
-            return obs, obs
-        if self._mode == "same_step":
-            return obs, self._with_final(obs, ended, raw_info)
-        raw_reset, _ = self._call("reset", self._vector_env.reset, options={"reset_mask": ended.copy()})
-        return self._cast(raw_reset), obs
-
-    def _with_final(self, obs: PyTree, ended: np.ndarray, raw_info: dict[str, Any]) -> PyTree:
-        """A copy of `obs` [B, ...] in which the rows that `ended` are the observations before the reset."""
-        if "final_obs" not in raw_info:
-            raise EnvError(f"env='gymnasium/{self._name}' ended an episode without infos['final_obs']")
-
-        def assign(batch: np.ndarray, value: np.ndarray, row: int) -> None:
-            batch[row] = value
-
-        next_obs = jax.tree.map(np.copy, obs)
-        for row in np.flatnonzero(ended).tolist():
-            final = self._cast(_row(raw_info["final_obs"], row))
-            jax.tree.map(lambda batch, value, row=row: assign(batch, value, row), next_obs, final)
-        return next_obs
+    def _reset_ended(self, ended: np.ndarray) -> PyTree:
+        """Resets the environments of `ended` [B] bool and returns obs [B, ...] of all."""
+        return self._cast(self._call("reset", self._vector_env.reset, options={"reset_mask": ended.copy()})[0])
 
     def _call(self, what: str, function: Any, *args: Any, **options: Any) -> Any:
         """The result; where an environment fails, ends all their processes, since their own `close` would wait for the dead."""
@@ -208,35 +180,6 @@ def _import_gymnasium(name: str) -> Any:
     return gymnasium
 
 
-def _choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UsageError(f"{option}={value!r} is unknown; choose one of {', '.join(choices)}")
-
-
-def _gymnasium_mode(mode: str) -> Any:
-    from gymnasium.vector import AutoresetMode
-
-    modes = {"disabled": AutoresetMode.DISABLED, "same_step": AutoresetMode.SAME_STEP, "next_step": AutoresetMode.NEXT_STEP}
-    return modes[mode]
-
-
-def _mode_of(vector_env: Any, name: str) -> str:
-    """The autoreset mode. Gymnasium keeps `metadata` on the environment's class, where the next vector environment of that
-    class overwrites the mode, so the attribute of the vector environment is asked first."""
-    found = getattr(vector_env.unwrapped, "autoreset_mode", vector_env.metadata.get("autoreset_mode"))
-    for mode in _MODES:
-        if found in (_gymnasium_mode(mode), _gymnasium_mode(mode).value):
-            return mode
-    raise UsageError(f"autoreset_mode={found!r} of {name} is unknown; set metadata['autoreset_mode'] of the vector env")
-
-
-def _mask_cancels_autoreset(inner: Any) -> bool:
-    """Whether a reset by mask, right after the step that ended an episode, takes the place of next-step mode's own reset."""
-    from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
-
-    return isinstance(inner, SyncVectorEnv) or (isinstance(inner, AsyncVectorEnv) and bool(inner.shared_memory))
-
-
 def _time_limit(vector_env: Any) -> int | None:
     """Steps after which the environment truncates, as far as its spec tells."""
     inner = vector_env.unwrapped
@@ -247,12 +190,3 @@ def _time_limit(vector_env: Any) -> int | None:
         return None
     limit = spec.kwargs.get("max_episode_steps") or spec.max_episode_steps
     return int(limit) if limit is not None and limit > 0 else None
-
-
-def _row(tree: PyTree, row: int) -> PyTree:
-    """Row `row` of a batch: an object array of observations (Gymnasium's own vector environments) or a batched tree."""
-    if isinstance(tree, dict):
-        return {key: _row(value, row) for key, value in tree.items()}
-    if isinstance(tree, tuple):
-        return tuple(_row(value, row) for value in tree)
-    return tree[row]
