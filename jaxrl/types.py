@@ -3,6 +3,8 @@
 Read this module first. An `Env` is two pure functions over a batch of auto-resetting environments, an `Agent` is a few
 pure functions in a NamedTuple (as an optimizer is in Optax), and `jaxrl.loop` is the one loop that joins them.
 
+It is long, since these contracts make sense only together: each part is read beside the others.
+
 Letters in shapes: T time steps of a rollout, B parallel environments, N minibatch, A actions; time comes first and
 `[]` is a scalar.
 """

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,31 +69,8 @@ def make_experience(
       n_step: steps of a return.
       extras: what `act` returns beside an action and is to be stored, of one environment (arrays or shapes); () for none.
     """
-    stacked = isinstance(obs, ArraySpec) and obs.num_frames > 1
-    make = _of_frames if stacked or n_step > 1 else _of_transitions
-    return make(obs, action, num_envs, capacity, n_step, gamma, extras)
-
-
-class StoredStep(NamedTuple):
-    """What the ring of transitions holds, [N, ...]; `terminated` alone decides bootstrapping."""
-
-    obs: PyTree
-    action: PyTree
-    reward: Array
-    terminated: Array
-    next_obs: PyTree
-    extras: PyTree
-
-
-def _of_transitions(
-    obs: ArraySpec | TreeSpec,
-    action: PyTree,
-    num_envs: int,
-    capacity: int,
-    n_step: int,
-    gamma: Array | float,
-    extras: PyTree,
-) -> Experience:
+    if n_step > 1 or (isinstance(obs, ArraySpec) and obs.num_frames > 1):
+        return _of_frames(obs, action, num_envs, capacity, n_step, gamma, extras)
     keeps_extras = bool(jax.tree.leaves(extras))
 
     def init() -> ring.Replay:
@@ -115,28 +92,31 @@ def _of_transitions(
     return Experience(init, store, sample)
 
 
+class StoredStep(NamedTuple):
+    """What the ring of transitions holds, [N, ...]; `terminated` alone decides bootstrapping."""
+
+    obs: PyTree
+    action: PyTree
+    reward: Array
+    terminated: Array
+    next_obs: PyTree
+    extras: PyTree
+
+
 def _of_frames(
-    obs: ArraySpec | TreeSpec,
-    action: PyTree,
-    num_envs: int,
-    capacity: int,
-    n_step: int,
-    gamma: Array | float,
-    extras: PyTree,
+    obs: Any, action: PyTree, num_envs: int, capacity: int, n_step: int, gamma: Array | float, extras: PyTree
 ) -> Experience:
-    def init() -> frames.FrameReplay:
-        return frames.init(obs, num_envs, capacity, action, extras)
-
-    def store(replay: frames.FrameReplay, rollout: Rollout) -> frames.FrameReplay:
-        return frames.add(replay, rollout, obs)
-
     def sample(key: Array, replay: frames.FrameReplay, shape: tuple[int, ...]) -> Sample:
         index = frames.sample_indices(key, replay, (math.prod(shape),), obs)
         batch = frames.gather(replay, index, obs, n_step, gamma)
         transitions = jax.tree.map(lambda leaf: leaf.reshape(shape + leaf.shape[1:]), batch)
         return _uniform(transitions, index.reshape(shape), jnp.sum(replay.steps.is_start, dtype=jnp.int32))
 
-    return Experience(init, store, sample)
+    return Experience(
+        init=lambda: frames.init(obs, num_envs, capacity, action, extras),
+        store=lambda replay, rollout: frames.add(replay, rollout, obs),
+        sample=sample,
+    )
 
 
 def _uniform(transitions: Transitions, index: Array, size: Array) -> Sample:

@@ -1,14 +1,4 @@
-"""An actor and a critic: what the policy-gradient agents share.
-
-    networks = actor_critic(config, spec)
-    policy = networks.init(key)
-    distribution = networks.distribution(policy.params, features)
-
-Observations of any kind become one vector, or stay pictures for a convolutional torso, normalised by running moments where the
-config says so; torso and core (nothing, or a GRU) turn them into features, from which the actor makes a distribution over
-actions and the critic a value. The moments belong to the policy, so they are checkpointed and batched with it, and evaluation
-uses them unchanged.
-"""
+"""What the policy-gradient agents share: fields of their configs, the state of those that learn from rollouts, and rewards."""
 
 from __future__ import annotations
 

@@ -121,46 +121,59 @@ def batch_env(
     if time_limit is not None:
         spec = spec._replace(time_limit=min(time_limit, spec.time_limit or time_limit))
 
-    def reset_batch(key: Array, params: PyTree) -> tuple[BatchState, PyTree]:
-        def first(key: Array, index: Array) -> tuple[PyTree, PyTree]:
-            if next is None:
-                return reset(key, params)
-            key_reset, key_next = jax.random.split(key)
-            return next(key_next, params, reset(key_reset, params)[0], index)
-
-        state, obs = strong(jax.vmap(first)(jax.random.split(key, num_envs), jnp.arange(num_envs)))
-        check_shapes("reset" if next is None else "next", "obs", _of_one(obs), _obs_shapes(spec))
-        return BatchState(state, jnp.zeros(num_envs), jnp.zeros(num_envs, jnp.int32)), obs
-
-    def step_batch(key: Array, params: PyTree, state: BatchState, action: PyTree) -> tuple[BatchState, TimeStep]:
-        # The first of the 2 B keys `split(key, 2 * num_envs)`; the others, `fold_in(key, num_envs + i)`, are the resets'.
-        keys = jax.random.split(key, num_envs)
-        moved = Transition(*strong(tuple(jax.vmap(step, in_axes=(0, None, 0, 0))(keys, params, state.inner, action))))
-        _check_transition(spec, state.inner, moved)
-        reward = jnp.asarray(moved.reward, jnp.float32)
-        episode_return = state.episode_return + reward
-        episode_length = state.episode_length + 1
-        terminated, truncated = jnp.asarray(moved.terminated), jnp.asarray(moved.truncated)
-        if time_limit is not None:
-            truncated = truncated | (episode_length >= time_limit)
-        truncated = truncated & ~terminated
-        ended = terminated | truncated
-        inner, obs = restart(key, params, ended, (moved.state, moved.obs))
-        info = {"episode_return": episode_return, "episode_length": episode_length} | (moved.info or {})
-        timestep = TimeStep(obs, reward, terminated, truncated, moved.obs, info)
-        return BatchState(inner, jnp.where(ended, 0.0, episode_return), jnp.where(ended, 0, episode_length)), timestep
-
-    def begin(key: Array, params: PyTree, old: PyTree, index: Array) -> tuple[PyTree, PyTree]:
-        key = jax.random.fold_in(key, num_envs + index)
-        return reset(key, params) if next is None else next(key, params, old, index)
-
-    restart = _restart(begin, num_envs)
+    batch = _Batch(spec, reset, step, next, num_envs, time_limit)
 
     def render_one(params: PyTree, state: BatchState, index: int) -> Any:
         assert render is not None
         return render(params, jax.tree.map(lambda leaf: leaf[index], state.inner))
 
-    return Env(spec, num_envs, strong(params), reset_batch, step_batch, model, render_one if render else None, static=static)
+    drawn = render_one if render else None
+    return Env(spec, num_envs, strong(params), batch.reset_all, batch.step_all, model, drawn, static=static)
+
+
+class _Batch(NamedTuple):
+    """The functions of one environment, and those of B made of them; fields as `batch_env` takes them."""
+
+    spec: Spec
+    reset: Callable[[Array, PyTree], tuple[PyTree, PyTree]]
+    step: Callable[[Array, PyTree, PyTree, PyTree], Transition]
+    next: Callable[[Array, PyTree, PyTree, Array], tuple[PyTree, PyTree]] | None
+    num_envs: int
+    time_limit: int | None
+
+    def reset_all(self, key: Array, params: PyTree) -> tuple[BatchState, PyTree]:
+        def first(key: Array, index: Array) -> tuple[PyTree, PyTree]:
+            if self.next is None:
+                return self.reset(key, params)
+            key_reset, key_next = jax.random.split(key)
+            return self.next(key_next, params, self.reset(key_reset, params)[0], index)
+
+        state, obs = strong(jax.vmap(first)(jax.random.split(key, self.num_envs), jnp.arange(self.num_envs)))
+        check_shapes("reset" if self.next is None else "next", "obs", _of_one(obs), _obs_shapes(self.spec))
+        return BatchState(state, jnp.zeros(self.num_envs), jnp.zeros(self.num_envs, jnp.int32)), obs
+
+    def step_all(self, key: Array, params: PyTree, state: BatchState, action: PyTree) -> tuple[BatchState, TimeStep]:
+        # The first of the 2 B keys `split(key, 2 * num_envs)`; the others, `fold_in(key, num_envs + i)`, are the resets'.
+        keys = jax.random.split(key, self.num_envs)
+        moved = Transition(*strong(tuple(jax.vmap(self.step, in_axes=(0, None, 0, 0))(keys, params, state.inner, action))))
+        _check_transition(self.spec, state.inner, moved)
+        reward = jnp.asarray(moved.reward, jnp.float32)
+        episode_return = state.episode_return + reward
+        episode_length = state.episode_length + 1
+        terminated, truncated = jnp.asarray(moved.terminated), jnp.asarray(moved.truncated)
+        if self.time_limit is not None:
+            truncated = truncated | (episode_length >= self.time_limit)
+        truncated = truncated & ~terminated
+        ended = terminated | truncated
+        inner, obs = _restart(self.begin, self.num_envs)(key, params, ended, (moved.state, moved.obs))
+        info = {"episode_return": episode_return, "episode_length": episode_length} | (moved.info or {})
+        timestep = TimeStep(obs, reward, terminated, truncated, moved.obs, info)
+        return BatchState(inner, jnp.where(ended, 0.0, episode_return), jnp.where(ended, 0, episode_length)), timestep
+
+    def begin(self, key: Array, params: PyTree, old: PyTree, index: Array) -> tuple[PyTree, PyTree]:
+        """The start of an episode in environment `index` [], after one that ended in the state `old`."""
+        key = jax.random.fold_in(key, self.num_envs + index)
+        return self.reset(key, params) if self.next is None else self.next(key, params, old, index)
 
 
 def _restart(begin: Callable[..., tuple[PyTree, PyTree]], num_envs: int) -> Callable[..., tuple[PyTree, PyTree]]:
