@@ -174,7 +174,7 @@ def _is_scalar_array(value: Any) -> bool:
 
 
 def _type_name(declared: Any) -> str:
-    return declared.__name__ if isinstance(declared, type) else str(declared)
+    return declared.__name__ if isinstance(declared, type) else str(declared).replace(" | None", " or none")
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
@@ -228,9 +228,10 @@ def literal(text: str) -> Any:
 
 
 def example(field: dataclasses.Field) -> str:
-    """The advice to give a value such as the default."""
-    default = default_of(field)
-    return "give one" if default is ... else f"give one such as {to_text(default)}"
+    """The advice to give a value such as the default, or the least one where that is none."""
+    default, low = default_of(field), field.metadata.get("low", -math.inf)
+    shown = int(low) if default is None and math.isfinite(low) and low == int(low) else default
+    return "give one" if default is ... else f"give one such as {to_text(shown)}"
 
 
 def to_text(value: Any) -> str:

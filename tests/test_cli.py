@@ -228,7 +228,7 @@ def test_a_config_json_with_an_unknown_field_of_the_agent_is_refused(trained, ca
     ("arguments", "words"),
     [
         (["--episodes", "0"], "episodes=0 is out of range; give a value at least 1"),
-        (["--episodes", "few"], "episodes='few' is not of type int; give one such as 100"),
+        (["--episodes", "few"], "episodes='few' is not of type int or none; give one such as 1"),
         (["--seed", "-1"], "seed=-1 is out of range; give a value at least 0"),
         (["--gif", "nowhere/x.gif"], "gif=nowhere/x.gif cannot be written"),
         (["--gif", "."], "gif=. is a folder"),

@@ -188,7 +188,7 @@ def read(field, *texts):
         ("period", "2.5", "int; give one such as 10"),
         ("sizes", "128xwide", "tuple[int, ...]; give one such as 8x8"),
         ("sizes", "128x", "tuple[int, ...]; give one such as 8x8"),
-        ("limit", "low", "float | None; give one such as none"),
+        ("limit", "low", "float or none; give one such as none"),
         ("double", "1", "bool; give true or false"),
     ],
 )

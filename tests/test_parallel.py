@@ -234,8 +234,8 @@ def refusal(*arguments):
     ("arguments", "message"),
     [
         (("--devices", "3"), r"devices=3 does not divide num_envs=4; give a divisor such as 2, or other num_envs"),
-        (("--devices", "-1"), r"devices=-1 is out of range; give at least 0"),
-        (("--devices", "two"), r"devices='two' is not of the right type; give one such as 1"),
+        (("--devices", "-1"), r"devices=-1 is out of range; give a value at least 0"),
+        (("--devices", "two"), r"devices='two' is not of type int; give one such as 1"),
         (("--num-processes", "2"), r"num_processes=2 needs a coordinator; give --coordinator HOST:PORT as well"),
         (("--coordinator", "auto", "--process-id", "0"), r"process_id=0 needs a coordinator; .*"),
         (("--coordinator", "here"), r"coordinator='here' is not HOST:PORT; .*"),

@@ -87,9 +87,9 @@ def evolved(tmp_path_factory):
     """A population of five, of which one is replaced after 100 and one after 200 of 300 env steps; what units began with."""
     folder, begun, load = tmp_path_factory.mktemp("sweeps") / "evolved", [], batches.load
 
-    def spy(population, members, states, living, iteration):
+    def spy(population, members, shared, states, living, iteration):
         begun.append((members, states))
-        return load(population, members, states, living, iteration)
+        return load(population, members, shared, states, living, iteration)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "load", spy)

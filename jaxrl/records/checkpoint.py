@@ -41,8 +41,8 @@ class Restored(NamedTuple):
     meta: dict[str, Any]
 
 
-def save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any], keep: int | None = KEEP) -> None:
-    """Writes the checkpoint of `iteration` and removes all but the last `keep` of those up to it; None keeps all of these.
+def save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any], keep_all: bool = False) -> None:
+    """Writes the checkpoint of `iteration` and removes all but the last `KEEP` of those up to it, or none of these.
 
     Later ones were damaged and passed over when the run was resumed; they would outlive every whole one.
 
@@ -51,10 +51,10 @@ def save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any], keep
       meta: plain JSON values.
     """
     with _interrupts_held_back():
-        _save(folder, iteration, state, meta, keep)
+        _save(folder, iteration, state, meta, keep_all)
 
 
-def _save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any], keep: int | None) -> None:
+def _save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any], keep_all: bool) -> None:
     partial, final = folder / f"{_PARTIAL}{iteration}", folder / str(iteration)
     for left_over in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(left_over)
@@ -67,7 +67,7 @@ def _save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any], kee
         shutil.rmtree(final)
     partial.rename(final)
     found = iterations(folder)
-    kept = [other for other in found if other <= iteration][:keep]
+    kept = [other for other in found if other <= iteration][: None if keep_all else KEEP]
     for other in set(found).difference(kept):
         shutil.rmtree(folder / str(other))
 

@@ -59,7 +59,7 @@ def save_snapshot(prepared: Prepared, folder: Path, state: RunState) -> None:
     iteration, policy = int(state.iteration), prepared.driver.gather(state.agent.policy)
     if is_writer():
         meta = {"env_steps": iteration * prepared.plan.steps_per_iteration}
-        checkpoint.save(folder / "snapshots", iteration, policy, meta, keep=None)
+        checkpoint.save(folder / "snapshots", iteration, policy, meta, keep_all=True)
 
 
 def snapshots(prepared: Prepared, folder: Path) -> dict[int, int]:
