@@ -192,8 +192,9 @@ def test_a_unit_that_another_process_holds_is_waited_for(
     few_bytes: tuple[Path, Workers], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, workers = few_bytes
+    unit_folder(folder, "held").mkdir(parents=True)
     with contextlib.ExitStack() as held:
-        assert held.enter_context(lock(unit_folder(folder, "held"))) is None
+        assert held.enter_context(lock(unit_folder(folder, "held") / "lock", f"pid {os.getpid()} on this machine")) is None
         threading.Timer(2, held.pop_all().close).start()
         outcomes = workers.execute([unit("held", 1)])
     assert outcomes[0]["reports"][0]["env_steps"] == 150
