@@ -32,8 +32,6 @@ from jaxrl.nets.heads import QNetwork
 from jaxrl.records import checkpoint
 from jaxrl.types import ArraySpec, Discrete, Env, RunState, Spec, TimeStep
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-recurrent": ("ppo", {"gru": 8, "normalize_observation": True, "normalize_reward": True, "target_kl": 0.5}),
     "dqn-n_step": ("dqn", {"rollout_length": 2, "num_updates": 2, "n_step": 3}),

@@ -1,10 +1,10 @@
 """A vmapped population finishes; batched LAPACK calls, such as the QR of the usual orthogonal initialiser, may deadlock."""
 
 import os
-import subprocess
-import sys
 
 import pytest
+
+from helpers import run_python
 
 PROGRAM = """
 import sys
@@ -27,6 +27,4 @@ assert len(set(losses[:, -1].tolist())) == num_seeds
 def test_a_vmapped_population_finishes(num_seeds: int, gru: int) -> None:
     """In a process of its own with JAX's own number of threads; one that hangs is ended after two minutes and fails."""
     environment = {name: value for name, value in os.environ.items() if name != "NPROC"}
-    command = [sys.executable, "-c", PROGRAM, str(num_seeds), str(gru)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_python("-c", PROGRAM, str(num_seeds), str(gru), env=environment)
