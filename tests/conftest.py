@@ -1,4 +1,4 @@
-"""Settings that must stand before JAX is imported: compiled programs are kept between test runs."""
+"""Settings that must stand before JAX is imported: how tests compile, and where compiled programs are kept between runs."""
 
 import os
 import signal
@@ -18,15 +18,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _is_quick(config: pytest.Config) -> bool:
+    """Tests compile much and run little, so most of XLA's optimizations are left out, but not with the longer tests."""
+    return "slow or not slow" not in config.option.markexpr
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _is_quick(config):
+        # XLA's older code generator compiles in half the time.
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Tests compile much and run little: without most of XLA's optimizations they take half the time.
-
-    Tests marked `optimized`, and all with the longer ones (`make test-all`), have programs as users have them.
-    """
+    """Tests marked `optimized` have the optimizations of programs that run long or are measured."""
     import jax
 
-    quick = "slow or not slow" not in item.config.option.markexpr and item.get_closest_marker("optimized") is None
+    quick = _is_quick(item.config) and item.get_closest_marker("optimized") is None
     jax.config.update("jax_disable_most_optimizations", quick)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))  # Of processes that a test starts.
     return (yield)

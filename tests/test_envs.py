@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import run_python
+from helpers import run_python, slow_but
 from jaxrl import envs
 from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.errors import UsageError
@@ -148,7 +148,10 @@ def test_only_the_environment_that_ended_is_reset():
 # --- gymnax ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("env_id", envs.ENVS["gymnax"])
+# Of each suite one environment is among the quick tests.
+@pytest.mark.parametrize(
+    "env_id", slow_but(("Acrobot-v1", "Catch-bsuite", "Breakout-MinAtar", "Pong-misc", "Pendulum-v1"), envs.ENVS["gymnax"])
+)
 def test_every_gymnax_environment_steps_in_a_scan_with_traced_parameters(env_id):
     env = envs.make(env_id, num_envs=2)
     actions = sample_action(jax.random.key(1), env.spec.action, (3, 2))
