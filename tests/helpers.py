@@ -17,6 +17,9 @@ import pytest
 from jaxrl.loop import iteration_keys
 from jaxrl.types import Env, Progress, PyTree, Rollout, Spec, TimeStep, sample_action, spec_zeros
 
+AS_USERS: dict[str, str | bool | int | float] = {"xla_cpu_use_fusion_emitters": True}
+"""Options of `compile` for a program that is measured: XLA's usual code generator, which conftest.py turns off."""
+
 
 def slow_but(quick: Iterable[str], names: Iterable[str]) -> list[Any]:
     """Parameters `names` of a test, of which all but `quick` are left to the longer tests."""
