@@ -1,29 +1,40 @@
-"""Settings that must stand before JAX is imported: compiled programs are kept between test runs."""
+"""Settings that must stand before JAX is imported: how tests compile, and where compiled programs are kept between runs."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax"
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxrl" / "tests"
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts a command with `&` so, and processes inherit it: no test of an interrupt would ever end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
-@pytest.fixture(scope="module")
-def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A module that compiles much and runs little leaves out most of XLA's optimizations and takes half the time.
 
-    With the longer tests (`make test-all`) its programs are optimized as anywhere else.
-    """
+def _is_quick(config: pytest.Config) -> bool:
+    """Tests compile much and run little, so most of XLA's optimizations are left out, but not with the longer tests."""
+    return "slow or not slow" not in config.option.markexpr
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _is_quick(config):
+        # XLA's older code generator compiles in half the time.
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Tests marked `optimized` have the optimizations of programs that run long or are measured."""
     import jax
 
-    quick = "slow or not slow" not in request.config.option.markexpr
+    quick = _is_quick(item.config) and item.get_closest_marker("optimized") is None
     jax.config.update("jax_disable_most_optimizations", quick)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(int(quick)))  # Of processes that a test starts.
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))  # Of processes that a test starts.
+    return (yield)

@@ -1,8 +1,13 @@
-"""What several test modules share: a pure environment behind the host contract, and comparisons of states."""
+"""What several test modules share: a pure environment behind the host contract, comparisons of states, processes that end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -12,11 +17,42 @@ import pytest
 from jaxrl.loop import iteration_keys
 from jaxrl.types import Env, Progress, PyTree, Rollout, Spec, TimeStep, sample_action, spec_zeros
 
+AS_USERS: dict[str, str | bool | int | float] = {"xla_cpu_use_fusion_emitters": True}
+"""Options of `compile` for a program that is measured: XLA's usual code generator, which conftest.py turns off."""
+
 
 def slow_but(quick: Iterable[str], names: Iterable[str]) -> list[Any]:
     """Parameters `names` of a test, of which all but `quick` are left to the longer tests."""
     quick = set(quick)
     return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
+
+
+@contextlib.contextmanager
+def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Python in a session of its own, which does not outlive the block; `options` are those of `Popen`."""
+    command, pipe = [sys.executable, *arguments], subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, **options)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # Its own children hold the pipes as well.
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def ended(process: subprocess.Popen[str], code: int = 0, seconds: float = 120.0) -> tuple[str, str]:
+    """What a process wrote on standard output and error until it ended with `code`, within so many seconds."""
+    written = process.communicate(timeout=seconds)
+    assert process.returncode == code, written[1][-3000:]
+    return written
+
+
+def run_python(*arguments: str, code: int = 0, seconds: float = 120.0, **options: Any) -> tuple[str, str]:
+    """Starts Python and waits for its end; see `started` and `ended`."""
+    with started(*arguments, **options) as process:
+        return ended(process, code, seconds)
 
 
 def progress_at(iteration: Any, num_iterations: Any, num_warmup: int = 0, steps_per_iteration: int = 1) -> Progress:

@@ -23,16 +23,13 @@ from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.drivers.device import Driver, device_driver, make_chunk
 from jaxrl.drivers.host import host_driver
 from jaxrl.envs import make
-from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.envs.tools.mdp_env import mdp_env
 from jaxrl.loop import Plan, RunKeys, build, plan, run_keys, train
 from jaxrl.mdp.model import MDP, make_mdp
 from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.nets.heads import QNetwork
 from jaxrl.records import checkpoint
-from jaxrl.types import ArraySpec, Discrete, Env, RunState, Spec, TimeStep
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+from jaxrl.types import Env, RunState, TimeStep
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-recurrent": ("ppo", {"gru": 8, "normalize_observation": True, "normalize_reward": True, "target_kl": 0.5}),
@@ -122,18 +119,16 @@ class Probes(NamedTuple):
     params: dict[str, Any]
 
 
-def make_probes(name: str, probes: tuple[str, ...], num_envs: int) -> Probes:
+def make_probes(name: str, num_envs: int) -> Probes:
     """Probes; for an agent with a table, their twins whose observations are states 0, 1, ... in the same order."""
     if agent_of(name) not in TABULAR:
-        return _switched([make(f"probe/{probe}", num_envs) for probe in probes], probes)
-    if probes == ("truncation",):
-        return Probes(_truncation_twin(num_envs), {"truncation": ()})
-    params = {probe: _twin(probe) for probe in probes}
-    # One step more than most of them have: they are over before it.
-    return Probes(mdp_env(params[probes[0]], num_envs, time_limit=2), params)
+        return _switched([make(f"probe/{probe}", num_envs) for probe in PROBES])
+    params = {probe: _twin(probe) for probe in PROBES}
+    # One step more than most of them have: they are over before it. State 1 of `truncation` is cut off by it.
+    return Probes(mdp_env(params[PROBES[0]], num_envs, time_limit=2), params)
 
 
-def _switched(envs: list[Any], probes: tuple[str, ...]) -> Probes:
+def _switched(envs: list[Any]) -> Probes:
     """The environment whose params say which of `envs` is played; its state holds one of each."""
 
     def reset(key: jax.Array, which: jax.Array) -> tuple[Any, jax.Array]:
@@ -153,8 +148,8 @@ def _switched(envs: list[Any], probes: tuple[str, ...]) -> Probes:
         return jax.lax.switch(which, steppers, key, states, action)
 
     spec = envs[0].spec._replace(time_limit=max(env.spec.time_limit for env in envs))
-    places = {probe: jnp.int32(index) for index, probe in enumerate(probes)}
-    return Probes(Env(spec, envs[0].num_envs, places[probes[0]], reset, step), places)
+    places = {probe: jnp.int32(index) for index, probe in enumerate(PROBES)}
+    return Probes(Env(spec, envs[0].num_envs, places[PROBES[0]], reset, step), places)
 
 
 def _twin(probe: str) -> MDP:
@@ -163,26 +158,16 @@ def _twin(probe: str) -> MDP:
         "observation": [[-1.0, -1.0], [1.0, 1.0]],
         "discount": [[0.0, 0.0], [1.0, 1.0]],
         "action": [[-1.0, 1.0], [0.0, 0.0]],
+        "truncation": [[1.0, 1.0], [1.0, 1.0]],
     }[probe]
     successors = np.full((3, 2, 1), 2)
     if probe == "discount":
         successors[0] = 1
-    initial = [0.5, 0.5, 0.0] if probe == "observation" else [1.0, 0.0, 0.0]
+    if probe == "truncation":
+        successors[1] = 1
+    initial = [0.5, 0.5, 0.0] if probe in ("observation", "truncation") else [1.0, 0.0, 0.0]
     terminal = np.array([False, False, True])
     return make_mdp(successors, np.ones((3, 2, 1), np.float32), [*rewards, [0.0, 0.0]], 0.5, initial=initial, terminal=terminal)
-
-
-def _truncation_twin(num_envs: int) -> Env:
-    """One step and reward 1; state 0 is terminated after it, state 1 truncated, and the true successor is the state itself."""
-
-    def reset(key: jax.Array, params: Any) -> tuple[jax.Array, jax.Array]:
-        state = jax.random.randint(key, (), 0, 2)
-        return state, state
-
-    def step(key: jax.Array, params: Any, state: jax.Array, action: jax.Array) -> Transition:
-        return Transition(state, state, 1.0, state == 0, state == 1)
-
-    return batch_env(Spec(ArraySpec((), "int32", 2), Discrete(2), 1), (), reset, step, num_envs)
 
 
 def agent_of(name: str) -> str:
@@ -229,12 +214,14 @@ class Setup(NamedTuple):
 
 NAMES = sorted([*AGENTS, *VARIANTS])
 QUICK = ("actor_critic", "dqn", "ppo-recurrent", "sarsa")
-"""Those of which every check is among the quick tests; the others leave two to the longer ones."""
+"""Those of which every check is among the quick tests; the other agents leave three to the longer ones."""
+QUICK_NAMES = [*AGENTS, "ppo-recurrent", "dqn-n_step"]
+"""Those of which any check is."""
 
 each_agent = pytest.mark.parametrize("setup", slow_but(QUICK, NAMES), indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=slow_but(QUICK_NAMES, NAMES))
 def setup(request: pytest.FixtureRequest) -> Setup:
     name = request.param
     make_agent, _ = load_agent(agent_of(name))
@@ -342,24 +329,23 @@ def test_a_vmapped_member_equals_its_solo_run(setup: Setup, trained: RunState) -
 def test_every_traced_field_can_be_a_batch_axis_alone(setup: Setup) -> None:
     """Traced without compiling: a field that shaped anything would fail here. That all can be at once is shown above."""
     chunk = make_chunk(setup.make_agent, setup.env)
+
+    @jax.jit
+    def run(config: Config) -> RunState:
+        """Traced once for all fields."""
+        state = setup.driver.init(setup.keys.init, config, setup.env.params)
+        return chunk(setup.keys.train, config, setup.env.params, state, 3, 3, setup.plan.progress(0))[0]
+
     axes = RunState(agent=0, env=0, obs=0, memory=0, recent=0, iteration=None)
     for field in _traced(setup.config):
         value = getattr(setup.config, field.name)
         config = dataclasses.replace(setup.config, **{field.name: jnp.stack([value, value])})
         config_axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, config)
-
-        def run(config: Config, config_axes: Any = config_axes) -> Any:
-            init = jax.vmap(setup.driver.init, in_axes=(None, config_axes, None), out_axes=axes, axis_size=2)
-            state = init(setup.keys.init, config, setup.env.params)
-            advance = jax.vmap(
-                chunk, in_axes=(None, config_axes, None, axes, None, None, None), out_axes=(axes, 0), axis_size=2
-            )
-            return advance(setup.keys.train, config, setup.env.params, state, 3, 3, setup.plan.progress(0))[0]
-
-        shapes = jax.eval_shape(run, config)
+        shapes = jax.eval_shape(jax.vmap(run, in_axes=(config_axes,), out_axes=axes, axis_size=2), config)
         assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(shapes.agent)), field.name
 
 
+@each_agent
 def test_the_host_driver_equals_the_device_driver(setup: Setup, trained: RunState) -> None:
     env = JaxHostEnv(setup.env, setup.keys.init, setup.keys.train, setup.plan.rollout_length)
     driver = host_driver(setup.make_agent, env, lambda n: env)
@@ -400,11 +386,11 @@ class Learned(NamedTuple):
 
 
 @cache
-def learner(name: str, probes: tuple[str, ...], steps: int = 16_000) -> tuple[Config, Probes, Callable[..., Any]]:
+def learner(name: str, steps: int = 16_000) -> tuple[Config, Probes, Callable[..., Any]]:
     """The config, the probes and (params of a probe) -> policy, compiled once for all of them; gamma is 0.5."""
     make_agent, _ = load_agent(name)
     config = fitted(name, PROBE | ROLLOUT_OF.get(name, {}))
-    made = make_probes(name, probes, config.num_envs)
+    made = make_probes(name, config.num_envs)
 
     @jax.jit
     def run(params: Any) -> Any:
@@ -416,8 +402,7 @@ def learner(name: str, probes: tuple[str, ...], steps: int = 16_000) -> tuple[Co
 @cache
 def learn_probe(name: str, probe: str) -> Learned:
     """What the agent learns of a probe environment."""
-    together = PROBES if agent_of(name) not in TABULAR else tuple(p for p in PROBES if p != "truncation")
-    config, made, run = learner(name, together if probe in together else (probe,))
+    config, made, run = learner(name)
     return Learned(config, made.env, run(made.params[probe]))
 
 

@@ -9,7 +9,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from PIL import Image
 
 import jaxrl
+from helpers import ended, run_python, started
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.agents.value.dqn import DQNConfig
 from jaxrl.cli import commands as cli
@@ -267,10 +267,9 @@ def cpu_seconds(*arguments):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     program = "import sys; from jaxrl.cli import main; main(sys.argv[1:]); print('jax' in sys.modules, file=sys.stderr)"
     environment = os.environ | {"COLUMNS": "100"}
-    command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    out, err = run_python("-c", program, *arguments, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout, done.stderr.strip()
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, out, err.strip()
 
 
 @pytest.mark.parametrize("arguments", ["--help", "list", "list agents", "list envs", "list experiments", "train --help"])
@@ -541,12 +540,11 @@ def wait_for(condition, process, seconds=60.0):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_resume_and_keeps_a_whole_checkpoint(number):
     long = ["--total-steps", "2000000000", "--num-rows", "2000000", "--checkpoint-seconds", "0", "--out", "run"]
-    command = [sys.executable, "-m", "jaxrl", *TRAIN, *long]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started("-m", "jaxrl", *TRAIN, *long) as process:
         wait_for(lambda: list(Path("run", "checkpoints").glob("[0-9]*")), process)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
+        out, err = ended(process, 130)
+    assert out == ""
     assert err.splitlines()[-1] == "jaxrl: interrupted; go on with: jaxrl resume run"
     assert "Traceback" not in err
     whole = [path for path in Path("run", "checkpoints").glob("[0-9]*") if checkpoint.damage(path) is None]

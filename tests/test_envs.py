@@ -1,14 +1,12 @@
 """The registry of environments, the batching of single environments, and the gymnax adapter."""
 
-import subprocess
-import sys
-
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from helpers import run_python, slow_but
 from jaxrl import envs
 from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.errors import UsageError
@@ -50,8 +48,7 @@ def test_the_static_table_is_what_the_probes_are():
 
 def test_importing_the_registry_imports_neither_jax_nor_an_environment_package():
     code = "import sys, jaxrl.envs; print([m for m in ('jax', 'gymnax', 'gymnasium', 'numpy') if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    assert run_python("-c", code)[0].strip() == "[]"
 
 
 def test_a_bare_id_and_its_full_id_are_the_same_environment():
@@ -151,7 +148,10 @@ def test_only_the_environment_that_ended_is_reset():
 # --- gymnax ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("env_id", envs.ENVS["gymnax"])
+# Of each suite one environment is among the quick tests.
+@pytest.mark.parametrize(
+    "env_id", slow_but(("Acrobot-v1", "Catch-bsuite", "Breakout-MinAtar", "Pong-misc", "Pendulum-v1"), envs.ENVS["gymnax"])
+)
 def test_every_gymnax_environment_steps_in_a_scan_with_traced_parameters(env_id):
     env = envs.make(env_id, num_envs=2)
     actions = sample_action(jax.random.key(1), env.spec.action, (3, 2))

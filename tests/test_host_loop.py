@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import assert_close, assert_same_bits, progress_at
+from helpers import assert_close, assert_same_bits, progress_at, run_python
 from jaxrl import envs
 from jaxrl.agents.value.dqn import DQNConfig, make_dqn
 from jaxrl.config import Config, as_arrays, config
@@ -215,13 +213,7 @@ assert int(state.agent.replay.size) == 256
 def test_a_replay_that_does_not_fit_the_accelerator_is_kept_in_host_memory(tmp_path):
     """Two CPU devices, of which the first passes for an accelerator of a thousand bytes."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "NPROC": "1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", TWO_DEVICES, str(tmp_path / "run")],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    run_python("-W", "ignore", "-c", TWO_DEVICES, str(tmp_path / "run"), env=environment)
 
 
 # --- environments that fail -------------------------------------------------------------------------------------------
@@ -252,11 +244,10 @@ def test_an_environment_whose_process_dies_ends_the_run_with_a_line_and_a_checkp
     (tmp_path / "dying.py").write_text(DYING)
     sizes = ["--num-envs", "2", "--hidden", "8", "--capacity", "64", "--batch-size", "8", "--learning-starts", "8"]
     rows = ["--num-rows", "20", "--checkpoint-seconds", "0", "--total-steps", "400", "--eval-episodes", "2", "--out", "run"]
-    command = [sys.executable, "-W", "ignore", "dying.py", "train", "dqn", "--env", "dying:dying", *sizes, *rows]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 1
-    lines = [line for line in done.stderr.splitlines() if line.startswith("jaxrl: ")]
+    command = ["-W", "ignore", "dying.py", "train", "dqn", "--env", "dying:dying", *sizes, *rows]
+    _, err = run_python(*command, code=1, cwd=tmp_path)
+    lines = [line for line in err.splitlines() if line.startswith("jaxrl: ")]
     assert len(lines) == 1 and "env='gymnasium/CartPole-v1' failed in step" in lines[0]
     assert lines[0].endswith("go on with: jaxrl resume run")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in err
     assert (tmp_path / "run" / "checkpoints").exists()

@@ -1,8 +1,6 @@
 """The house: which room may import which, so that a reader can learn the package from the ground up."""
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import jaxrl
+from helpers import run_python
 
 ROOT = Path(jaxrl.__file__).parent
 FLOORS = (
@@ -127,4 +126,4 @@ def test_only_adapters_import_the_packages_that_they_adapt():
 @pytest.mark.parametrize("module", ["errors", "lazy", "startup"])
 def test_importing_the_ground_floor_starts_no_jax(module):
     program = f"import sys, jaxrl.{module}; sys.exit('jax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    run_python("-c", program)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import JaxHostEnv, assert_close, assert_same_bits, progress_at
+from helpers import AS_USERS, JaxHostEnv, assert_close, assert_same_bits, progress_at
 from jaxrl.agents.value.dqn import DQNConfig, make_dqn
 from jaxrl.config import Config, as_arrays, config, traced
 from jaxrl.drivers.device import device_driver, make_chunk
@@ -311,38 +311,52 @@ def test_a_run_can_be_differentiated_with_respect_to_its_learning_rate() -> None
     fields = {**vars(SMALL), "gamma": 0.0, "epsilon_start": 1.0, "epsilon_end": 1.0}
 
     @jax.jit
+    @jax.value_and_grad
     def final_loss(learning_rate):
         settings = DQNConfig(**{**fields, "learning_rate": learning_rate})
         return train(jax.random.key(0), settings, make_dqn, env, 32 + 40, num_rows=1).rows["loss"][-1]
 
-    slope = jax.jit(jax.grad(final_loss))(1e-3)
-    estimate = (final_loss(1.05e-3) - final_loss(0.95e-3)) / 1e-4
+    _, slope = final_loss(1e-3)
+    estimate = (final_loss(1.05e-3)[0] - final_loss(0.95e-3)[0]) / 1e-4
     assert np.isclose(slope, estimate, rtol=0.02) and slope < 0.0
 
 
-def test_seeds_and_learning_rates_are_batch_axes_of_a_run() -> None:
+class Batch(NamedTuple):
+    """A run as a function of what may be a batch axis, its arguments and its results, compiled as one program.
+
+    Attributes:
+      run: (key, learning rate, angle at which the pole has fallen) -> (policy, mean length of training episodes).
+      arguments, results: [5] each; the last two runs differ in the angle alone.
+    """
+
+    run: Any
+    arguments: Any
+    results: Any
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
     env = make("CartPole-v1", 4)
 
-    def final(key, learning_rate):
-        settings = DQNConfig(**{**vars(SMALL), "learning_rate": learning_rate})
-        return train(key, settings, make_dqn, env, 32 + 40, num_rows=1).state.agent.policy
-
-    keys, rates = jax.random.split(jax.random.key(0), 3), jnp.array([1e-3, 1e-2, 1e-1])
-    together = jax.jit(jax.vmap(final))(keys, rates)
-    alone = jax.jit(final)(keys[1], rates[1])
-    assert_close(jax.tree.map(lambda leaf: leaf[1], together), alone)
-
-
-def test_physics_are_a_batch_axis_of_a_run() -> None:
-    """A pole that may lean further falls later."""
-    env = make("CartPole-v1", 4)
-
-    def length(angle):
+    def run(key, learning_rate, angle):
         bound = env._replace(params=env.params.replace(theta_threshold_radians=angle))
-        return train(jax.random.key(0), SMALL, make_dqn, bound, 200, num_rows=1).rows["length_mean"][0]
+        result = train(key, DQNConfig(**{**vars(SMALL), "learning_rate": learning_rate}), make_dqn, bound, 200, num_rows=1)
+        return result.state.agent.policy, result.rows["length_mean"][0]
 
-    lengths = jax.jit(jax.vmap(length))(jnp.array([0.1, 0.4]))
-    assert lengths[0] < lengths[1]
+    keys, rates = jax.random.split(jax.random.key(0), 4), jnp.array([1e-3, 1e-2, 1e-1, 1e-3, 1e-3])
+    arguments = keys[jnp.array([0, 1, 2, 3, 3])], rates, jnp.array([0.2, 0.2, 0.2, 0.1, 0.4])
+    return Batch(run, arguments, jax.jit(jax.vmap(run))(*arguments))
+
+
+def test_seeds_and_learning_rates_are_batch_axes_of_a_run(batch: Batch) -> None:
+    alone = jax.jit(batch.run)(*(argument[1] for argument in batch.arguments))
+    assert_close(jax.tree.map(lambda leaf: leaf[1], batch.results), alone)
+
+
+def test_physics_are_a_batch_axis_of_a_run(batch: Batch) -> None:
+    """A pole that may lean further falls later."""
+    _, lengths = batch.results
+    assert lengths[3] < lengths[4]
 
 
 @pytest.mark.parametrize("probe", ["memory", "mixed"])
@@ -373,6 +387,7 @@ class FreshHostEnv(JaxHostEnv):
         return super().reset(seed)
 
 
+@pytest.mark.optimized
 def test_a_population_holds_no_second_replay() -> None:
     """Arguments, outputs and temporaries minus what is aliased: at most 1.2 times the replays, alone and for four runs."""
     env = make("CartPole-v1", 10)
@@ -386,8 +401,8 @@ def test_a_population_holds_no_second_replay() -> None:
     population = jax.vmap(chunk, in_axes=(0, None, None, axes, None, None, None), out_axes=(axes, 0))
     counts = (np.int32(1), np.int32(1), progress_at(0, 2, 1, 10))
     for function, key, argument in ((chunk, keys[0], state), (population, keys, many)):
-        compiled = jax.jit(function, donate_argnums=3).lower(key, settings, env.params, argument, *counts).compile()
-        memory = compiled.memory_analysis()
+        program = jax.jit(function, donate_argnums=3).lower(key, settings, env.params, argument, *counts)
+        memory = program.compile(AS_USERS).memory_analysis()
         used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
         used -= memory.alias_size_in_bytes
         replays = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(argument.agent.replay.data))

@@ -8,15 +8,13 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 
 import jaxrl
-from helpers import assert_close, assert_same_bits
+from helpers import assert_close, assert_same_bits, ended, run_python, started
 from jaxrl import parallel
 from jaxrl.agents.value.dqn import DQNConfig
 from jaxrl.cli import commands as cli
@@ -89,24 +87,8 @@ assert re.search(r"f32\\[.*all-reduce\\(", program)
 
 
 def environment(devices=None):
-    kept = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    kept = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
     return kept if devices is None else kept | {"JAX_NUM_CPU_DEVICES": str(devices)}
-
-
-def process(*arguments, devices=None):
-    return subprocess.Popen(
-        [sys.executable, *arguments], env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def ended(started, code=0):
-    """What a process wrote on standard output and error; one that hangs is ended after two minutes and fails."""
-    try:
-        written = started.communicate(timeout=120)
-    finally:
-        started.kill()
-    assert started.returncode == code, written[1][-3000:]
-    return written
 
 
 def rows(folder):
@@ -131,7 +113,7 @@ def folder(tmp_path_factory):
         for devices in (1, 2)
     ]
     (folder / "commands").write_text("\n".join(" ".join(command) for command in commands))
-    ended(process("-c", COMMANDS, str(folder / "commands"), devices=2))
+    run_python("-c", COMMANDS, str(folder / "commands"), env=environment(2))
     return folder
 
 
@@ -148,7 +130,7 @@ def test_two_devices_give_the_result_of_one(folder, agent, iterations):
 
 
 def test_stepping_and_gradients_are_divided_and_the_agent_is_everywhere(folder):
-    ended(process("-c", PARTITION, devices=2))
+    run_python("-c", PARTITION, env=environment(2))
 
 
 def test_a_run_of_two_devices_resumes_to_the_same_bits(folder, tmp_path):
@@ -159,7 +141,7 @@ def test_a_run_of_two_devices_resumes_to_the_same_bits(folder, tmp_path):
         if int(path.name) > 10:
             shutil.rmtree(path)
     (resumed / "summary.json").unlink()
-    _, messages = ended(process("-m", "jaxrl", "resume", str(resumed)))
+    _, messages = run_python("-m", "jaxrl", "resume", str(resumed), env=environment())
     assert "resuming at 40 env steps\n" in messages and "devices" not in messages
     assert_same_bits(final_state(resumed), final_state(folder / "dqn2"))
     assert rows(resumed) == rows(folder / "dqn2")
@@ -209,8 +191,9 @@ def test_two_processes_give_the_result_of_one_and_write_one_set_of_files(folder)
         port = server.getsockname()[1]
     out = folder / "processes"
     common = ("-m", "jaxrl", "train", *PPO, "--out", str(out), "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2")
-    others = [process(*common, "--process-id", str(index)) for index in (1, 0)]
-    (shown1, said1), (shown0, said0) = [ended(other) for other in others]
+    with started(*common, "--process-id", "1", env=environment()) as other:
+        shown0, said0 = run_python(*common, "--process-id", "0", env=environment())
+        shown1, said1 = ended(other)
     assert "640 of 640 env steps" in said0 and str(out / "summary.json") in shown0
     assert "env steps" not in said1 + shown1
     assert {path.name for path in out.iterdir()} == {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "curve.png"}
@@ -265,12 +248,11 @@ def test_more_devices_than_there_are_are_refused(tmp_path, monkeypatch):
 def test_host_environments_and_debug_are_refused_on_several_devices(tmp_path):
     out = tmp_path / "run"
     common = ("--num-envs", "2", "--rollout-length", "8", "--devices", "2", "--out", str(out))
-    host = process("-m", "jaxrl", "train", "a2c", "--env", "gymnasium/CartPole-v1", *common)
-    debug = process("-m", "jaxrl", "train", "a2c", "--env", "CartPole-v1", "--debug", *common)
-    assert re.fullmatch(
-        "jaxrl: env=gymnasium/CartPole-v1 runs on the host and cannot be divided over 2 devices; .*\n", ended(host, 2)[1]
-    )
-    assert ended(debug, 2)[1].startswith("jaxrl: debug=True looks for the first NaN on one device, not on 2; ")
+    train = ("-m", "jaxrl", "train", "a2c", *common, "--env")
+    _, host = run_python(*train, "gymnasium/CartPole-v1", code=2, env=environment())
+    assert re.fullmatch("jaxrl: env=gymnasium/CartPole-v1 runs on the host and cannot be divided over 2 devices; .*\n", host)
+    _, debug = run_python(*train, "CartPole-v1", "--debug", code=2, env=environment())
+    assert debug.startswith("jaxrl: debug=True looks for the first NaN on one device, not on 2; ")
     assert not out.exists()
 
 

@@ -31,7 +31,6 @@ from jaxrl.sweeps.unit import DoesNotFitError, Unit, Workers, unit_folder
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:os.fork"),  # Ray starts its processes with fork and exec
-    pytest.mark.usefixtures("quick_compilation"),
 ]
 RATES = (1e-3, 1e-2)
 SWEEP = Sweep(

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import jax
 import pytest
 from PIL import Image
 
+from helpers import run_python
 from jaxrl.cli import commands as cli
 from jaxrl.cli.solve import report, solve
 from jaxrl.envs import ENVS
@@ -188,12 +188,10 @@ def test_solve_refuses_naming_field_value_and_fix(arguments, capsys):
 
 def test_the_help_explains_every_option_without_jax():
     program = "import sys; from jaxrl.cli import main\ntry: main(['solve', '--help'])\nfinally: print('jax' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "100"}
-    )
-    assert done.stdout.splitlines()[-1] == "False"
+    out, _ = run_python("-c", program, env=os.environ | {"COLUMNS": "100"})
+    assert out.splitlines()[-1] == "False"
     for words in ("ENV", "--method", "--gamma", "--tolerance", "--plot", "--env-option NAME=VALUE"):
-        assert words in done.stdout
+        assert words in out
 
 
 def test_list_shows_the_families_whose_mdp_is_known(capsys):

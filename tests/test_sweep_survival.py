@@ -6,15 +6,14 @@ import csv
 import json
 import os
 import random
-import subprocess
-import sys
+import signal
 import time
 
 import jax
 import numpy as np
 import pytest
 
-from helpers import assert_close
+from helpers import assert_close, ended, started
 from jaxrl.errors import UsageError
 from jaxrl.records import checkpoint
 from jaxrl.records import console as record
@@ -31,8 +30,6 @@ from jaxrl.sweeps.export import save_run
 from jaxrl.sweeps.plan import make_groups
 from jaxrl.sweeps.schedulers import Schedule
 from jaxrl.sweeps.store import read_sweep
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 DQN = {"num_envs": 4, "hidden": (8,), "capacity": 64, "batch_size": 8, "learning_starts": 8}
 SHORT = {"total_steps": 80, "num_rows": 4, "eval_episodes": 4}
@@ -252,20 +249,12 @@ def num_rows_of(folder):
 
 def killed(folder, num_rows):
     """Goes on with a sweep in a process of its own and kills that with SIGKILL when there are so many rows."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder)],
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    with started("-c", PROGRAM, str(folder), env=os.environ | {"JAX_PLATFORMS": "cpu"}) as process:
         deadline = time.monotonic() + 120
         while process.poll() is None and num_rows_of(folder) < num_rows and time.monotonic() < deadline:
             time.sleep(0.002)
-    finally:
         process.kill()
-    _, errors = process.communicate()
-    assert process.returncode == -9, errors[-2000:]
+        ended(process, -signal.SIGKILL)
 
 
 KILLED = {"total_steps": 900, "num_rows": 45, "grid": {"learning_rate": [0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]}}

@@ -6,14 +6,12 @@ import csv
 import json
 import logging
 import os
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 
-from helpers import assert_close, assert_same_bits
+from helpers import assert_close, assert_same_bits, run_python
 from jaxrl.agents import load_agent
 from jaxrl.agents.value.dqn import DQNConfig
 from jaxrl.analysis import curves as plot
@@ -37,8 +35,6 @@ from jaxrl.sweeps.export import save_run
 from jaxrl.sweeps.plan import make_groups
 from jaxrl.sweeps.schedulers import Schedule
 from jaxrl.sweeps.store import read_sweep
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 DQN = {"num_envs": 4, "hidden": (8,), "capacity": 64, "batch_size": 8, "learning_starts": 8}
 RATES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -192,8 +188,7 @@ result = sweep("dqn", "CartPole-v1", grid={{"learning_rate": [1e-3, 1e-2], "env.
 assert len(jax.devices()) == 2
 """
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_python("-c", program, env=environment)
     assert_same_results(SweepResult(tmp_path / "two", read_results(tmp_path / "two")), serial)
 
 
@@ -472,8 +467,7 @@ def test_devices_that_the_user_has_set_are_kept(variables, setting):
     program = f"import jax\n{setting}\nfrom jaxrl.sweeps import api\napi.use_all_cores()\nprint(len(jax.devices()))"
     kept = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
     environment = kept | {"JAX_PLATFORMS": "cpu"} | variables
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "3\n"
+    assert run_python("-c", program, env=environment)[0] == "3\n"
 
 
 def test_asking_for_other_devices_once_jax_has_started_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -35,14 +36,16 @@ KEY = jax.random.key(0)
 TABLE = np.float32([[0.0, 2.0], [4.0, 1.0]])
 
 
+@cache
 def tiny(name: str, length: int = 1, num_envs: int = 1, **fields: Any) -> tuple[Agent, Any]:
-    """An agent of two states and two actions, and its state with `TABLE`; alpha and gamma are 1/2, epsilon is 0."""
+    """A compiled agent of two states and two actions, and its state with `TABLE`; alpha and gamma are 1/2, epsilon is 0."""
     make_agent, config_class = load_agent(name)
     if name == "dyna_q":
         fields = {"num_planning_steps": 0} | fields
     base = {"learning_rate": 0.5, "gamma": 0.5, "epsilon_start": 0.0, "epsilon_end": 0.0, "rollout_length": length}
     config = config_class(**base | {"num_envs": num_envs} | fields)
     agent = build(make_agent, as_arrays(config), Spec(ArraySpec((), "int32", 2), Discrete(2), length))
+    agent = agent._replace(act=jax.jit(agent.act, static_argnums=5), update=jax.jit(agent.update))
     return agent, agent.init(KEY)._replace(policy=jnp.asarray(TABLE))
 
 
@@ -146,10 +149,13 @@ def test_the_steps_of_a_rollout_are_learned_in_turn():
 # --- several environments at one pair -----------------------------------------------------------------------------------
 
 
+learn = jax.jit(tabular.learn)
+
+
 def learned(targets: list[float], counts: list[int], rate: float | None) -> TabularState:
-    state = TabularState(jnp.zeros((2, 2)), jnp.zeros((2, 2), jnp.int32))
-    index = jnp.zeros(len(targets), jnp.int32)
-    return tabular.learn(state, index, index, jnp.array(targets), jnp.array(counts), rate and jnp.float32(rate))[0]
+    state = TabularState(np.zeros((2, 2), np.float32), np.zeros((2, 2), np.int32))
+    index = np.zeros(len(targets), np.int32)
+    return learn(state, index, index, np.float32(targets), np.int32(counts), rate and np.float32(rate))[0]
 
 
 def test_n_visits_at_once_move_as_far_as_n_visits_in_turn_to_their_mean():
@@ -160,7 +166,7 @@ def test_n_visits_at_once_move_as_far_as_n_visits_in_turn_to_their_mean():
 def test_averages_are_of_all_targets_whether_at_once_or_in_turn():
     together = learned([1.0, 3.0, 8.0], [1, 1, 1], None)
     state = learned([1.0, 3.0], [1, 1], None)
-    in_turn, _ = tabular.learn(state, *(jnp.zeros((2, 1), jnp.int32)), jnp.array([8.0]), jnp.array([1]), None)
+    in_turn, _ = learn(state, *np.zeros((2, 1), np.int32), np.float32([8.0]), np.int32([1]), None)
     np.testing.assert_allclose([together.policy[0, 0], in_turn.policy[0, 0]], [4.0, 4.0], rtol=1e-6)
 
 
@@ -180,10 +186,13 @@ def test_metrics_are_of_the_pairs_that_count():
 # --- the model of Dyna-Q ------------------------------------------------------------------------------------------------
 
 
+remembered, imagined = jax.jit(remember), jax.jit(imagine)
+
+
 def seen(num_successors: int, *steps: tuple[int, int, float, bool, int], plus: bool = False) -> Any:
     model = init_model(3, 2, num_successors, plus)
     for time, step in enumerate(steps):
-        model = remember(model, jax.tree.map(jnp.asarray, Transition(*step)), jnp.int32(time))
+        model = remembered(model, jax.tree.map(np.asarray, Transition(*step)), np.int32(time))
     return model
 
 
@@ -212,7 +221,7 @@ def test_a_full_model_forgets_the_rarest_successor():
 def test_imagined_steps_are_observed_ones_as_often_as_they_were_observed():
     model = seen(2, (0, 1, 1.0, False, 1), (0, 1, 1.0, False, 1), (0, 1, 5.0, True, 2), (2, 0, 0.0, False, 0))
     # Pairs are drawn by the first number, their successors by the second: two thirds lead from (0, 1) to 1.
-    step = imagine(jnp.array([[0.0, 0.49, 0.49, 0.5], [0.0, 0.66, 0.67, 0.9]]), model, 0.0)
+    step = imagined(jnp.array([[0.0, 0.49, 0.49, 0.5], [0.0, 0.66, 0.67, 0.9]]), model, 0.0)
     np.testing.assert_array_equal(step.obs, [0, 0, 0, 2])
     np.testing.assert_array_equal(step.action, [1, 1, 1, 0])
     np.testing.assert_array_equal(step.next_obs, [1, 1, 2, 0])
@@ -222,7 +231,7 @@ def test_imagined_steps_are_observed_ones_as_often_as_they_were_observed():
 
 def test_dyna_q_plus_rewards_what_was_not_tried_for_long():
     model = seen(1, (0, 1, 1.0, False, 1), (0, 1, 1.0, False, 1), plus=True)._replace(time=jnp.int32(10))
-    step = imagine(jnp.array([[0.0, 0.5], [0.0, 0.0]]), model, 2.0)
+    step = imagined(jnp.array([[0.0, 0.5], [0.0, 0.0]]), model, 2.0)
     np.testing.assert_array_equal(step.action, [0, 1])
     np.testing.assert_array_equal(step.next_obs, [0, 1])  # the untried action leads back
     np.testing.assert_allclose(step.reward, [2.0 * 10**0.5, 1.0 + 2.0 * 9**0.5], rtol=1e-6)
@@ -316,7 +325,7 @@ SCHOOLING = {
     "q_learning": EXACT,
     "expected_sarsa": EXACT,
     "dyna_q": EXACT._replace(fields={"learning_rate": 1.0, "num_planning_steps": 4}, steps=40_000),
-    "sarsa": Schooling({"learning_rate": 0.03, "learning_rate_end": 0.0, "rollout_length": 8}, 1_000_000, 0.04, 0.25),
+    "sarsa": Schooling({"learning_rate": 0.03, "learning_rate_end": 0.0, "rollout_length": 8}, 400_000, 0.04, 0.25),
     "monte_carlo": Schooling({"learning_rate": 0.01, "learning_rate_end": 0.0}, 1_000_000, 0.04, 0.25),
 }
 

@@ -8,8 +8,6 @@ import importlib.util
 import json
 import shlex
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 import optuna
 import pytest
 
+from helpers import run_python
 from jaxrl.agents.tabular.q_learning import make_q_learning
 from jaxrl.agents.tabular.table import TabularConfig
 from jaxrl.cli import commands as cli
@@ -178,8 +177,7 @@ def test_the_value_is_the_mean_of_the_last_training_episodes(searched: Searched)
 
 def test_a_search_with_the_same_seed_finds_the_same_after_sigkill(searched: Searched, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(folder)], cwd=Path(__file__).parent, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    run_python("-c", KILLED, str(folder), code=-signal.SIGKILL, cwd=Path(__file__).parent)
     url = f"sqlite:///{folder / 'study.db'}"
     assert states_of(url).count("RUNNING") == 1 and not (folder / "summary.json").exists()
     summary = resume(folder)
