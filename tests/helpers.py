@@ -17,7 +17,8 @@ import pytest
 from jaxrl.loop import iteration_keys
 from jaxrl.types import Env, Progress, PyTree, Rollout, Spec, TimeStep, sample_action, spec_zeros
 
-AS_USERS: dict[str, str | bool | int | float] = {"xla_cpu_use_fusion_emitters": True}
+_FLAG = "xla_cpu_use_fusion_emitters"
+AS_USERS: dict[str, str | bool | int | float] = {_FLAG: True} if _FLAG in os.environ.get("XLA_FLAGS", "") else {}
 """Options of `compile` for a program that is measured: XLA's usual code generator, which conftest.py turns off."""
 
 

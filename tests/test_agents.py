@@ -214,14 +214,12 @@ class Setup(NamedTuple):
 
 NAMES = sorted([*AGENTS, *VARIANTS])
 QUICK = ("actor_critic", "dqn", "ppo-recurrent", "sarsa")
-"""Those of which every check is among the quick tests; the other agents leave three to the longer ones."""
-QUICK_NAMES = [*AGENTS, "ppo-recurrent", "dqn-n_step"]
-"""Those of which any check is."""
+"""Those of which every check is among the quick tests; the others leave three to the longer ones."""
 
 each_agent = pytest.mark.parametrize("setup", slow_but(QUICK, NAMES), indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module", params=slow_but(QUICK_NAMES, NAMES))
+@pytest.fixture(scope="module", params=NAMES)
 def setup(request: pytest.FixtureRequest) -> Setup:
     name = request.param
     make_agent, _ = load_agent(agent_of(name))

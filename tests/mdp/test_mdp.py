@@ -291,6 +291,7 @@ def test_evaluation_solves_the_linear_equations(thousand, method):
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("method", METHODS)
 def test_actions_are_the_probabilities_of_a_sure_choice(method):
     mdp, actions = small_mdp(), jnp.array([2, 0, 1, 2, 1, 0, 0])

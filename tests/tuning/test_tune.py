@@ -52,6 +52,7 @@ FULL_STEPS = len(TINY.seeds) * TINY.total_steps
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+sys.path.append("..")
 import test_tune
 from jaxrl.tuning import search as tune
 

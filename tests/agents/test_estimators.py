@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "experiments"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
 import variance_reduction as study
 from variance_reduction import ESTIMATORS, GAE_LAMBDA, SMALL_MDP, Estimator

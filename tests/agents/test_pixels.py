@@ -27,7 +27,7 @@ RUNS = {
         "dqn",
         {"num_envs": 8, "gamma": 0.5, "capacity": 512, "batch_size": 32, "learning_starts": 256, "target_period": 8}
         | {"epsilon_end": 0.5, "dueling": True},
-        2_500,
+        1_500,
     ),
     "ppo": ("ppo", {"num_envs": 16, "gamma": 0.5, "rollout_length": 4, "num_minibatches": 2, "num_epochs": 2}, 4_000),
     "ppo-recurrent": ("ppo", SMALL | {"rollout_length": 4, "num_minibatches": 2, "gru": 16}, 6_000),
