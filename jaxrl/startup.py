@@ -7,6 +7,9 @@ from pathlib import Path
 
 from jaxrl.errors import fail
 
+ONE_CORE = {"NPROC": "1", "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
+"""Environment variables of a process that computes on one CPU core, beside others."""
+
 
 def use_threads(arguments: list[str], default: int = 1) -> None:
     """Sets the size of XLA's CPU thread pool; it is read when JAX starts, so this must come first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 
 import jax
 
@@ -21,6 +22,12 @@ def num_bytes(tree: PyTree) -> int:
 def host_bytes() -> int:
     """Of this machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def peak_bytes() -> int:
+    """The most of this machine's memory that this process has held so far."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def device_bytes(device: jax.Device) -> int | None:

@@ -57,9 +57,10 @@ class Training:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What runs and sweeps have in common: how much of them is kept."""
+    """What runs and sweeps have in common: what is recorded. Runs of a batch are evaluated at their ends only."""
 
     num_rows: int = static(100, "Rows of metrics over the run.", low=1)
+    eval_every: int = static(0, "Env steps between evaluations while training; 0 evaluates at the end only.", low=0)
     checkpoint_seconds: float = static(
         30.0, "Wall-clock seconds between checkpoints; 0 writes one after every row.", low=0, finite=False
     )
@@ -71,7 +72,6 @@ class Run(Recorded, Training):
 
     seed: int = static(0, "Seed of everything random.", low=0, high=MAX_SEED)
     _: dataclasses.KW_ONLY
-    eval_every: int = static(0, "Env steps between evaluations while training; 0 evaluates at the end only.", low=0)
     keep_every: int = static(0, "Env steps between snapshots of the policy, kept beside the checkpoints; 0 keeps none.", low=0)
     track: tuple[str, ...] = static((), "Further sinks for metrics: tensorboard, wandb.", choices=tuple(SINKS))
     init_from: str | None = static(None, "Folder of a run whose learned state this one starts from.")

@@ -11,11 +11,12 @@ a device of its own, unless JAX has started already, so call `sweep` before othe
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import operator
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from jaxrl.runs.trained import TrainedPolicy, load
 from jaxrl.runs.trained import score as score_run
 from jaxrl.startup import devices_are_set
 from jaxrl.sweeps import driver
-from jaxrl.sweeps.export import save_run
+from jaxrl.sweeps.export import own_folder, save_run
 from jaxrl.sweeps.plan import Draw, Sweep, make_sweep
 from jaxrl.sweeps.schedulers import Schedule
 
@@ -67,13 +68,29 @@ class SweepResult(NamedTuple):
 
     def policy(self, run: int) -> TrainedPolicy:
         """The trained policy of a run, a function of observations; errors as of `save`."""
-        with tempfile.TemporaryDirectory() as scratch:
-            return load(save_run(self.folder, run, Path(scratch) / "run", finish=False))
+        with self._folder_of(run) as folder:
+            return load(folder)
 
     def evaluate(self, run: int, num_episodes: int = 100, seed: int = 0) -> dict[str, Any]:
         """Greedy score of a run: episodes, mean, std, unfinished; errors as of `save`."""
+        with self._folder_of(run) as folder:
+            return score_run(folder, num_episodes, seed)
+
+    def run_folder(self, run: int) -> Path:
+        """The folder of a run that was trained alone (`batching="solo"`), with its rows, evaluations and checkpoints.
+
+        Raises:
+          UsageError: no such run, or it was trained in a batch.
+        """
+        if (folder := own_folder(self.folder, run)) is None:
+            raise UsageError(f"run={run} of {self.folder} was trained in a batch; write its folder with save(run, folder)")
+        return folder
+
+    @contextlib.contextmanager
+    def _folder_of(self, run: int) -> Iterator[Path]:
+        """The folder of a run, for as long as it is needed."""
         with tempfile.TemporaryDirectory() as scratch:
-            return score_run(save_run(self.folder, run, Path(scratch) / "run", finish=False), num_episodes, seed)
+            yield own_folder(self.folder, run) or save_run(self.folder, run, Path(scratch) / "run", finish=False)
 
 
 def sweep(
@@ -98,11 +115,13 @@ def sweep(
       seeds: their number (0, 1, ...), or the seeds.
       out: folder of the sweep; new, empty, or with the same sweep.
       schedule: which runs go on for how long; a name stands for `Schedule(method=name)`.
-      options: of the sweep (`env_options`, a dict, `total_steps`, `eval_episodes`, `num_rows`, `stop_return`, `batching`,
-        `memory_limit`, `executor`, `checkpoint_seconds`: as `jaxrl sweep --help` says), and fields of the agent's config.
+      options: of the sweep (`env_options`, a dict, `total_steps`, `eval_episodes`, `eval_every`, `num_rows`, `stop_return`,
+        `batching`, `memory_limit`, `executor`, `checkpoint_seconds`: as `jaxrl sweep --help` says), and fields of the agent's
+        config.
 
     Raises:
       UsageError: bad input, or `out` holds something else; nothing was written.
+      EnvError: an environment of the host failed; the same call goes on.
     """
     use_all_cores()
     _, config_class = load_agent(agent)

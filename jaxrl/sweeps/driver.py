@@ -32,6 +32,7 @@ from jaxrl.records.console import console, open_bar, say
 from jaxrl.records.files import write_json
 from jaxrl.records.rows import read_rows
 from jaxrl.runs.definition import claim_folder, follow_stream, to_values
+from jaxrl.sweeps.children import child_processes
 from jaxrl.sweeps.plan import ENV_PREFIX, Group, Sweep, make_groups
 from jaxrl.sweeps.population import choose_batching
 from jaxrl.sweeps.schedulers import Bracket, Continuation, Explored, brackets, exploit_and_explore, survivors
@@ -52,7 +53,7 @@ def start(sweep: Sweep, folder: Path) -> dict[str, Any]:
         explored_fields(sweep)
     if (folder / "sweep.json").exists():
         raise UsageError(f"out={folder} already holds a sweep; give another folder, or go on with: jaxrl resume {folder}")
-    if sweep.executor == "local":
+    if sweep.executor == "local" and not groups[0].solo:
         sweep = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or batch_limit())
     claim_folder(folder)
     write_json(folder / sweep.file, to_values(sweep))
@@ -99,14 +100,14 @@ def _prepare(sweep: Sweep) -> tuple[Group, ...]:
     Raises:
       UsageError: one line for whatever does not fit.
     """
-    if sweep.executor != "ray":
-        return make_groups(sweep)
-    # Ray's workers may share a GPU with this process, which needs little of its memory, if JAX has not taken it yet.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if sweep.executor == "ray" or sweep.batching == "solo":
+        # Other processes may share a GPU with this one, which needs little of its memory, if JAX has not taken it yet.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     groups = make_groups(sweep)
-    from jaxrl.sweeps.ray_executor import check_cluster
+    if sweep.executor == "ray":
+        from jaxrl.sweeps.ray_executor import check_cluster
 
-    check_cluster()
+        check_cluster()
     return groups
 
 
@@ -125,7 +126,8 @@ class _Standing(NamedTuple):
 def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any]:
     begun = time.perf_counter()
     plans = brackets(sweep.schedule, len(sweep.configs), sweep.total_steps)
-    say(f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) in {len(groups)} compiled groups")
+    where = "each in a process of its own" if groups[0].solo else f"in {len(groups)} compiled groups"
+    say(f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) {where}")
     bar = _open_bar(sum(_planned_steps(sweep, bracket) for bracket in plans))
     standings: dict[int, _Standing] = {}
     outcomes: list[dict[str, Any]] = []
@@ -266,6 +268,7 @@ class _Planner:
                     end=self._iteration(group, bracket.rungs[rung]),
                     capacity=capacity,
                     is_last=rung + 1 == len(bracket.rungs),
+                    solo=self.groups[group].solo,
                 )
             )
         return units
@@ -276,6 +279,8 @@ class _Planner:
         `vmap` shrinks them by halves when few runs are left.
         """
         workers = self.workers
+        if self.groups[group].solo:
+            return 1
         everyone = -(-len(self.groups[group].configs) * len(self.sweep.seeds) // workers.num_workers)
         parts = -(-everyone // self.most[group])
         capacity = self._round(-(-everyone // parts))
@@ -351,12 +356,15 @@ def _open_bar(total: int) -> _SweepBar:
 
 @contextlib.contextmanager
 def _workers(sweep: Sweep, groups: Sequence[Group], folder: Path, progress: ProgressCallback) -> Iterator[Workers]:
-    """Where units are worked on: in this process, or by many on a Ray cluster."""
+    """Where units are worked on: in this process, in processes of their own, or by many on a Ray cluster."""
     if sweep.executor == "ray":
         from jaxrl.sweeps.ray_executor import ray_executor
 
         with ray_executor(sweep, folder, progress) as workers:
             yield workers
+        return
+    if groups[0].solo:
+        yield child_processes(sweep, groups, folder, progress)
         return
     limit = sweep.memory_limit or batch_limit()
     worker = Worker(sweep, groups, folder, limit)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl.errors import UsageError
-from jaxrl.fields import from_list
 from jaxrl.records.rows import read_rows
-from jaxrl.runs.definition import Run, Training, values_of
+from jaxrl.runs.definition import claim_folder
 from jaxrl.runs.train import adopt, resume
 from jaxrl.sweeps.batch import entry
-from jaxrl.sweeps.plan import configure, make_groups
+from jaxrl.sweeps.plan import make_groups
+from jaxrl.sweeps.solo import run_of
 from jaxrl.sweeps.store import read_sweep
 from jaxrl.sweeps.unit import OK, Report, final_states, read_outcome, unit_folder
 
@@ -28,12 +29,10 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
     Raises:
       UsageError: no such run, the sweep is not finished, or `out` cannot be used.
     """
-    sweep = read_sweep(folder)
-    if not 0 <= run < sweep.num_runs:
-        raise UsageError(f"run={run} is out of range; give a run of {folder} in [0, {sweep.num_runs - 1}]")
-    if not (folder / "summary.json").exists():
-        raise UsageError(f"{folder} is not finished; go on with: jaxrl resume {folder}")
-    units = json.loads((folder / "state" / "units.json").read_text())[str(run)]
+    sweep, units = read_sweep(folder), _units_of(folder, run)
+    if (alone := own_folder(folder, run)) is not None:
+        claim_folder(out)
+        return Path(shutil.copytree(alone, out, dirs_exist_ok=True))
     outcome = read_outcome(folder, units[-1])
     assert outcome is not None
     place = outcome["runs"].index(run)
@@ -41,14 +40,31 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
     if report.status not in (OK, "stopped"):
         raise UsageError(f"run={run} became NaN after {report.env_steps} env steps, nothing is kept; give another")
     groups = make_groups(sweep)
-    config, env_options = configure(sweep, {name: from_list(value) for name, value in outcome["values"][place].items()})
-    shared = values_of(sweep, Training) | {"config": config, "env_options": env_options}
-    solo = Run(**shared, seed=sweep.seed_of(run), num_rows=sweep.num_rows)
     iteration = report.env_steps // groups[outcome["group"]].schedule.steps_per_iteration
     state = entry(final_states(groups, folder, units[-1]), place)._replace(iteration=jnp.int32(iteration))
     rows = [row for name in units for row in read_rows(unit_folder(folder, name) / "rows.jsonl") if row["run"] == run]
     rows = [{name: value for name, value in row.items() if name != "run"} for row in rows]
-    adopt(solo, out, jax.tree.map(jnp.asarray, state), rows)
+    adopt(run_of(sweep, run, outcome["values"][place]), out, jax.tree.map(jnp.asarray, state), rows)
     if finish and report.env_steps >= sweep.total_steps:
         resume(out)
     return out
+
+
+def own_folder(folder: Path, run: int) -> Path | None:
+    """The folder of a run of a finished sweep that trained it alone, None where it was trained in a batch.
+
+    Raises:
+      UsageError: no such run, or the sweep is not finished.
+    """
+    path = unit_folder(folder, _units_of(folder, run)[-1]) / "run"
+    return path if path.exists() else None
+
+
+def _units_of(folder: Path, run: int) -> list[str]:
+    """Names of the units that a run of a finished sweep was in; errors as of `own_folder`."""
+    sweep = read_sweep(folder)
+    if not 0 <= run < sweep.num_runs:
+        raise UsageError(f"run={run} is out of range; give a run of {folder} in [0, {sweep.num_runs - 1}]")
+    if not (folder / "summary.json").exists():
+        raise UsageError(f"{folder} is not finished; go on with: jaxrl resume {folder}")
+    return json.loads((folder / "state" / "units.json").read_text())[str(run)]

@@ -2,7 +2,7 @@
 
 A run is one config with one seed; run `c * len(seeds) + s` is config c with seed s. Swept fields are fields of the agent's
 config, or options of the environment as `env.NAME`. Runs that differ only in seeds, traced fields and traced physics form a
-group: one compilation, one batch axis.
+group: one compilation, one batch axis. Where the environment lives on the host, runs cannot be batched: each is trained alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib.util
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,10 +27,10 @@ from jaxrl.errors import UsageError, unknown
 from jaxrl.fields import check_fields, field_types, from_text, literal, static
 from jaxrl.loop import Plan, build_in, init_state, plan, run_keys
 from jaxrl.runs.definition import MAX_SEED, Recorded, Training
-from jaxrl.runs.prepare import Evaluation, evaluation_of
+from jaxrl.runs.prepare import Evaluation, evaluation_of, memory_limits
 from jaxrl.sweeps.population import BATCHINGS, EnvParams, differing, without_iteration
 from jaxrl.sweeps.schedulers import Schedule, check_schedule
-from jaxrl.types import Env, PyTree
+from jaxrl.types import Env, HostEnv, PyTree
 
 ENV_PREFIX = "env."
 
@@ -67,6 +68,12 @@ class Sweep(Batched, Recorded, Training):
     draws: dict[str, Draw] = static(dict, "Ranges of drawn fields, for population-based training to explore.", flag=None)
     schedule: Schedule = static(Schedule, "Which runs go on for how long.", flag=None)
     stop_return: float | None = static(None, "Stop a run when the mean return of its last 100 training episodes reaches this.")
+    batching: str = static(
+        "auto",
+        "How runs are batched: serial (each core its own), vmap, solo (each run alone, in a process and a folder of its own), "
+        "auto by the device; solo where the environment lives on the host.",
+        choices=(*BATCHINGS, "solo"),
+    )
     executor: str = static(
         "local", "local, or ray: tasks on a Ray cluster (RAY_ADDRESS, or a local one).", choices=("local", "ray")
     )
@@ -95,6 +102,7 @@ class Group(NamedTuple):
 
     Attributes:
       make_agent: of the agent.
+      solo: each of the runs is trained alone; then `env` may be a `HostEnv`, closed, and the shapes those of the agent's state.
       env, make_eval_env: environments with the params of any of the runs.
       config: of any of the runs; its static fields are those of all.
       schedule: iterations of each run.
@@ -106,8 +114,9 @@ class Group(NamedTuple):
     """
 
     make_agent: Callable[..., Any]
-    env: Env
-    make_eval_env: Callable[[int], Env]
+    solo: bool
+    env: Env | HostEnv
+    make_eval_env: Callable[[int], Any]
     config: Config
     schedule: Plan
     configs: tuple[int, ...]
@@ -293,13 +302,18 @@ def make_groups(sweep: Sweep) -> tuple[Group, ...]:
 def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environments, configs: list[int]) -> Group:
     config, options = configure(sweep, sweep.configs[configs[0]])
     env = environments.make(config.num_envs, options)
+    solo = _is_solo(sweep, env)
     schedule = plan(config, env.spec, sweep.total_steps)
     agent = build_in(make_agent, as_arrays(config), env)
-    shapes = jax.eval_shape(lambda: without_iteration(init_state(run_keys(jax.random.key(0)).init, agent, env)))
+    key = run_keys(jax.random.key(0)).init
+    if isinstance(env, Env):
+        shapes, limit = jax.eval_shape(lambda: without_iteration(init_state(key, agent, env))), batch_limit()
+    else:
+        shapes, limit = jax.eval_shape(agent.init, key), max(memory_limits())
     if not env.spec.has_return and (sweep.schedule.method != "none" or sweep.stop_return is not None):
         what = "stop_return" if sweep.schedule.method == "none" else f"schedule={sweep.schedule.method!r}"
         raise UsageError(f"{what} goes by training returns, and env={sweep.env!r} has none; leave it out")
-    limit = sweep.memory_limit or batch_limit()
+    limit = sweep.memory_limit or limit
     if (needed := num_bytes(shapes)) > limit:
         raise UsageError(
             f"memory_limit={limit} bytes is below the {needed} that the state of one run takes; raise it, or lower capacity or "
@@ -310,6 +324,7 @@ def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environm
     evaluation = environments.evaluation(config, options)
     return Group(
         make_agent=make_agent,
+        solo=solo,
         env=env,
         make_eval_env=evaluation.make_env,
         config=config,
@@ -322,24 +337,48 @@ def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environm
     )
 
 
+def _is_solo(sweep: Sweep, env: Env | HostEnv) -> bool:
+    """Whether runs are trained alone.
+
+    Raises:
+      UsageError: the sweep asks for what runs in a batch, or runs that are alone, cannot do.
+    """
+    is_host = not isinstance(env, Env)
+    if is_host and sweep.batching not in ("auto", "solo"):
+        raise UsageError(
+            f"batching={sweep.batching!r}: env={sweep.env!r} lives on the host, where runs cannot be batched; give solo or auto"
+        )
+    solo = is_host or sweep.batching == "solo"
+    if sweep.eval_every and not solo:
+        raise UsageError(
+            f"eval_every={sweep.eval_every}: runs of a batch are evaluated at their ends; give batching='solo', or 0"
+        )
+    early = {"schedule": sweep.schedule.method, "stop_return": sweep.stop_return}
+    for name, value in early.items():
+        if solo and value not in ("none", None):
+            why = f"env={sweep.env!r} lives on the host" if is_host else "batching='solo'"
+            raise UsageError(
+                f"{name}={value!r} looks at runs on their way, and runs that train alone ({why}) go to their ends; leave it out"
+            )
+    return solo
+
+
 class _Environments:
-    """Environments by their options, and whether they run the same program."""
+    """Environments by their options, and whether they run the same program; those of the host are closed at once."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep, self._env = sweep, sweep.env
-        self._made: dict[Any, Env] = {}
+        self._made: dict[Any, Env | HostEnv] = {}
         self._evaluations: dict[str, Evaluation] = {}
 
-    def make(self, num_envs: int, options: Mapping[str, Any]) -> Env:
+    def make(self, num_envs: int, options: Mapping[str, Any]) -> Env | HostEnv:
         key = (num_envs, repr(sorted(options.items())))
         if key not in self._made:
             env = make(self._env, num_envs, **options)
             if not isinstance(env, Env):
                 env.close()
-                raise UsageError(
-                    f"env={self._env!r} lives on the host, where runs cannot be batched; "
-                    "train seeds one by one with jaxrl train"
-                )
+                # Its runs may share an accelerator with this process, which needs little of its memory.
+                os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
             self._made[key] = env
         return self._made[key]
 
@@ -352,9 +391,9 @@ class _Environments:
 
     def params(self, config: Config, options: Mapping[str, Any]) -> EnvParams:
         """Those of a run with this config and these options."""
-        evaluation = self.evaluation(config, options)
+        evaluation, env = self.evaluation(config, options), self.make(config.num_envs, options)
         same = evaluation.options == options
-        return EnvParams(self.make(config.num_envs, options).params, None if same else evaluation.params)
+        return EnvParams(env.params if isinstance(env, Env) else (), None if same else evaluation.params)
 
     def program(self, config: Config, options: Mapping[str, Any]) -> Any:
         """Something equal for runs whose environments differ in nothing but the numbers of their params."""
@@ -364,6 +403,8 @@ class _Environments:
 
     def _baked(self, options: Mapping[str, Any], num_envs: int) -> Any:
         env = self.make(num_envs, options)
+        if not isinstance(env, Env):
+            return env.spec, repr(sorted(options.items()))
         baked = repr(sorted(options.items())) if env.static is None else env.static
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(env.params))
         return env.spec, jax.tree.structure(env.params), shapes, baked

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,11 +30,13 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from jaxrl.drivers.memory import batch_limit
-from jaxrl.errors import UsageError
+from jaxrl.errors import EnvError, UsageError
 from jaxrl.records.console import say
 from jaxrl.records.files import lock, write_json
+from jaxrl.startup import ONE_CORE
 from jaxrl.sweeps.plan import Sweep, make_groups
 from jaxrl.sweeps.population import choose_batching
+from jaxrl.sweeps.progress import Rows
 from jaxrl.sweeps.store import read_sweep
 from jaxrl.sweeps.unit import DoesNotFitError, ProgressCallback, Unit, Worker, Workers, read_outcome, unit_folder
 
@@ -49,7 +51,6 @@ PATIENCE_SECONDS = 60
 
 _STORE_BYTES = 100 * 2**20
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-_CPU_ENVIRONMENT = {"NPROC": "1", "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
 
 
 @contextlib.contextmanager
@@ -192,13 +193,13 @@ class _Pool:
         self.groups: dict[Any, set[int]] = {}
         self.deaths: dict[str, tuple[int, int]] = {}
         self.said: set[str] = set()
-        self.rows = _Rows(folder, progress)
+        self.rows = Rows(folder, progress)
         self.limit = 0
         resources = ray.cluster_resources()
         use_gpus = resources.get("GPU", 0) >= 1 and os.environ.get("JAX_PLATFORMS") != "cpu"
         self.options: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(use_gpus)}
         if not use_gpus:
-            self.options["runtime_env"] = {"env_vars": _CPU_ENVIRONMENT}
+            self.options["runtime_env"] = {"env_vars": ONE_CORE}
         self.num_workers = max(min(int(resources.get("GPU" if use_gpus else "CPU", 0)), sweep.num_runs), 1)
         for _ in range(self.num_workers):
             self._hire()
@@ -235,7 +236,7 @@ class _Pool:
         """Does units and returns their outcomes in the order given.
 
         Raises:
-          DoesNotFitError, UsageError: as a worker raised it; units of other groups are worked on meanwhile.
+          DoesNotFitError, UsageError, EnvError: as a worker raised it; units of other groups are worked on meanwhile.
         """
         outcomes: dict[str, dict[str, Any]] = {}
         for unit in units:
@@ -276,7 +277,7 @@ class _Pool:
         """Waits a little, puts what was done into `outcomes`, and replaces workers that died.
 
         Raises:
-          DoesNotFitError, UsageError: as a worker raised it at one of the `wanted` units.
+          DoesNotFitError, UsageError, EnvError: as a worker raised it at one of the `wanted` units.
         """
         ready, _ = ray.wait(list(self.jobs), timeout=POLL_SECONDS)
         for unit in [job.unit for job in self.jobs.values() if job.unit]:
@@ -289,7 +290,7 @@ class _Pool:
                 self.idle.append(job.actor)
                 if isinstance(error.cause, DoesNotFitError) and job.unit and job.unit.name not in wanted:
                     continue  # it was cut again already
-                if isinstance(error.cause, (DoesNotFitError, UsageError)):
+                if isinstance(error.cause, (DoesNotFitError, UsageError, EnvError)):
                     raise error.cause from None
                 raise
             except RayError as error:
@@ -335,45 +336,6 @@ class _Pool:
                 f"{number} Ray workers died at {where} without progress ({_line(error)}); "
                 "lower memory_limit if memory ran out, and check that jaxrl is installed on every machine"
             )
-
-
-class _Rows:
-    """Progress of runs, from the rows that workers write."""
-
-    def __init__(self, folder: Path, progress: ProgressCallback) -> None:
-        self._folder, self._progress = folder, progress
-        self._offsets: dict[str, int] = {}
-        self._steps: dict[int, int] = {}
-
-    def steps(self, unit: Unit) -> int:
-        """Env steps that the runs of a unit have done, as far as was read."""
-        return sum(self._steps.get(run, 0) for run in unit.runs)
-
-    def read(self, unit: Unit) -> None:
-        """Reports what a unit has done since the last call; what is done again after a worker's death is not reported twice."""
-        rows = self._new_rows(unit)
-        before = self.steps(unit)
-        for row in rows:
-            self._steps[row["run"]] = max(self._steps.get(row["run"], 0), row["env_steps"])
-        scores = [row["return_mean"] for row in rows[-len(unit.runs) :] if row["return_mean"] is not None]
-        if self.steps(unit) > before:
-            self._progress(self.steps(unit) - before, sum(scores) / len(scores) if scores else None)
-
-    def _new_rows(self, unit: Unit) -> list[Mapping[str, Any]]:
-        """Whole rows behind those that were read; the file is shorter where a worker went back to a checkpoint."""
-        path, offset = unit_folder(self._folder, unit.name) / "rows.jsonl", self._offsets.get(unit.name, 0)
-        try:
-            with path.open("rb") as file:
-                begin = file.seek(min(offset, os.fstat(file.fileno()).st_size))
-                whole = file.read().rpartition(b"\n")[0]
-        except FileNotFoundError:
-            return []
-        self._offsets[unit.name] = begin + len(whole) + bool(whole)
-        rows = []
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
-        return rows
 
 
 def _line(error: Exception) -> str:

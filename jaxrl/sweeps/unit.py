@@ -17,16 +17,18 @@ import jax
 import numpy as np
 
 from jaxrl.drivers.evaluate import summarize
+from jaxrl.drivers.memory import peak_bytes
 from jaxrl.loop import NUM_RECENT, averages, recent_return, row_ends
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
 from jaxrl.records.files import write_json
 from jaxrl.records.rows import append_rows, cut_rows, plain
 from jaxrl.sweeps import batch as batches
+from jaxrl.sweeps import solo
 from jaxrl.sweeps.batch import Batch, on_host
 from jaxrl.sweeps.plan import Group, Sweep, configure
 from jaxrl.sweeps.population import Population, choose_batching, make_members, make_population, stack
-from jaxrl.types import PyTree
+from jaxrl.types import Env, PyTree
 
 OK, NAN, STOPPED = "ok", "nan", "stopped"
 ProgressCallback = Callable[[int, float | None], None]
@@ -44,6 +46,7 @@ class Unit(NamedTuple):
       begin, end: iterations.
       capacity: rows of the population that trains it.
       is_last: the runs end here, and are evaluated.
+      solo: its one run is trained alone, in `run/`.
     """
 
     name: str
@@ -55,6 +58,11 @@ class Unit(NamedTuple):
     end: int
     capacity: int
     is_last: bool
+    solo: bool = False
+
+    def about(self) -> dict[str, Any]:
+        """What its outcome says of it."""
+        return {"group": self.group, "runs": self.runs, "values": self.values}
 
 
 class Report(NamedTuple):
@@ -115,16 +123,26 @@ class Worker:
 
         Raises:
           DoesNotFitError: with a capacity that should fit.
+          UsageError, EnvError: of a run that is trained alone.
         """
         done = read_outcome(self.folder, unit.name)
         if done is not None:
             return done
         path, compiled = unit_folder(self.folder, unit.name), self.compilations
         path.mkdir(parents=True, exist_ok=True)
-        outcome = _Task(self, unit, path, progress).run()
+        outcome = self._alone(unit, path) if unit.solo else _Task(self, unit, path, progress).run()
         outcome["compilations"] = self.compilations - compiled
         write_json(path / "outcome.json", outcome)
         return outcome
+
+    def _alone(self, unit: Unit, path: Path) -> dict[str, Any]:
+        """Trains the one run of a unit as a run of its own; its rows are those of the run."""
+        (run,), (values,) = unit.runs, unit.values
+        self.compilations += 1
+        report, rows, seconds = solo.train(solo.run_of(self.sweep, run, values), path / "run")
+        (path / "rows.jsonl").write_text("")
+        append_rows(path / "rows.jsonl", [row | {"run": run} for row in rows])
+        return unit.about() | {"reports": [Report(**report)._asdict()], "seconds": seconds, "bytes": peak_bytes()}
 
     def population(self, group: int, capacity: int) -> Population:
         """The compiled program of a group with so many rows.
@@ -134,6 +152,7 @@ class Worker:
         """
         if (group, capacity) not in self._programs:
             made, batching = self.groups[group], choose_batching(self.sweep.batching)
+            assert isinstance(made.env, Env)
             self.compilations += 1
             program = make_population(
                 made.make_agent,
@@ -215,9 +234,8 @@ class _Task:
             self._evaluate(batch, batch.living)
         states = self._save(batch)
         self.worker.keep(self.unit.name, states)
-        unit = {name: value for name, value in self.unit._asdict().items() if name in ("group", "runs", "values")}
         reports = [report._asdict() for report in self.reports]
-        return unit | {"reports": reports, "seconds": self._seconds(), "bytes": self.bytes}
+        return self.unit.about() | {"reports": reports, "seconds": self._seconds(), "bytes": self.bytes}
 
     def _start(self) -> Batch:
         unit, rows = self.unit, self.path / "rows.jsonl"
@@ -324,7 +342,7 @@ class Workers(NamedTuple):
       num_workers: units that are worked on at once.
       num_devices: of each worker.
       limit: bytes that a unit may take.
-      batching: `serial` or `vmap`.
+      batching: `serial`, `vmap` or `solo`.
     """
 
     execute: Execute

@@ -174,6 +174,10 @@ def check_trainable(tuning: Tuning) -> None:
         except UsageError as error:
             errors.append(error)
             continue
+        if group.solo:
+            raise UsageError(
+                f"env={tuning.env!r} lives on the host, where the seeds of a trial cannot be batched; use jaxrl sweep"
+            )
         if not group.env.spec.has_return and tuning.objective == "training":
             raise UsageError(f"objective='training' needs training returns, which env={tuning.env!r} lacks; give evaluation")
         return
