@@ -1,7 +1,7 @@
 """What the studies of several seeds share: their runs, their score with an interval, their results on disk.
 
-A study is an agent, an environment and a config that were chosen on other seeds than those reported. Each run is an ordinary
-run folder under `--runs`; a run that is complete there is not repeated, one that was interrupted goes on. Results go to
+A study is an agent, an environment and a config that were chosen on other seeds than those reported. Its seeds are a sweep in
+`RUNS/STUDY`, each trained alone, as many at once as there are cores; a study that was interrupted goes on there. Results go to
 `experiments/results/STUDY.json` and `.png`.
 """
 
@@ -51,7 +51,7 @@ class Options:
     runs: Path = Path("runs/studies")
     results: Path = Path("experiments/results")
     seed: int | None = None
-    """Train this seed alone and write no results: seeds can be trained side by side, each in a process of its own."""
+    """Train this seed alone, in `RUNS/STUDY-sSEED`, and write no results."""
 
 
 def run_study(options: Options, studies: Mapping[str, Study], script: str) -> None:
@@ -59,11 +59,23 @@ def run_study(options: Options, studies: Mapping[str, Study], script: str) -> No
     if options.study not in studies:
         raise SystemExit(f"study={options.study!r} is unknown; choose one of {', '.join(studies)}")
     study = studies[options.study]
-    folders = [options.runs / f"{options.study}-s{seed}" for seed in range(study.num_seeds)]
-    if options.seed is not None:
-        _run(study, options.seed, options.runs / f"{options.study}-s{options.seed}")
+    alone = "" if options.seed is None else f"-s{options.seed}"
+    trained = jaxrl.sweep(
+        study.agent,
+        study.env,
+        seeds=study.num_seeds if options.seed is None else [options.seed],
+        out=options.runs / f"{options.study}{alone}",
+        batching="solo",
+        env_options=dict(study.env_options),
+        total_steps=study.total_steps,
+        eval_every=study.eval_every,
+        eval_episodes=study.eval_episodes,
+        **vars(study.config),
+    )
+    if alone:
         return
-    summaries = [_run(study, seed, folder) for seed, folder in enumerate(folders)]
+    folders = [trained.run_folder(run) for run in trained.results.run]
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
     result = _result(options.study, study, summaries, folders[0], script)
     options.results.mkdir(parents=True, exist_ok=True)
     write_json(options.results / f"{options.study}.json", result)
@@ -100,21 +112,3 @@ def _result(name: str, study: Study, summaries: list[dict], folder: Path, script
         "versions": config["versions"],
         "device": config["device"],
     }
-
-
-def _run(study: Study, seed: int, folder: Path) -> dict[str, Any]:
-    if (folder / "config.json").exists():
-        return jaxrl.resume(folder)
-    return jaxrl.start(
-        jaxrl.Run(
-            agent=study.agent,
-            env=study.env,
-            config=study.config,
-            env_options=dict(study.env_options),
-            seed=seed,
-            total_steps=study.total_steps,
-            eval_every=study.eval_every,
-            eval_episodes=study.eval_episodes,
-        ),
-        folder,
-    )
