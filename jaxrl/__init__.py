@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from jaxrl.runs.train import start as start
     from jaxrl.runs.trained import load as load
     from jaxrl.sweeps.api import sweep as sweep
-    from jaxrl.sweeps.plan import Draw as Draw
     from jaxrl.sweeps.schedulers import Schedule as Schedule
+    from jaxrl.sweeps.space import Draw as Draw
     from jaxrl.types import Agent as Agent
     from jaxrl.types import ArraySpec as ArraySpec
     from jaxrl.types import Box as Box

@@ -63,8 +63,9 @@ def sweep(arguments: list[str]) -> None:
         return
     agent, arguments = given
     use_all_cores(arguments)
-    from jaxrl.sweeps.plan import Sweep, make_sweep, parse_draws, parse_grid
+    from jaxrl.sweeps.plan import Sweep, make_sweep
     from jaxrl.sweeps.schedulers import Schedule
+    from jaxrl.sweeps.space import parse_draws, parse_grid
 
     config, values, schedule, own = opts.read_agent("sweep", agent, arguments, Sweep, Schedule, SweepOptions)
     out = opts.out_folder(own["out"], f"sweep-{agent}", values["env"], 0)
@@ -131,7 +132,7 @@ def tune(arguments: list[str]) -> None:
         return
     agent, arguments = given
     use_all_cores(arguments)
-    from jaxrl.sweeps.plan import parse_draws, parse_grid
+    from jaxrl.sweeps.space import parse_draws, parse_grid
     from jaxrl.tuning.definition import Tuning
 
     config, values, own = opts.read_agent("tune", agent, arguments, Tuning, TuneOptions)

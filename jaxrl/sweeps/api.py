@@ -32,8 +32,9 @@ from jaxrl.runs.trained import score as score_run
 from jaxrl.startup import devices_are_set
 from jaxrl.sweeps import driver
 from jaxrl.sweeps.export import own_folder, save_run
-from jaxrl.sweeps.plan import Draw, Sweep, make_sweep
+from jaxrl.sweeps.plan import Sweep, make_sweep
 from jaxrl.sweeps.schedulers import Schedule
+from jaxrl.sweeps.space import Draw
 
 
 class SweepResult(NamedTuple):

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,20 +23,21 @@ import numpy as np
 from jaxrl.analysis.report import write_report
 from jaxrl.analysis.results import write_curves, write_results
 from jaxrl.analysis.stats import area_under_curve, interquartile_mean
-from jaxrl.drivers.memory import batch_limit, num_bytes
+from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import UsageError
 from jaxrl.fields import field_types
-from jaxrl.loop import row_ends
 from jaxrl.records.console import console, open_bar, say
 from jaxrl.records.files import write_json
 from jaxrl.records.rows import read_rows
 from jaxrl.runs.definition import claim_folder, follow_stream, to_values
 from jaxrl.sweeps.children import child_processes
-from jaxrl.sweeps.plan import ENV_PREFIX, Group, Sweep, make_groups
+from jaxrl.sweeps.plan import Group, Sweep, make_groups
+from jaxrl.sweeps.planner import Planner, Standing
 from jaxrl.sweeps.population import choose_batching
 from jaxrl.sweeps.schedulers import Bracket, Continuation, Explored, brackets, exploit_and_explore, survivors
+from jaxrl.sweeps.space import ENV_PREFIX
 from jaxrl.sweeps.store import comparable, read_sweep
-from jaxrl.sweeps.unit import NAN, OK, STOPPED, DoesNotFitError, ProgressCallback, Report, Unit, Worker, Workers, unit_folder
+from jaxrl.sweeps.unit import NAN, OK, STOPPED, ProgressCallback, Report, Unit, Worker, Workers, unit_folder
 
 # --- starting and resuming ------------------------------------------------------------------------------------------
 
@@ -114,25 +114,16 @@ def _prepare(sweep: Sweep) -> tuple[Group, ...]:
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-class _Standing(NamedTuple):
-    """How a run stands after the last of the units that it was in: the report, its swept values and seconds of all units."""
-
-    units: tuple[str, ...]
-    report: Report
-    values: dict[str, Any]
-    seconds: float
-
-
 def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any]:
     begun = time.perf_counter()
     plans = brackets(sweep.schedule, len(sweep.configs), sweep.total_steps)
     where = "each in a process of its own" if groups[0].solo else f"in {len(groups)} compiled groups"
     say(f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) {where}")
     bar = _open_bar(sum(_planned_steps(sweep, bracket) for bracket in plans))
-    standings: dict[int, _Standing] = {}
+    standings: dict[int, Standing] = {}
     outcomes: list[dict[str, Any]] = []
     with contextlib.closing(bar), _workers(sweep, groups, folder, bar.advance) as workers:
-        planner = _Planner(sweep, groups, workers)
+        planner = Planner(sweep, groups, workers)
         for number, bracket in enumerate(plans):
             outcomes += _train_bracket(planner, number, bracket, standings)
     statuses = _write(sweep, folder, standings)
@@ -154,7 +145,7 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
     return summary
 
 
-def _train_bracket(planner: _Planner, number: int, bracket: Bracket, standings: dict[int, _Standing]) -> list[dict[str, Any]]:
+def _train_bracket(planner: Planner, number: int, bracket: Bracket, standings: dict[int, Standing]) -> list[dict[str, Any]]:
     """Trains the runs of a bracket rung by rung, notes how they stand, and returns the outcomes of all units."""
     sweep, done = planner.sweep, []
     starts = ((run, dict(sweep.configs[config])) for config in bracket.configs for run in sweep.runs_of(config))
@@ -169,15 +160,15 @@ def _train_bracket(planner: _Planner, number: int, bracket: Bracket, standings: 
     return done
 
 
-def _note(unit: Unit, outcome: dict[str, Any], standings: dict[int, _Standing]) -> None:
+def _note(unit: Unit, outcome: dict[str, Any], standings: dict[int, Standing]) -> None:
     share = outcome["seconds"] / len(unit.runs)
     for run, report, values in zip(unit.runs, outcome["reports"], unit.values, strict=True):
-        before = standings[run] if run in standings else _Standing((), Report(), {}, 0.0)
-        standings[run] = _Standing((*before.units, unit.name), Report(**report), values, before.seconds + share)
+        before = standings[run] if run in standings else Standing((), Report(), {}, 0.0)
+        standings[run] = Standing((*before.units, unit.name), Report(**report), values, before.seconds + share)
 
 
 def _next_rung(
-    sweep: Sweep, bracket: Bracket, rung: int, continued: Mapping[int, Continuation], standings: Mapping[int, _Standing]
+    sweep: Sweep, bracket: Bracket, rung: int, continued: Mapping[int, Continuation], standings: Mapping[int, Standing]
 ) -> dict[int, Continuation]:
     """Who goes on into the next rung."""
     reports = {run: standings[run].report for run in continued}
@@ -200,106 +191,6 @@ def _config_score(reports: Sequence[Report]) -> float:
     scores = [-math.inf if report.final_return is None else report.final_return for report in reports]
     with np.errstate(invalid="ignore"):
         return float(interquartile_mean(np.asarray(scores)))
-
-
-class _Planner:
-    """Cuts the runs of a rung into units, each as large as memory allows, and at least one for each worker.
-
-    Attributes:
-      refused: programs that were compiled and found too large.
-    """
-
-    def __init__(self, sweep: Sweep, groups: Sequence[Group], workers: Workers) -> None:
-        self.sweep, self.groups, self.workers, self.refused = sweep, groups, workers, 0
-        self.group_of = {config: index for index, group in enumerate(groups) for config in group.configs}
-        # A first guess; a compiled program says what it really needs. Each device works on a copy of one run under `serial`.
-        copies, overhead = (workers.num_devices, 1.05) if workers.batching == "serial" else (0, 2.0)
-        rows = [int(workers.limit / (overhead * num_bytes(group.shapes))) - copies for group in groups]
-        self.most = [self._round(most, down=True) for most in rows]
-
-    def work(
-        self,
-        number: int,
-        bracket: Bracket,
-        rung: int,
-        continued: Mapping[int, Continuation],
-        standings: Mapping[int, _Standing],
-    ) -> tuple[list[Unit], list[dict[str, Any]]]:
-        """Does the units of a rung."""
-        while True:
-            units = [
-                unit
-                for group in range(len(self.groups))
-                for unit in self._units(number, bracket, rung, group, continued, standings)
-            ]
-            try:
-                return units, self.workers.execute(units)
-            except DoesNotFitError as error:
-                self.most[error.group], self.refused = error.capacity, self.refused + 1
-
-    def _units(
-        self,
-        number: int,
-        bracket: Bracket,
-        rung: int,
-        group: int,
-        continued: Mapping[int, Continuation],
-        standings: Mapping[int, _Standing],
-    ) -> list[Unit]:
-        runs = [run for run in sorted(continued) if self.group_of[self.sweep.config_of(run)] == group]
-        if not runs:
-            return []
-        capacity = self._capacity(group, len(runs))
-        parts = max(-(-len(runs) // capacity), min(self.workers.num_workers, len(runs)))
-        units = []
-        for part, chosen in enumerate(np.array_split(runs, parts)):
-            of_unit = tuple(int(run) for run in chosen)
-            mark = zlib.crc32(repr((of_unit, capacity)).encode())
-            units.append(
-                Unit(
-                    name=f"bracket{number}-rung{rung}-group{group}-part{part}-{mark:08x}",
-                    group=group,
-                    runs=of_unit,
-                    values=tuple(continued[run].values for run in of_unit),
-                    sources=tuple((standings[continued[run].source].units[-1], continued[run].source) for run in of_unit)
-                    if rung
-                    else None,
-                    begin=self._iteration(group, bracket.rungs[rung - 1]) if rung else 0,
-                    end=self._iteration(group, bracket.rungs[rung]),
-                    capacity=capacity,
-                    is_last=rung + 1 == len(bracket.rungs),
-                    solo=self.groups[group].solo,
-                )
-            )
-        return units
-
-    def _capacity(self, group: int, num_runs: int) -> int:
-        """Rows of the group's program: of all its runs, or of a worker's share or as many as fit, in even parts.
-
-        `vmap` shrinks them by halves when few runs are left.
-        """
-        workers = self.workers
-        if self.groups[group].solo:
-            return 1
-        everyone = -(-len(self.groups[group].configs) * len(self.sweep.seeds) // workers.num_workers)
-        parts = -(-everyone // self.most[group])
-        capacity = self._round(-(-everyone // parts))
-        if workers.batching == "vmap":
-            share = -(-num_runs // workers.num_workers)
-            while share <= capacity // 2 and capacity // 2 % workers.num_devices == 0:
-                capacity //= 2
-        return capacity
-
-    def _round(self, rows: int, down: bool = False) -> int:
-        """A number of rows that the devices can share."""
-        num_devices = self.workers.num_devices
-        return max((rows if down else rows + num_devices - 1) // num_devices, 1) * num_devices
-
-    def _iteration(self, group: int, env_steps: int) -> int:
-        """The first iteration with a row at or after so many env steps."""
-        schedule = self.groups[group].schedule
-        ends = row_ends(schedule.num_iterations, self.sweep.num_rows)
-        return next((end for end in ends if end * schedule.steps_per_iteration >= env_steps), ends[-1])
 
 
 def explored_fields(sweep: Sweep) -> dict[str, Explored]:
@@ -378,7 +269,7 @@ def _workers(sweep: Sweep, groups: Sequence[Group], folder: Path, progress: Prog
 # --- results --------------------------------------------------------------------------------------------------------
 
 
-def _write(sweep: Sweep, folder: Path, standings: Mapping[int, _Standing]) -> list[str]:
+def _write(sweep: Sweep, folder: Path, standings: Mapping[int, Standing]) -> list[str]:
     """Writes the tables, and which units each run was in; returns the statuses."""
     curves: dict[int, list[tuple[int, float | None]]] = {run: [] for run in range(sweep.num_runs)}
     for name in sorted({name for standing in standings.values() for name in standing.units}):
@@ -392,7 +283,7 @@ def _write(sweep: Sweep, folder: Path, standings: Mapping[int, _Standing]) -> li
     return [row["status"] for row in rows]
 
 
-def _result(sweep: Sweep, run: int, standing: _Standing, curve: list[tuple[int, float | None]]) -> dict[str, Any]:
+def _result(sweep: Sweep, run: int, standing: Standing, curve: list[tuple[int, float | None]]) -> dict[str, Any]:
     """A row of `results.csv`."""
     report = standing.report
     env_steps, returns = np.array(curve, float).reshape(-1, 2).T

@@ -27,7 +27,8 @@ from jaxrl.errors import UsageError
 from jaxrl.fields import check_fields, field_types, static
 from jaxrl.runs.definition import MAX_SEED, Training, read_definition, values_of
 from jaxrl.runs.definition import to_values as written_values
-from jaxrl.sweeps.plan import ENV_PREFIX, Batched, Draw, Sweep, make_groups
+from jaxrl.sweeps.plan import Batched, Sweep, make_groups
+from jaxrl.sweeps.space import ENV_PREFIX, Draw
 
 _NUM_TRIED = 20
 """Random points of a search space of which one must be trainable."""

@@ -15,8 +15,9 @@ from jaxrl.agents.value.dqn import DQNConfig
 from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.errors import UsageError
 from jaxrl.sweeps import api, driver
-from jaxrl.sweeps.plan import Draw, Sweep, configure, make_configs, make_groups, parse_draws, parse_grid
+from jaxrl.sweeps.plan import Sweep, configure, make_groups
 from jaxrl.sweeps.schedulers import Schedule
+from jaxrl.sweeps.space import Draw, make_configs, parse_draws, parse_grid
 from jaxrl.types import ArraySpec, Discrete, Env, Spec
 
 TABLE = TabularConfig()

@@ -25,7 +25,7 @@ from jaxrl.cli import commands as cli
 from jaxrl.config import config, static, traced
 from jaxrl.errors import UsageError
 from jaxrl.runs.definition import Run
-from jaxrl.sweeps.plan import Draw
+from jaxrl.sweeps.space import Draw
 from jaxrl.tuning import results as tune_results
 from jaxrl.tuning import search as tune_module
 from jaxrl.tuning import study as study_module
