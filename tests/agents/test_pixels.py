@@ -151,4 +151,4 @@ def test_a_torso_that_cannot_see_the_observations_is_refused(name):
     make_agent, config_class = load_agent(name)
     for torso in CONVOLUTIONAL:
         with pytest.raises(UsageError, match=f"torso='{torso}' needs pictures"):
-            make_agent(as_arrays(config_class(torso=torso)), Spec(ArraySpec((2, 2), "uint8"), Discrete(2), 1), 8, 8)
+            make_agent(as_arrays(config_class(torso=torso)), Spec(ArraySpec((2, 2), "uint8"), Discrete(2), 1))
