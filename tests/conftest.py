@@ -32,10 +32,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Tests marked `optimized` have the optimizations of programs that run long or are measured."""
+    """Tests marked `optimized` have the optimizations of programs that run long or are measured.
+
+    A command called in this process may set environment variables; those of the next test are as they were.
+    """
     import jax
 
+    before = dict(os.environ)
     quick = _is_quick(item.config) and item.get_closest_marker("optimized") is None
     jax.config.update("jax_disable_most_optimizations", quick)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))  # Of processes that a test starts.
-    return (yield)
+    result = yield
+    os.environ.clear()
+    os.environ.update(before)
+    return result
