@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -38,12 +37,7 @@ A2C = {"num_envs": 2, "rollout_length": 5, "hidden": (8,), "learning_rate": 1e-3
 CARTPOLE = {"total_steps": 400, "num_rows": 4, "eval_episodes": 2}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_report():
-    jax.devices()  # A sweep in Python makes a device of each core, unless JAX has started.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "write_report", lambda folder: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 def table_of(folder):

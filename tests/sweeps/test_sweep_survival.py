@@ -9,7 +9,6 @@ import random
 import signal
 import time
 
-import jax
 import numpy as np
 import pytest
 
@@ -36,12 +35,7 @@ SHORT = {"total_steps": 80, "num_rows": 4, "eval_episodes": 4}
 ABSURD = 1e30
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_report():
-    jax.devices()  # A sweep in Python makes a device of each core, unless JAX has started.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "write_report", lambda folder: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 def table(folder, without=("wall_seconds",)):

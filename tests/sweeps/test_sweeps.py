@@ -42,12 +42,7 @@ SHORT = {"total_steps": 80, "num_rows": 4, "eval_episodes": 4}
 """20 iterations: as many as different programs may be compared over."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_report():
-    jax.devices()  # A sweep in Python makes a device of each core, unless JAX has started.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "write_report", lambda folder: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 def dqn_sweep(folder, **changes):
