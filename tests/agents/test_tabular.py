@@ -331,7 +331,7 @@ SCHOOLING = {
 
 
 ON_GRIDS = [
-    *(pytest.param(name, four_by_four, id=f"{name}-4x4") for name in NAMES),
+    *(pytest.param(name, four_by_four, id=f"{name}-4x4", marks=[pytest.mark.slow] * (name == "monte_carlo")) for name in NAMES),
     *(pytest.param(name, five_by_five, id=f"{name}-5x5", marks=[pytest.mark.slow] * (name != "q_learning")) for name in NAMES),
 ]
 
@@ -385,6 +385,7 @@ def runs(name: str, env: Env, steps: int, num_seeds: int, **fields: Any) -> tupl
     return np.asarray(result.state.agent.policy), jax.tree.map(np.asarray, result.rows), result.state.agent
 
 
+@pytest.mark.slow
 def test_sarsa_keeps_away_from_a_cliff_along_which_q_learning_goes():
     mdp = cliff()
     env, edge = mdp_env(mdp, 1), set(range(25, 35))
