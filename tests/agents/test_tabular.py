@@ -325,7 +325,7 @@ SCHOOLING = {
     "q_learning": EXACT,
     "expected_sarsa": EXACT,
     "dyna_q": EXACT._replace(fields={"learning_rate": 1.0, "num_planning_steps": 4}, steps=40_000),
-    "sarsa": Schooling({"learning_rate": 0.03, "learning_rate_end": 0.0, "rollout_length": 8}, 400_000, 0.04, 0.25),
+    "sarsa": Schooling({"learning_rate": 0.03, "learning_rate_end": 0.0, "rollout_length": 8}, 1_000_000, 0.04, 0.25),
     "monte_carlo": Schooling({"learning_rate": 0.01, "learning_rate_end": 0.0}, 1_000_000, 0.04, 0.25),
 }
 
