@@ -177,6 +177,28 @@ class TimeStep(NamedTuple):
     info: PyTree
 
 
+def _same(params: PyTree, x: PyTree) -> PyTree:
+    return x
+
+
+class Units(NamedTuple):
+    """The maps between what an environment's own package hands out and takes, and what agents see and do.
+
+    Both are pure, on batches; an adapter's own `step` uses them, so a policy acts elsewhere as it did here.
+
+    Attributes:
+      to_obs: (params, observations [B, ...] as the environment itself makes them) -> obs [B, ...] of `Spec.obs`.
+      to_action: (params, action [B, ...] of `Spec.action`) -> actions [B, ...] as the environment itself takes them.
+    """
+
+    to_obs: Callable[[PyTree, PyTree], PyTree] = _same
+    to_action: Callable[[PyTree, PyTree], PyTree] = _same
+
+
+SAME_UNITS = Units()
+"""Where an environment's own observations and actions are those of its spec."""
+
+
 class Env(NamedTuple):
     """B auto-resetting environments as two pure functions.
 
@@ -195,6 +217,7 @@ class Env(NamedTuple):
         last environments beyond that number carry `info["counted"]` = False and count nowhere.
       static: what the functions have baked in beside `spec` and `params`: environments of one kind with equal `static` are one
         compiled program. None where that is not known.
+      units: between the environment's own observations and actions and those of `spec`; the same where nothing is said.
     """
 
     spec: Spec
@@ -206,11 +229,15 @@ class Env(NamedTuple):
     render: Callable[[PyTree, PyTree, int], np.ndarray] | None = None
     num_episodes: int | None = None
     static: Hashable | None = None
+    units: Units = SAME_UNITS
 
 
 @runtime_checkable
 class HostEnv(Protocol):
-    """B environments that live on the host (Gymnasium, envpool): the same `TimeStep`, with NumPy leaves."""
+    """B environments that live on the host (Gymnasium, envpool): the same `TimeStep`, with NumPy leaves.
+
+    It may have an attribute `units`, a `Units` whose functions are given () for the params.
+    """
 
     spec: Spec
     num_envs: int
@@ -246,6 +273,12 @@ class SplitHostEnv(HostEnv, Protocol):
     def receive(self) -> TimeStep:
         """What `step` would have returned."""
         ...
+
+
+def units_of(env: Env | HostEnv) -> Units:
+    """The maps between an environment's own units and its spec's; identities where it has none."""
+    units: Units = getattr(env, "units", SAME_UNITS)
+    return units
 
 
 def episode_end(step: Any) -> Array:

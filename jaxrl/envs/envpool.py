@@ -107,6 +107,7 @@ class EnvpoolEnv:
     Attributes:
       spec: 64-bit observations become 32-bit, boxes of actions are [-1, 1].
       num_envs: B.
+      units: observations and actions as envpool has them, with their bounds, to those of `spec`.
       settings: of Atari, the preprocessing that this module's first paragraphs speak of.
     """
 
@@ -115,15 +116,16 @@ class EnvpoolEnv:
         config = _config(name, native)
         limit = config.get("max_episode_steps", _NO_LIMIT)
         with _quiet():
-            self._obs_space, self._action_space = native.gymnasium_observation_space, native.gymnasium_action_space
+            obs_space, action_space = native.gymnasium_observation_space, native.gymnasium_action_space
+        self.units = host.units(obs_space, action_space)
         self.num_envs = num_envs
         self._family, self._is_atari = family, family == "envpool.atari"
-        obs_spec = host.observation_spec(self._obs_space, f"envpool/{name}")
+        obs_spec = host.observation_spec(obs_space, f"envpool/{name}")
         if self._is_atari and isinstance(obs_spec, ArraySpec):
             obs_spec = obs_spec._replace(num_frames=int(config["stack_num"]))
         self.spec = Spec(
             obs_spec,
-            host.action_spec(self._action_space, f"envpool/{name}"),
+            host.action_spec(action_space, f"envpool/{name}"),
             None if limit == _NO_LIMIT else int(limit),
         )
         self._name, self._options = name, dict(options)
@@ -180,7 +182,7 @@ class EnvpoolEnv:
         """
         if self._pool is None:
             raise UsageError(f"env='envpool/{self._name}' has no episode to step; call reset(seed) first")
-        self._sent = host.native_action(self._action_space, action)
+        self._sent = self.units.to_action((), action)
         self._call("step", self._pool.send, self._sent)
 
     def receive(self) -> TimeStep:
@@ -260,7 +262,7 @@ class EnvpoolEnv:
         return self._records.count(score, game_over) | {"game_over": game_over}
 
     def _cast(self, raw_obs: PyTree) -> PyTree:
-        return host.cast_observation(self._obs_space, raw_obs)
+        return self.units.to_obs((), raw_obs)
 
     def _call(self, what: str, function: Any, *args: Any, **options: Any) -> Any:
         try:

@@ -85,6 +85,7 @@ class GymnasiumEnv:
     Attributes:
       spec: 64-bit observations become 32-bit, discrete ones and actions count from 0, boxes of actions are [-1, 1].
       num_envs: B.
+      units: observations and actions as the environment itself has them, with its starts and bounds, to those of `spec`.
     """
 
     def __init__(self, vector_env: Any, name: str, time_limit: int | None) -> None:
@@ -94,6 +95,7 @@ class GymnasiumEnv:
             host.action_spec(vector_env.single_action_space, f"gymnasium/{name}"),
             time_limit,
         )
+        self.units = host.units(vector_env.single_observation_space, vector_env.single_action_space)
         self._vector_env, self._name = vector_env, name
         self._records = host.EpisodeRecords(self.num_envs)
 
@@ -119,7 +121,7 @@ class GymnasiumEnv:
         reward: Any
         terminated: Any
         truncated: Any
-        native = host.native_action(self._vector_env.single_action_space, action)
+        native = self.units.to_action((), action)
         raw_obs, reward, terminated, truncated, _ = self._call("step", self._vector_env.step, native)
         reward, terminated = np.array(reward, np.float32), np.array(terminated, np.bool_)
         truncated = np.array(truncated, np.bool_) & ~terminated
@@ -169,7 +171,7 @@ class GymnasiumEnv:
             raise EnvError(f"env='gymnasium/{self._name}' failed in {what}: {error!r}") from error
 
     def _cast(self, obs: PyTree) -> PyTree:
-        return host.cast_observation(self._vector_env.single_observation_space, obs)
+        return self.units.to_obs((), obs)
 
 
 def _import_gymnasium(name: str) -> Any:

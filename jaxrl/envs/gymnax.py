@@ -19,8 +19,9 @@ import numpy as np
 from gymnax.environments import spaces
 
 from jaxrl.envs.tools.batch import Transition, batch_env
+from jaxrl.envs.tools.bounds import is_bounded, rescale
 from jaxrl.errors import UsageError, unknown
-from jaxrl.types import Array, Box, Discrete, Env, PyTree, Spec, tree_spec
+from jaxrl.types import Array, Box, Discrete, Env, PyTree, Spec, Units, tree_spec
 
 
 def make(name: str, num_envs: int, **options: Any) -> Env:
@@ -37,12 +38,18 @@ def make(name: str, num_envs: int, **options: Any) -> Env:
     limit = options.pop("time_limit", None)
     env, params = _construct(name, options)
     baked = {key: value for key, value in options.items() if key not in [f.name for f in dataclasses.fields(params)]}
-    step, reset = _functions(env)
+    units = Units(to_action=lambda params, action: _native_action(env.action_space(params), action))
+    step, reset = _functions(env, units)
     observation, _ = jax.eval_shape(env.reset_env, jax.random.key(0), params)
-    space = env.action_space(params)
+    with jax.ensure_compile_time_eval():
+        space = env.action_space(params)
+    if not isinstance(space, spaces.Discrete) and not is_bounded(jnp.float32(space.low), jnp.float32(space.high)):
+        raise UsageError(f"env={name!r} has unbounded actions, from {space.low} to {space.high}; give options that bound them")
     action = Discrete(int(space.n)) if isinstance(space, spaces.Discrete) else Box(tuple(space.shape))
     spec = Spec(tree_spec(observation), action, time_limit=int(params.max_steps_in_episode))
-    return batch_env(spec, params, reset, step, num_envs, time_limit=limit, render=_renderer(name), static=repr(baked))
+    return batch_env(
+        spec, params, reset, step, num_envs, time_limit=limit, render=_renderer(name), static=repr(baked), units=units
+    )
 
 
 def _construct(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -53,7 +60,7 @@ def _construct(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
     return env, _override(name, params, {k: v for k, v in options.items() if k not in constructor}, factory)
 
 
-def _functions(env: Any) -> tuple[Any, Any]:
+def _functions(env: Any, units: Units) -> tuple[Any, Any]:
     """`step` and `reset` of one environment in the form that `batch_env` takes."""
 
     def reset(key: Array, params: PyTree) -> tuple[PyTree, PyTree]:
@@ -61,14 +68,18 @@ def _functions(env: Any) -> tuple[Any, Any]:
         return state, obs
 
     def step(key: Array, params: PyTree, state: PyTree, action: Array) -> Transition:
-        space = env.action_space(params)
-        if not isinstance(space, spaces.Discrete):
-            share = (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
-            action = space.low + share * (space.high - space.low)
-        obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
+        native = units.to_action(params, action)
+        obs, state, reward, terminated, _ = env.step_env(key, state, native, params)
         return Transition(state, obs, reward, terminated, env.is_truncated(state, params))
 
     return step, reset
+
+
+def _native_action(space: Any, action: Array) -> Array:
+    """Actions [...] of `Spec` as the environment takes them."""
+    if isinstance(space, spaces.Discrete):
+        return action
+    return rescale(action, space.low, space.high)
 
 
 def _override(name: str, params: Any, options: dict[str, Any], factory: Any) -> Any:

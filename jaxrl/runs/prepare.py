@@ -19,7 +19,7 @@ from jaxrl.envs import evaluation_options, make
 from jaxrl.errors import UsageError
 from jaxrl.loop import Plan, RunKeys, build_in, plan, run_keys
 from jaxrl.runs.definition import Run, Training, check_run
-from jaxrl.types import Agent, Env, HostEnv, PyTree, Spec
+from jaxrl.types import Agent, Env, HostEnv, PyTree
 
 REPLAY_SHARE = 0.8
 """Share of a memory that a replay may take."""
@@ -30,7 +30,7 @@ class Prepared(NamedTuple):
 
     Attributes:
       agent: with its model, as it was trained.
-      spec: of the training environment.
+      env: the training environment; closed with the driver, after which its `spec` and `units` still serve.
       evaluation: in what the policy is scored.
       agent_shapes: the agent's state as `jax.ShapeDtypeStruct`s.
       protocol: how the policy is scored, for the summary.
@@ -41,7 +41,7 @@ class Prepared(NamedTuple):
     plan: Plan
     config: Config
     agent: Agent
-    spec: Spec
+    env: Env | HostEnv
     env_params: PyTree
     evaluation: Evaluation
     keys: RunKeys
@@ -94,7 +94,7 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
         _check_memory(without_replay(agent_shapes) if elsewhere else agent_shapes)
         driver = host_driver(make_agent, env, evaluation.make_env, run.debug, elsewhere)
     params, protocol = env.params if isinstance(env, Env) else (), _protocol(run, evaluation, env)
-    return Prepared(run, driver, schedule, config, agent, env.spec, params, evaluation, keys, agent_shapes, protocol)
+    return Prepared(run, driver, schedule, config, agent, env, params, evaluation, keys, agent_shapes, protocol)
 
 
 def evaluation_of(training: Training, env_options: Mapping[str, Any], env: Env | HostEnv) -> Evaluation:

@@ -1,7 +1,7 @@
 """What remains of a run: the trained policy as a function, its score, its picture.
 
     policy = jaxrl.load("runs/dqn-CartPole-v1")
-    action = policy(obs)                     # obs [B, ...] -> action [B, ...], greedy
+    action = policy(obs)                     # greedy; both batches [B, ...] as the environment itself has them
 
 Everything is rebuilt from the run's `config.json` and its last whole checkpoint.
 """
@@ -26,29 +26,41 @@ from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.restore import load_snapshot, restore
 from jaxrl.runs.train import evaluate_state
-from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, game_over
+from jaxrl.types import SAME_UNITS, Agent, Array, Env, HostEnv, Progress, PyTree, Spec, Units, game_over, units_of
 
 
 class TrainedPolicy(NamedTuple):
-    """A trained policy, greedy, on batches of observations.
+    """A trained policy, greedy, from batches of observations to actions, both as the environment itself has them.
+
+    So it acts on what a Gymnasium environment observes, and returns torques in newton metres and numbers from `start` on.
+    `normalized` is the same policy from observations to actions of `spec`, where boxes are [-1, 1] and numbers count from 0.
 
     Attributes:
       params: what acting reads (`AgentState.policy`).
-      spec: what the policy expects and returns.
-      act: (params, memory, obs [B, ...]) -> (action [B, ...], memory), compiled.
+      spec: what an agent knows of the environment.
+      act: (params, memory, obs [B, ...]) -> (action [B, ...], memory), those of `spec`, compiled.
       initial_memory: (num_envs) -> memory of a recurrent policy, () for a feed-forward one.
+      units: between the environment's own observations and actions and those of `spec`.
+      env_params: what `units` reads.
     """
 
     params: PyTree
     spec: Spec
     act: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
     initial_memory: Callable[[int], PyTree]
+    units: Units = SAME_UNITS
+    env_params: PyTree = ()
+
+    @property
+    def normalized(self) -> TrainedPolicy:
+        """The same policy from observations of `spec` to actions of `spec`."""
+        return self._replace(units=SAME_UNITS)
 
     def __call__(self, obs: PyTree) -> PyTree:
         """Actions [B, ...] for observations [B, ...] of a policy without memory.
 
         Raises:
-          UsageError: the policy is recurrent; use `step`.
+          UsageError: the policy is recurrent, use `step`; or it sees more than one observation, as under `frame_stack`.
         """
         memory = self.initial_memory(jax.tree.leaves(obs)[0].shape[0])
         if jax.tree.leaves(memory):
@@ -57,7 +69,20 @@ class TrainedPolicy(NamedTuple):
 
     def step(self, obs: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
         """(action [B, ...], next memory) for observations [B, ...] and the memory so far."""
-        return self.act(self.params, memory, obs)
+        action, memory = self.act(self.params, memory, self.units.to_obs(self.env_params, obs))
+        return self.units.to_action(self.env_params, action), memory
+
+
+def make_policy(key: Array, agent: Agent, params: PyTree, progress: Progress, env: Env | HostEnv) -> TrainedPolicy:
+    """The greedy policy with these `params` of an agent that was trained in `env`, which may be closed by now."""
+
+    @jax.jit
+    def act(params: PyTree, memory: PyTree, obs: PyTree) -> tuple[PyTree, PyTree]:
+        action, memory, _ = agent.act(key, params, memory, obs, progress, False)
+        return action, memory
+
+    env_params = env.params if isinstance(env, Env) else ()
+    return TrainedPolicy(params, env.spec, act, agent.initial_memory, units_of(env), env_params)
 
 
 class _Loaded(NamedTuple):
@@ -88,14 +113,8 @@ def load(folder: str | Path, env_steps: int | None = None) -> TrainedPolicy:
     """
     loaded = _load(Path(folder), env_steps)
     loaded.prepared.driver.close()
-    agent, progress, key = loaded.prepared.agent, loaded.progress, jax.random.key(loaded.prepared.run.seed)
-
-    @jax.jit
-    def act(params: PyTree, memory: PyTree, obs: PyTree) -> tuple[PyTree, PyTree]:
-        action, memory, _ = agent.act(key, params, memory, obs, progress, False)
-        return action, memory
-
-    return TrainedPolicy(loaded.params, loaded.prepared.spec, act, agent.initial_memory)
+    key = jax.random.key(loaded.prepared.run.seed)
+    return make_policy(key, loaded.prepared.agent, loaded.params, loaded.progress, loaded.prepared.env)
 
 
 def score(folder: Path, num_episodes: int | None = None, seed: int = 0, env_steps: int | None = None) -> dict[str, Any]:

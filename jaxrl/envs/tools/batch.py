@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxrl.config import is_whole_number
 from jaxrl.errors import UsageError
-from jaxrl.types import Array, Env, PyTree, Spec, TimeStep, spec_zeros, where_ended
+from jaxrl.types import SAME_UNITS, Array, Env, PyTree, Spec, TimeStep, Units, spec_zeros, where_ended
 
 GROUP = 32
 """Ended environments that are reset at once; of more than 16 groups' worth of environments, a sixteenth of them."""
@@ -94,6 +94,7 @@ def batch_env(
     model: Callable[[Array, PyTree, PyTree, PyTree], tuple[PyTree, Array, Array]] | None = None,
     render: Callable[..., Any] | None = None,
     static: Hashable | None = None,
+    units: Units = SAME_UNITS,
 ) -> Env:
     """B = `num_envs` auto-resetting environments out of the functions of one.
 
@@ -107,7 +108,7 @@ def batch_env(
         `old_state` is the one in which the last episode ended; before the first episode it is that of `reset`.
       time_limit: truncate an episode after so many steps; the environment's spec has it where its own is not lower.
       render: (params, state) -> [height, width, 3] uint8 of one environment, on the host.
-      static: `Env.static`.
+      static, units: as `Env` has them.
 
     Only environments whose episode ended are reset, in groups, so a step costs what ended in it, also under `vmap`; up to
     `GROUP` environments are one group, all of which are drawn where one ended. Each environment's reset has its own key, so
@@ -128,7 +129,7 @@ def batch_env(
         return render(params, jax.tree.map(lambda leaf: leaf[index], state.inner))
 
     drawn = render_one if render else None
-    return Env(spec, num_envs, strong(params), batch.reset_all, batch.step_all, model, drawn, static=static)
+    return Env(spec, num_envs, strong(params), batch.reset_all, batch.step_all, model, drawn, static=static, units=units)
 
 
 class _Batch(NamedTuple):

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl.envs.tools.bounds import is_bounded, rescale
 from jaxrl.errors import UsageError
-from jaxrl.types import ArraySpec, Box, Discrete, PyTree, TreeSpec, tree_spec
+from jaxrl.types import ArraySpec, Box, Discrete, PyTree, TreeSpec, Units, tree_spec
 
 _NARROW = {"float64": "float32", "int64": "int32", "uint64": "uint32"}
 
@@ -73,7 +74,7 @@ def action_spec(space: Any, env_id: str) -> Discrete | Box:
         return Discrete(int(space.n))
     if not isinstance(space, spaces.Box) or np.dtype(space.dtype).kind != "f":
         raise UsageError(f"env={env_id!r} has actions {space}; wrap it so that it takes a Discrete or a float Box")
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+    if not is_bounded(space.low, space.high):
         raise UsageError(f"env={env_id!r} has unbounded actions {space}; wrap it in gymnasium.wrappers.RescaleAction")
     return Box(tuple(space.shape))
 
@@ -84,8 +85,15 @@ def native_action(space: Any, action: PyTree) -> np.ndarray:
 
     if isinstance(space, spaces.Discrete):
         return np.asarray(action, space.dtype) + space.start
-    share = (np.clip(np.asarray(action, space.dtype), -1.0, 1.0) + 1.0) / 2.0
-    return (space.low + share * (space.high - space.low)).astype(space.dtype)
+    scaled: np.ndarray = rescale(np.asarray(action, space.dtype), space.low, space.high, np)
+    return scaled
+
+
+def units(observation_space: Any, action_space: Any) -> Units:
+    """The maps of an environment with these spaces, on NumPy arrays."""
+    return Units(
+        lambda params, obs: cast_observation(observation_space, obs), lambda params, action: native_action(action_space, action)
+    )
 
 
 def _observation_zeros(space: Any, env_id: str) -> PyTree:

@@ -20,7 +20,7 @@ from jaxrl.config import is_whole_number
 from jaxrl.envs.tools.batch import check_shapes, check_time_step, most
 from jaxrl.errors import UsageError
 from jaxrl.maths.normalize import Moments, init_moments, normalize, update_moments
-from jaxrl.types import Array, ArraySpec, Env, PyTree, TimeStep, action_zeros, episode_end, spec_zeros, where_ended
+from jaxrl.types import Array, ArraySpec, Env, PyTree, TimeStep, Units, action_zeros, episode_end, spec_zeros, where_ended
 
 
 class Wrapped(NamedTuple):
@@ -122,8 +122,22 @@ def frame_stack(env: Env, num_frames: int) -> Env:
         return Wrapped(inner, frames), timestep
 
     shape = (*spec.shape[:-1], spec.shape[-1] * num_frames) if merged else (*spec.shape, num_frames)
-    new_spec = env.spec._replace(obs=ArraySpec(shape, spec.dtype))
-    return env._replace(spec=new_spec, reset=reset, step=step, model=None, render=_inner_render(env), static=None)
+
+    def no_stack(params: PyTree, obs: PyTree) -> PyTree:
+        raise UsageError(
+            f"frame_stack={num_frames}: this policy acts on the last {num_frames} observations together, not on one; "
+            "stack them, oldest first along the last axis, and call policy.normalized(obs)"
+        )
+
+    return env._replace(
+        spec=env.spec._replace(obs=ArraySpec(shape, spec.dtype)),
+        reset=reset,
+        step=step,
+        model=None,
+        render=_inner_render(env),
+        static=None,
+        units=env.units._replace(to_obs=no_stack),
+    )
 
 
 def sticky_actions(env: Env, probability: float) -> Env:
@@ -148,7 +162,8 @@ def sticky_actions(env: Env, probability: float) -> Env:
         return Wrapped(inner, (action, ~episode_end(timestep))), timestep
 
     params = {"inner": env.params, "probability": jnp.float32(probability)}
-    return env._replace(params=params, reset=reset, step=step, model=None, render=_inner_render(env, "both"))
+    render = _inner_render(env, "both")
+    return env._replace(params=params, reset=reset, step=step, model=None, render=render, units=_inner_units(env))
 
 
 def mask_observation(env: Env, keep: tuple[int, ...]) -> Env:
@@ -172,7 +187,8 @@ def map_observation(env: Env, function: Any, spec: Any) -> Env:
         state, timestep = env.step(key, params, state, action)
         return state, timestep._replace(obs=function(timestep.obs), next_obs=function(timestep.next_obs))
 
-    return env._replace(spec=env.spec._replace(obs=spec), reset=reset, step=step, model=None, static=None)
+    units = env.units._replace(to_obs=lambda params, obs: function(env.units.to_obs(params, obs)))
+    return env._replace(spec=env.spec._replace(obs=spec), reset=reset, step=step, model=None, static=None, units=units)
 
 
 def flatten_observation(env: Env) -> Env:
@@ -215,9 +231,18 @@ def normalize_observation(env: Env, moments: Moments) -> Env:
         state, timestep = env.step(key, params["inner"], state, action)
         return state, wrapped(timestep, params["moments"])
 
-    new_spec = env.spec._replace(obs=ArraySpec(spec.shape, "float32"))
-    params = {"inner": env.params, "moments": moments}
-    return env._replace(spec=new_spec, params=params, reset=reset, step=step, model=None, render=_inner_render(env, "params"))
+    def to_obs(params: PyTree, obs: PyTree) -> PyTree:
+        return normalize(params["moments"], env.units.to_obs(params["inner"], obs))
+
+    return env._replace(
+        spec=env.spec._replace(obs=ArraySpec(spec.shape, "float32")),
+        params={"inner": env.params, "moments": moments},
+        reset=reset,
+        step=step,
+        model=None,
+        render=_inner_render(env, "params"),
+        units=_inner_units(env)._replace(to_obs=to_obs),
+    )
 
 
 def normalize_reward(env: Env, gamma: float = 0.99) -> Env:
@@ -243,7 +268,8 @@ def normalize_reward(env: Env, gamma: float = 0.99) -> Env:
         return Wrapped(inner, (running, moments)), timestep._replace(reward=jnp.clip(scaled, -10.0, 10.0))
 
     params = {"inner": env.params, "gamma": jnp.float32(gamma)}
-    return env._replace(params=params, reset=reset, step=step, model=None, render=_inner_render(env, "both"))
+    render = _inner_render(env, "both")
+    return env._replace(params=params, reset=reset, step=step, model=None, render=render, units=_inner_units(env))
 
 
 OPTIONS: dict[str, Callable[[Env, Any], Env]] = {
@@ -303,6 +329,14 @@ def _inner_render(env: Env, own: str = "state") -> Any:
         return render(inner_params, state.inner if own in ("state", "both") else state, index)
 
     return render_inner
+
+
+def _inner_units(env: Env) -> Units:
+    """The inner environment's `units`, under a wrapper that adds its own params."""
+    return Units(
+        lambda params, obs: env.units.to_obs(params["inner"], obs),
+        lambda params, action: env.units.to_action(params["inner"], action),
+    )
 
 
 __all__ = [
