@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxrl.analysis import stats
+from jaxrl.analysis.curves import literal
 from jaxrl.analysis.results import ConfigScores, Results, show_value
 
 if TYPE_CHECKING:
@@ -71,12 +72,7 @@ def color_of(ranked: list[ConfigScores]) -> dict[int, str]:
 
 
 def _label(config: ConfigScores) -> str:
-    return _literal(config.label)
-
-
-def _literal(text: str) -> str:
-    """Text without what matplotlib would read as mathematics."""
-    return text.replace("$", r"\$")
+    return literal(config.label)
 
 
 def _scored(ranked: list[ConfigScores]) -> list[ConfigScores]:
@@ -255,7 +251,7 @@ def _scale(values: tuple[Any, ...]) -> _Scale:
         return _Scale(positions, None, bool(positions.min() > 0 and positions.max() > 30 * positions.min()))
     kinds = sorted(set(values), key=_order)
     return _Scale(
-        np.array([kinds.index(value) for value in values], float), [_literal(show_value(kind)) for kind in kinds], False
+        np.array([kinds.index(value) for value in values], float), [literal(show_value(kind)) for kind in kinds], False
     )
 
 
@@ -304,7 +300,7 @@ def _draw_field(axes: Axes, field: str, scale: _Scale, scores: np.ndarray, faile
         axes.set_xticks(range(len(scale.names)), scale.names, fontsize="small", **slanted)
         axes.set_xlim(-0.6, len(scale.names) - 0.4)
         axes.grid(visible=False, axis="x")
-    axes.set_xlabel(_literal(field))
+    axes.set_xlabel(literal(field))
 
 
 def _centers(positions: np.ndarray, scores: np.ndarray) -> list[tuple[float, float, float, float]]:
@@ -347,7 +343,7 @@ def draw_parallel(results: Results, ranked: list[ConfigScores]) -> Figure:
     axes.add_collection(found)
     for place, scale in enumerate(scales):
         _draw_scale(axes, place, scale)
-    names = [*map(_literal, results.fields), "final return\n(IQM)"]
+    names = [*map(literal, results.fields), "final return\n(IQM)"]
     axes.set_xticks(range(len(names)), names)
     axes.set(xlim=(-0.35, len(names) - 0.6), ylim=(-0.05, 1.05), yticks=[])
     axes.grid(visible=False)

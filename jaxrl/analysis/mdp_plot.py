@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxrl.analysis.curves import save_figure
+from jaxrl.analysis.curves import literal, save_figure
 
 if TYPE_CHECKING:
     from jaxrl.mdp.grid import Grid
@@ -57,7 +57,7 @@ def draw_maze(
         _draw_model(axes, grid, np.asarray(model[0]), np.asarray(model[1], float))
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal", xticks=[], yticks=[])
     if title:
-        axes.set_title(title, fontsize="medium")
+        axes.set_title(literal(title), fontsize="medium")
     return image
 
 
@@ -198,7 +198,7 @@ def plot_solution(
         figure = Figure(figsize=size, layout="constrained")
         for axes, (name, shown, policy) in zip(figure.subplots(1, len(pictures), squeeze=False)[0], pictures, strict=True):
             figure.colorbar(draw_maze(axes, grid, shown, policy, title=name), ax=axes, shrink=0.8)
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     save_figure(figure, out, "plot")
 
 

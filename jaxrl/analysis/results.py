@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxrl.analysis.stats import bootstrap_interval, interquartile_mean
 from jaxrl.errors import UsageError
-from jaxrl.records.files import write_csv
+from jaxrl.records.files import from_cell, write_csv
 
 STATUSES = ("ok", "nan", "stopped")
 _SCORES = ("final_return", "eval_return", "area_under_curve")
@@ -138,7 +138,7 @@ def read_results(folder: Path, summary: dict[str, Any] | None = None) -> Results
     fields = sweep.get("fields")
     if not isinstance(fields, list) or not all(isinstance(name, str) for name in fields):
         raise UsageError(f"{folder / 'sweep.json'}: fields={fields!r} is not a list of names; run the sweep again")
-    rows = _read_table(folder / "results.csv", [*_BEFORE, *fields, *_AFTER])
+    rows = read_table(folder / "results.csv", [*_BEFORE, *fields, *_AFTER])
     if not rows:
         raise UsageError(f"{folder / 'results.csv'} holds no run; run the sweep again")
     columns = list(zip(*rows, strict=True))
@@ -152,7 +152,7 @@ def read_results(folder: Path, summary: dict[str, Any] | None = None) -> Results
             raise UsageError(
                 f"{folder / 'results.csv'} line {number + 2}: status={str(text)!r} is none of {', '.join(STATUSES)}"
             )
-    curves = _read_curves(folder / "curves.csv", arrays["run"])
+    curves = read_curves(folder / "curves.csv", arrays["run"])
     return Results(folder, sweep, summary, tuple(fields), values, status=status, curves=curves, **arrays)
 
 
@@ -166,11 +166,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _read_table(path: Path, header: Sequence[str]) -> list[list[str]]:
-    """Cells of the rows behind the header."""
+def read_table(path: Path, header: Sequence[str]) -> list[list[str]]:
+    """Cells of the rows behind the header.
+
+    Raises:
+      UsageError: a table that cannot be read or has other columns.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            found, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
+            found, *rows = [list(map(from_cell, row)) for row in csv.reader(file, strict=True) if row] or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read ({error}); run the sweep again") from None
     if found != list(header):
@@ -193,8 +197,9 @@ def _numbers(path: Path, name: str, cells: Sequence[str]) -> np.ndarray:
     return np.array(result, kind)
 
 
-def _read_curves(path: Path, run: np.ndarray) -> tuple[np.ndarray, ...]:
-    rows = _read_table(path, _CURVE)
+def read_curves(path: Path, run: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of each of these runs [K, 2] env steps and mean return; errors as of `read_table`."""
+    rows = read_table(path, _CURVE)
     columns = list(zip(*rows, strict=True)) or [(), (), ()]
     of, env_steps, value = (_numbers(path, name, column) for name, column in zip(_CURVE, columns, strict=True))
     points = np.stack([env_steps.astype(float), value], axis=1)

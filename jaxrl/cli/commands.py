@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -27,7 +28,7 @@ USAGE = """usage: jaxrl COMMAND ...
   tune AGENT --env ENV     search for hyperparameters with Optuna
   resume DIR               go on with a run, sweep or search that was interrupted
   evaluate DIR             score a trained policy; --gif FILE shows it
-  plot DIR [DIR ...]       learning curves of runs
+  plot DIR [DIR ...]       learning curves of runs, sweeps and searches
   compare DIR DIR          whether two sweeps differ
   take DIR RUN --out DIR   a run of a sweep as a folder of its own
   solve ENV                exact values and policy of a grid world, a maze or another finite MDP
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 bad input, 1 failure, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     sys.path.insert(0, os.getcwd())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # A folder's name may hold what the terminal cannot show.
     try:
         _run(arguments)
     except BrokenPipeError:
@@ -203,17 +206,26 @@ class PlotOptions:
     """Options of `jaxrl plot`."""
 
     folders: tuple[str, ...] = static(
-        ..., "Folders of runs; runs of one agent and environment make one curve.", positional=True
+        ...,
+        "Folders of runs, sweeps and searches; runs that differ in nothing but the seed make one curve.",
+        metavar="DIR",
+        positional=True,
+    )
+    by: tuple[str, ...] = static(
+        (),
+        "Fields of the runs or their configs, or env.NAME, that alone tell curves apart: --by learning_rate.",
+        metavar="FIELD",
     )
     out: str = static("curve.png", "Image to write: .png, .svg or .pdf.")
 
 
 def plot(arguments: list[str]) -> None:
-    """jaxrl plot DIR [DIR ...] [--out FILE]"""
+    """jaxrl plot DIR [DIR ...] [--by FIELD ...] [--out FILE]"""
     options = opts.parse(PlotOptions, arguments, "jaxrl plot")
     from jaxrl.analysis.curves import plot_runs
 
-    plot_runs([Path(folder) for folder in options.folders], Path(options.out))
+    fields = [name if "." in name else name.replace("-", "_") for name in options.by]
+    plot_runs(options.folders, options.out, fields)
     print(options.out)
 
 

@@ -16,13 +16,16 @@ from rich.table import Table
 
 
 def console() -> Console:
-    """Where progress and messages go: standard error, so that standard output stays for results."""
-    return Console(stderr=True, highlight=False)
+    """Where progress and messages go: standard error, so that standard output stays for results.
+
+    It shows texts letter by letter: names of folders, environments and agents may hold what rich would read as markup.
+    """
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def say(message: str) -> None:
     """One line of a message to the user, whatever the width of the terminal."""
-    console().print(message, soft_wrap=True, markup=False)
+    console().print(message, soft_wrap=True)
 
 
 # --- progress -------------------------------------------------------------------------------------------------------
@@ -95,6 +98,8 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> Table:
         "wall clock": f"{summary['wall_seconds']:.1f} s",
         "folder": str(folder),
     }
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
     return table

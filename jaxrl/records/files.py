@@ -7,11 +7,16 @@ import csv
 import fcntl
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxrl.errors import UsageError
+
+_RUN = ("=", "+", "-", "@", "\t", "\r", "'")
+"""What begins a formula for a spreadsheet, or this mark of a text."""
+_NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -27,12 +32,21 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
-    """Writes a table whole or not at all."""
+    """Writes a table whole or not at all; texts that a spreadsheet would run begin with a quote, as `from_cell` knows."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
+    writer.writerows([_cell(cell) for cell in line] for line in (header, *lines))
     write_whole(path, text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    is_run = isinstance(value, str) and value.startswith(_RUN) and not re.fullmatch(rf"{_NUMBER}(x{_NUMBER})*", value)
+    return f"'{value}" if is_run else value
+
+
+def from_cell(text: str) -> str:
+    """The text of a cell that `write_csv` wrote."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_RUN) else text
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a hyperparameter search leaves behind for people: `trials.csv`, `summary.json`, `history.png`, a table, a command.
+"""What a search leaves behind for people: `trials.csv`, `curves.csv`, `summary.json`, `history.png`, a table, a command.
 
     write_trials(Path("trials.csv"), tuning, study)               # after every trial
     summary = write_results(tuning, study, folder, seconds)       # at the end, and again by `jaxrl resume`
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl.analysis.curves import save_figure
-from jaxrl.analysis.results import format_value, show_value
+from jaxrl.analysis.curves import literal, save_figure
+from jaxrl.analysis.results import format_value, show_value, write_curves
 from jaxrl.fields import to_words
 from jaxrl.records.console import console, say
 from jaxrl.records.files import write_csv, write_json
@@ -61,15 +61,18 @@ def write_results(tuning: Tuning, study: Any, folder: Path, seconds: float) -> d
 
 
 def write_trials(path: Path, tuning: Tuning, study: Any) -> None:
-    """Writes a row for each trial that ended, whole or not at all."""
-    rows = []
+    """Writes a row for each trial that ended, whole or not at all, and its scores at the ends of rungs into `curves.csv`."""
+    rows: list[list[Any]] = []
+    curves: list[dict[str, Any]] = []
     for trial in trials_of(study, *STATES):
         point, attrs = point_of(trial, tuning), trial.user_attrs
         value = "" if trial.value is None else format_value(trial.value)
         values = [format_value(point[name]) if name in point else "" for name in tuning.fields]
         numbers = [attrs.get("env_steps", ""), attrs.get("seconds", "")]
         rows.append([trial.number, STATES[trial.state.name], value, *values, *numbers])
+        curves += [{"run": trial.number, "env_steps": steps, "return_mean": score} for steps, score in attrs.get("curve", ())]
     write_csv(path, ["number", "state", "value", *tuning.fields, "env_steps", "seconds"], rows)
+    write_curves(path.with_name("curves.csv"), curves)
 
 
 def train_command(tuning: Tuning, point: Mapping[str, Any]) -> str:
@@ -118,7 +121,7 @@ def _draw(tuning: Tuning, trials: Sequence[Any], importances: Mapping[str, float
         left.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize="small")
     for axes in right:
         names = sorted(importances or {}, key=lambda name: (importances or {})[name])
-        axes.barh(names, [(importances or {})[name] for name in names], height=0.5, color="C0")
+        axes.barh(list(map(literal, names)), [(importances or {})[name] for name in names], height=0.5, color="C0")
         axes.set_xlabel("importance (PED-ANOVA)")
     for axes in (left, *right):
         axes.grid(alpha=0.25)

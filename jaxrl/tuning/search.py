@@ -8,7 +8,7 @@ interquartile mean over seeds of the mean return of the last training episodes, 
 Trials that differ in traced fields alone share one compiled program. Read `_search`, then `_objective`, then `_Trainer.rungs`.
 
 What a search leaves behind: `tune.json` (everything that defines it: `jaxrl.tuning.definition`), `study.db` (Optuna's storage,
-unless `storage` names another: `jaxrl.tuning.study`), and `trials.csv`, `summary.json` and `history.png`
+unless `storage` names another: `jaxrl.tuning.study`), and `trials.csv`, `curves.csv`, `summary.json` and `history.png`
 (`jaxrl.tuning.results`). After SIGKILL at any moment `resume` trains the trial that was interrupted again and goes on;
 what it finds is what an undisturbed search finds, since a trial's random numbers come from its place in the study and not from
 the process (but for halving and Hyperband, where the interrupted trial's reports and number still count). Several processes,
@@ -181,6 +181,8 @@ def _report(trial: Any, rung: _Rung, tuning: Tuning) -> None:
         return
     if score == -math.inf:
         prune(f"trial {trial.number} became NaN")
+    env_steps = rung.batch.iteration * rung.plan.steps_per_iteration
+    trial.set_user_attr("curve", [*trial.user_attrs.get("curve", ()), (env_steps, score)])
     report(trial, score, rung.number, tuning)
 
 

@@ -342,3 +342,17 @@ def test_five_hundred_runs_stay_a_file_to_send(tmp_path):
     folder = write_sweep(tmp_path, ("learning_rate", "epsilon"), configs, num_seeds=1, noise=20.0)
     assert len(page_of(folder).images) == 5
     assert (folder / "report.html").stat().st_size < 5_000_000
+
+
+def test_texts_that_a_spreadsheet_would_run_come_back_from_a_table(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", ("env.map",), (("=1+1",), ("@x",), (-3,)))
+    assert set(read_results(folder).values["env.map"]) == {"=1+1", "@x", -3}
+    assert ",=" not in (folder / "results.csv").read_text()
+
+
+def test_texts_of_a_user_are_shown_letter_by_letter_in_a_report(tmp_path):
+    """Markup of HTML, of rich, of matplotlib and of a template."""
+    text = "</pre><b>[/y]_{0}$x^$&amp;"
+    folder = write_sweep(tmp_path / "sweep", (f"env.{text}",), ((text,), ("b",)), num_seeds=1, agent=f"own:{text}")
+    page = page_of(folder)
+    assert f"own:{text} on CartPole-v1" in page.text and f"Swept: env.{text}." in page.text

@@ -21,6 +21,7 @@ import pytest
 from helpers import run_python
 from jaxrl.agents.tabular.q_learning import make_q_learning
 from jaxrl.agents.tabular.table import TabularConfig
+from jaxrl.analysis.learned import read_learned
 from jaxrl.cli import commands as cli
 from jaxrl.config import config, static, traced
 from jaxrl.errors import UsageError
@@ -128,6 +129,16 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 draw = tune_results._draw
 
 
+def test_a_search_holds_the_curve_of_every_trial(searched: Searched) -> None:
+    """A trial reports five times; the last report of one that is not pruned is its value."""
+    learned = read_learned(searched[0])
+    assert [len(run.curve) for run in learned] == [int(row["env_steps"]) * 5 // FULL_STEPS for row in rows_of(searched[0])]
+    for run, row in zip(learned, rows_of(searched[0]), strict=True):
+        assert run.fields["learning_rate"] == pytest.approx(float(row["learning_rate"]))
+        if row["state"] == "complete":
+            assert run.curve[-1].tolist() == pytest.approx([TINY.total_steps, float(row["value"])])
+
+
 def test_the_best_trial_lies_where_learning_works(searched: Searched) -> None:
     """The uniformly random policy has -18.4 and at best -1 a step is paid over 2 steps or so; tiny rates stay at random."""
     _, summary = searched
@@ -154,7 +165,7 @@ def test_the_folder_says_everything(searched: Searched) -> None:
     folder, summary = searched
     assert {path.name for path in folder.iterdir()} == {
         ".lock",
-        *("tune.json", "study.db", "trials.csv", "summary.json", "history.png"),
+        *("tune.json", "study.db", "trials.csv", "curves.csv", "summary.json", "history.png"),
     }
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert sum(summary["trials"].values()) == len(rows_of(folder)) == TINY.num_trials and summary["is_over"]
