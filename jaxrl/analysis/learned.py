@@ -8,7 +8,7 @@ Runs make one curve only if they differ in nothing but the seed, or if `by` says
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -169,25 +169,38 @@ def group(runs: Sequence[Learned], by: Sequence[str] = ()) -> tuple[str, list[Cu
     for name in by:
         if name not in known:
             raise UsageError(unknown("field", name, known) + "; give --by a field of the runs, or env.NAME")
+    shared = {(run.fields["agent"], run.fields["env"]) for run in runs}
+    title = " on ".join(next(iter(shared))) if len(shared) == 1 else ""
+    members = _members(runs, by, known)
+    order = sorted(members, key=lambda key: (key.family, [(name, _rank(value)) for name, value in key.values]))
+    labels = [_label(title, key, members[key][0].name) for key in order]
+    curves = []
+    for key, label in zip(order, labels, strict=True):
+        same = tuple(members[key])
+        told = label if labels.count(label) == 1 else f"{same[0].name}: {label}"  # Values differ in digits that are not shown.
+        curves.append(Curve(told, same, len({_kind(run) for run in same}) if by else 1))
+    return title, curves
+
+
+class _Key(NamedTuple):
+    """What the runs of a curve share: agent and environment, and values of the fields that tell curves apart."""
+
+    family: tuple[str, ...]
+    values: tuple[tuple[str, Any], ...]
+
+
+def _members(runs: Sequence[Learned], by: Sequence[str], known: Iterable[str]) -> dict[_Key, list[Learned]]:
+    """The runs of each curve."""
     families: dict[tuple[str, ...], list[Learned]] = {}
     for run in runs:
         families.setdefault(() if by else (run.fields["agent"], run.fields["env"]), []).append(run)
-    members: dict[tuple[Any, ...], list[Learned]] = {}
+    members: dict[_Key, list[Learned]] = {}
     for family, alike in families.items():
         names = tuple(by) or tuple(name for name in known if name not in _NEUTRAL and _tells_apart(name, alike))
         for run in alike:
             values = tuple((name, run.fields.get(name, _missing(name))) for name in names)
-            members.setdefault((family, values), []).append(run)
-    shared = {(run.fields["agent"], run.fields["env"]) for run in runs}
-    title = " on ".join(next(iter(shared))) if len(shared) == 1 else ""
-    order = sorted(members, key=lambda key: (key[0], [(name, _rank(value)) for name, value in key[1]]))
-    labels = [_label(title, *key, members[key]) for key in order]
-    curves = []
-    for key, label in zip(order, labels, strict=True):
-        alike = tuple(members[key])
-        told = label if labels.count(label) == 1 else f"{alike[0].name}: {label}"  # Values differ in digits that are not shown.
-        curves.append(Curve(told, alike, len({_kind(run) for run in alike}) if by else 1))
-    return title, curves
+            members.setdefault(_Key(family, values), []).append(run)
+    return members
 
 
 def _kind(run: Learned) -> frozenset[tuple[str, Any]]:
@@ -210,10 +223,10 @@ def _rank(value: Any) -> tuple[int, Any]:
     return (0, value) if isinstance(value, (int, float)) else (1, str(value))
 
 
-def _label(title: str, family: tuple[str, ...], values: tuple[tuple[str, Any], ...], runs: list[Learned]) -> str:
-    words = [] if title or not family else [" on ".join(family)]
-    words += [f"{name} {show_value(value)}" for name, value in values]
+def _label(title: str, key: _Key, name: str) -> str:
+    words = [] if title or not key.family else [" on ".join(key.family)]
+    words += [f"{field} {show_value(value)}" for field, value in key.values]
     label = ", ".join(words) or title
     if len(label) <= _MAX_LABEL:
         return label
-    return f"{Path(runs[0].name).name}: {label}"[: _MAX_LABEL - 1] + "…"
+    return f"{Path(name).name}: {label}"[: _MAX_LABEL - 1] + "…"
