@@ -404,7 +404,8 @@ def unchanged(state: Any, rollout: Rollout) -> Any:
     return state
 
 
-def _feed_nothing(replay: PyTree, batches: PyTree, feedback: PyTree) -> PyTree:
+def ignore_feedback(replay: PyTree, batches: PyTree, feedback: PyTree) -> PyTree:
+    """The `feed` of a replay that draws all transitions alike."""
     return replay
 
 
@@ -425,7 +426,7 @@ class ReplayFunctions(NamedTuple):
     sample: Callable[[Array, PyTree], PyTree]
     learn: Callable[[Array, Any, PyTree, Progress], tuple[Any, Metrics, PyTree]]
     absorb: Callable[[Any, Rollout], Any] = unchanged
-    feed: Callable[[PyTree, PyTree, PyTree], PyTree] = _feed_nothing
+    feed: Callable[[PyTree, PyTree, PyTree], PyTree] = ignore_feedback
 
 
 class Agent(NamedTuple):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxrl.agents import AGENTS
+from jaxrl.agents.value.dqn import Outputs
 from jaxrl.cli import commands as cli
+from jaxrl.replay.ring import Transitions
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -33,6 +40,37 @@ def test_the_corridor_example_trains_to_the_end_of_the_corridor(
     command = next(line for line in README.splitlines() if line.startswith("jaxrl train dqn --env corridor"))
     cli.main([*command.split()[1:], "--out", "run"])
     assert json.loads(Path("run/summary.json").read_text())["evaluation"]["mean"] == -8.0
+
+
+@pytest.fixture
+def munchausen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """README's file, as a user has it."""
+    (tmp_path / "munchausen.py").write_text(next(block for block in BLOCKS if "MunchausenConfig" in block))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("munchausen")
+    del sys.modules["munchausen"]
+
+
+def test_the_munchausen_target_is_what_it_is_by_hand(munchausen: Any) -> None:
+    """Temperature 1/2, weight 0.9. Before: policies (1/4, 3/4), and one whose bonus of -5 is held at -1. Behind: of values 0, V =
+    ln(2) / 2; of 1 and 1 + ln(3) / 2, V = 1 + ln(2). The second transition ended."""
+    config = munchausen.MunchausenConfig(entropy_temperature=0.5, munchausen_scaling=0.9)
+    half_ln3 = math.log(3.0) / 2
+    before = jnp.array([[0.0, half_ln3], [0.0, half_ln3], [0.0, 5.0]])
+    behind = jnp.array([[0.0, 0.0], [7.0, 3.0], [1.0, 1.0 + half_ln3]])
+    batch = Transitions((), jnp.array([0, 1, 0]), jnp.array([2.0, 1.0, 0.0]), jnp.array([0.5, 0.0, 0.5]), ())
+    found = munchausen.target(config, batch, Outputs(behind * jnp.nan, before, behind))
+    np.testing.assert_allclose(found, [1.549455, 0.870543, -0.053426], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_munchausen_example_trains(munchausen: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    command = next(line for line in README.splitlines() if line.startswith("jaxrl train munchausen"))
+    cli.main([*command.split()[1:], "--seed", "1", "--out", "run"])
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["evaluation"]["mean"] > 450
+    assert json.loads(Path("run/config.json").read_text())["config"]["munchausen_scaling"] == 0.5
 
 
 def test_the_sweep_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

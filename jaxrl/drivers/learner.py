@@ -14,7 +14,18 @@ import jax
 from jaxrl.config import Config
 from jaxrl.drivers.device import find_nan
 from jaxrl.loop import Sums, finish, record, reported
-from jaxrl.types import Agent, Array, Progress, PyTree, RecentEpisodes, ReplayFunctions, Rollout, replay_keys, unchanged
+from jaxrl.types import (
+    Agent,
+    Array,
+    Progress,
+    PyTree,
+    RecentEpisodes,
+    ReplayFunctions,
+    Rollout,
+    ignore_feedback,
+    replay_keys,
+    unchanged,
+)
 
 
 class Learner(NamedTuple):
@@ -127,6 +138,6 @@ class _DividedLearner:
             batches = jax.device_put(drawn, self.here)
             agent_state, metrics, feedback = self._learn(keys.learn, config, agent_state, batches, progress)
             sums = sums | metrics
-            if jax.tree.leaves(feedback):
+            if self.functions(config).feed is not ignore_feedback:
                 replay = self._feed(config_there, replay, drawn, jax.device_put(feedback, self.there))
         return agent_state._replace(replay=replay), recent, sums

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -23,7 +24,7 @@ from jaxrl.nets.conv import to_float
 from jaxrl.nets.heads import Head
 from jaxrl.nets.inputs import legal_of, network_inputs, seen
 from jaxrl.nets.layers import GRU, orthogonal
-from jaxrl.nets.torso import CONVOLUTIONAL, Torso, torso_of
+from jaxrl.nets.torso import Torso, torso_of
 from jaxrl.types import Array, Progress, PyTree, Spec, seen_spec, spec_zeros, where_ended
 
 Params = dict[str, PyTree]
@@ -74,37 +75,40 @@ class Seen(NamedTuple):
 class ActorCritic:
     """Networks for one environment; from `actor_critic`. Inputs and features are `Seen`.
 
+    With `dataclasses.replace` another module takes the place of torso, actor or critic.
+
     Attributes:
       spec: of the environment.
       config: of the agent; inside a traced function its numbers may be tracers.
-      kind: of torso that observations are seen by, "mlp" or a name in `CONVOLUTIONAL`.
-      torso: shared by actor and critic, None where each has its own.
-      actor, critic: heads.
+      kind: of torso that observations are seen by, "mlp" or a convolutional one.
+      torso: shared by actor and critic, vectors [..., F] (pictures [..., H, W, C] unless `kind` is "mlp") -> features
+        [..., H]; None where each has its own.
+      actor: features -> [..., `distributions.num_parameters(spec.action)`].
+      critic: features -> [..., 1].
       core: recurrent, between torso and heads, None without.
     """
 
     spec: Spec
     config: NetworksConfig
     kind: str
-    torso: Torso | None
-    actor: Head
-    critic: Head
+    torso: nn.Module | None
+    actor: nn.Module
+    critic: nn.Module
     core: GRU | None
 
     def init(self, key: Array) -> Policy:
         """The first policy."""
         key_actor, key_critic, key_core = jax.random.split(key, 3)
         x = self._vectors(spec_zeros(self.spec.obs, (1,)))
-        behind = x if self.torso is None else jnp.zeros((1, CONVOLUTIONAL[self.kind].units))
+        params: Params = {} if self.torso is None else {"torso": self.torso.init(jax.random.fold_in(key, 3), x)}
+        behind = jnp.zeros(jax.eval_shape(self._see, params, x).shape)
         features = behind if self.core is None else jnp.zeros((1, self.core.units))
         log_std = jnp.full(distributions.num_stds(self.spec.action), self.config.log_std_init, jnp.float32)
-        params: Params = {
+        params |= {
             "actor": self.actor.init(key_actor, features),
             "critic": self.critic.init(key_critic, features),
             "log_std": log_std,
         }
-        if self.torso is not None:
-            params["torso"] = self.torso.init(jax.random.fold_in(key, 3), x)
         if self.core is not None:
             params["core"] = self.core.init(key_core, self.initial_memory(1), behind)
         moments = normalize.init_moments(x.shape[1:]) if self.config.normalize_observation else ()

@@ -13,9 +13,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.agents.policy_gradient import policy
-from jaxrl.agents.policy_gradient.policy import RolloutConfig, RolloutState
+from jaxrl.agents.policy_gradient.policy import (
+    EstimateAdvantage,
+    MakeActorCritic,
+    RolloutConfig,
+    RolloutState,
+    Steps,
+    gae,
+)
 from jaxrl.config import agent_config, static, traced
-from jaxrl.maths import losses, optimizer, returns
+from jaxrl.maths import losses, optimizer
 from jaxrl.maths.minibatches import explained_variance, standardize
 from jaxrl.nets.actor_critic import Params, Policy, actor_critic
 from jaxrl.types import Agent, Array, Model, Progress, PyTree, Rollout, Spec, episode_end
@@ -34,9 +41,20 @@ class A2CConfig(RolloutConfig):
     normalize_advantage: bool = static(False, "Standardise the advantages of a rollout.")
 
 
-def make_a2c(config: A2CConfig, spec: Spec, model: Model | None = None) -> Agent:
-    """A2C for discrete, continuous and mixed actions and any observations."""
-    networks = actor_critic(config, spec)
+def make_a2c(
+    config: A2CConfig,
+    spec: Spec,
+    model: Model | None = None,
+    *,
+    advantage: EstimateAdvantage = gae,
+    network: MakeActorCritic = actor_critic,
+) -> Agent:
+    """A2C for discrete, continuous and mixed actions and any observations.
+
+    Args:
+      advantage, network: see `EstimateAdvantage` and `MakeActorCritic`; they get `config`, which may be of a subclass.
+    """
+    networks = network(config, spec)
 
     def loss(params: Params, moments: PyTree, rollout: Rollout, reward: Array) -> tuple[Array, dict[str, Array]]:
         features, next_features = (
@@ -46,9 +64,8 @@ def make_a2c(config: A2CConfig, spec: Spec, model: Model | None = None) -> Agent
         next_value = networks.value(params, next_features)
         discount = config.gamma * (1.0 - rollout.terminated)
         fixed = jax.lax.stop_gradient((value, next_value))
-        advantage = returns.gae(reward, discount, *fixed, episode_end(rollout), config.gae_lambda)
-        target = advantage + fixed[0]
-        weight = standardize(advantage) if config.normalize_advantage else advantage
+        weight, target = advantage(config, Steps(reward, discount, *fixed, episode_end(rollout)))
+        weight = standardize(weight) if config.normalize_advantage else weight
         policy_loss = jnp.mean(losses.policy_gradient(chosen.log_prob(rollout.action), weight))
         value_loss = jnp.mean(losses.squared(value - target))
         entropy = jnp.mean(chosen.entropy())

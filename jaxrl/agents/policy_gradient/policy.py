@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jaxrl.config import Config, agent_config, static, traced
-from jaxrl.maths import normalize, optimizer, schedules
+from jaxrl.maths import normalize, optimizer, returns, schedules
 from jaxrl.nets.actor_critic import ActorCritic, Policy
 from jaxrl.nets.layers import ACTIVATIONS
 from jaxrl.nets.torso import TORSO_HELP, TORSOS
-from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, episode_end
+from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, episode_end
 
 
 @agent_config
@@ -55,6 +55,48 @@ class RolloutState(NamedTuple):
     policy: Policy
     opt_state: PyTree
     reward_scale: PyTree
+
+
+class Steps(NamedTuple):
+    """What an advantage is estimated from, [T, B] each and without gradient.
+
+    Attributes:
+      reward: scaled where the config says so.
+      discount: gamma * (1 - terminated).
+      value, next_value: V(obs_t) and V(next_obs_t).
+      ended: where an episode ended, for whatever reason.
+    """
+
+    reward: Array
+    discount: Array
+    value: Array
+    next_value: Array
+    ended: Array
+
+
+class Estimate(NamedTuple):
+    """What an `EstimateAdvantage` returns, [T, B] each: what weighs an action, and what the value function is fitted to."""
+
+    advantage: Array
+    target: Array
+
+
+class EstimateAdvantage(Protocol):
+    """(config, steps) -> `Estimate`."""
+
+    def __call__(self, config: Any, steps: Steps) -> Estimate: ...
+
+
+class MakeActorCritic(Protocol):
+    """(config, spec) -> `ActorCritic`, from `jaxrl.nets.actor_critic`; `dataclasses.replace` puts other modules into one."""
+
+    def __call__(self, config: Any, spec: Spec) -> ActorCritic: ...
+
+
+def gae(config: Any, steps: Steps) -> Estimate:
+    """Generalised advantage estimation with `config.gae_lambda`, and the returns that it implies."""
+    advantage = returns.gae(steps.reward, steps.discount, steps.value, steps.next_value, steps.ended, config.gae_lambda)
+    return Estimate(advantage, advantage + steps.value)
 
 
 def agent(networks: ActorCritic, init: Any, update: Any, fresh_episodes: bool = False) -> Agent:

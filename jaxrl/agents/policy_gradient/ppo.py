@@ -7,21 +7,30 @@ sequences of environments, and gradients flow through the T steps of a rollout.
 
 A truncated step bootstraps from the value of its true successor, which for a recurrent agent is seen with the memory from
 before the reset.
+
+An agent that differs in its advantages, its loss or its networks is `make_ppo` with a function in that place.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl.agents.policy_gradient import policy
-from jaxrl.agents.policy_gradient.policy import RolloutConfig, RolloutState
+from jaxrl.agents.policy_gradient.policy import (
+    EstimateAdvantage,
+    MakeActorCritic,
+    RolloutConfig,
+    RolloutState,
+    Steps,
+    gae,
+)
 from jaxrl.config import agent_config, rollout_length, static, traced
 from jaxrl.errors import UsageError
-from jaxrl.maths import losses, optimizer, returns
+from jaxrl.maths import losses, optimizer
 from jaxrl.maths.minibatches import epochs, explained_variance, standardize
 from jaxrl.nets.actor_critic import ActorCritic, Params, Seen, actor_critic
 from jaxrl.types import Agent, Array, Metrics, Model, Progress, PyTree, Rollout, Spec, episode_end
@@ -68,8 +77,71 @@ class Batch(NamedTuple):
     memory: PyTree
 
 
-def make_ppo(config: PPOConfig, spec: Spec, model: Model | None = None) -> Agent:
+class Fitted(NamedTuple):
+    """What the policy being fitted says of a minibatch: [N] each, of a recurrent agent [N, T].
+
+    Attributes:
+      log_prob: of the actions done.
+      value: of the observations.
+      entropy: of the distributions over actions.
+    """
+
+    log_prob: Array
+    value: Array
+    entropy: Array
+
+
+class Loss(Protocol):
+    """(config, batch, fitted) -> (loss [], metrics).
+
+    The gradient goes through `fitted` alone. Of `batch`, `advantage` [N] is standardised where the config says so, `log_prob`
+    and `value` [N] are the old policy's, and `target` [N] is what `fitted.value` is fitted to. With `target_kl`, the metrics
+    need `approx_kl`.
+    """
+
+    def __call__(self, config: Any, batch: Batch, fitted: Fitted) -> tuple[Array, Metrics]: ...
+
+
+def clipped_loss(config: PPOConfig, batch: Batch, fitted: Fitted) -> tuple[Array, Metrics]:
+    """The clipped objective of a minibatch, with value loss and entropy bonus (eq. 9)."""
+    ratio, log_ratio = losses.probability_ratio(fitted.log_prob, batch.log_prob)
+    policy_loss = jnp.mean(losses.clipped_surrogate(ratio, batch.advantage, config.clip))
+    if config.clip_value:
+        value_loss = jnp.mean(losses.clipped_value(fitted.value, batch.value, batch.target, config.clip))
+    else:
+        value_loss = jnp.mean(losses.squared(fitted.value - batch.target))
+    entropy = jnp.mean(fitted.entropy)
+    total = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
+    return total, {
+        "loss": total,
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        # Schulman 2020, "Approximating KL Divergence": (r - 1) - log r is unbiased and never negative.
+        "approx_kl": jnp.mean(ratio - 1.0 - log_ratio),
+        "clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > config.clip),
+    }
+
+
+def ppo_networks(config: PPOConfig, spec: Spec) -> ActorCritic:
+    """Actor and critic, with a recurrent core where the config names one."""
+    return actor_critic(config, spec, config.gru)
+
+
+def make_ppo(
+    config: PPOConfig,
+    spec: Spec,
+    model: Model | None = None,
+    *,
+    advantage: EstimateAdvantage = gae,
+    loss: Loss = clipped_loss,
+    network: MakeActorCritic = ppo_networks,
+) -> Agent:
     """PPO for discrete, continuous and mixed actions and any observations; of a `Position`, legal actions alone.
+
+    Args:
+      advantage, loss, network: see `EstimateAdvantage`, `Loss` and `MakeActorCritic`; by default those of the paper. They get
+        `config`, which may be of a subclass with fields of its own.
 
     Raises:
       UsageError: minibatches that do not divide the transitions (environments, for a recurrent agent) of an iteration.
@@ -81,14 +153,14 @@ def make_ppo(config: PPOConfig, spec: Spec, model: Model | None = None) -> Agent
         raise UsageError(
             f"num_minibatches={config.num_minibatches} does not divide {what} = {num_items}; give a number that does"
         )
-    networks = actor_critic(config, spec, config.gru)
+    networks = network(config, spec)
 
     def update(key: Array, state: RolloutState, rollout: Rollout, progress: Progress) -> tuple[RolloutState, Metrics]:
-        scale, data = prepare(config, networks, state, rollout)
+        scale, data = prepare(config, networks, advantage, state, rollout)
         rate = policy.learning_rate(config, progress)
 
         def learn(carry: tuple[Params, PyTree], batch: Batch) -> tuple[tuple[Params, PyTree], Metrics]:
-            grads, metrics = jax.grad(partial(loss, config, networks), has_aux=True)(carry[0], batch)
+            grads, metrics = jax.grad(partial(objective, config, networks, loss), has_aux=True)(carry[0], batch)
             step = optimizer.step(carry[0], grads, carry[1], rate, config.max_grad_norm, ADAM_EPS)
             return (step.params, step.opt_state), metrics | {"grad_norm": step.grad_norm}
 
@@ -104,7 +176,9 @@ def make_ppo(config: PPOConfig, spec: Spec, model: Model | None = None) -> Agent
     return policy.agent(networks, partial(policy.first_state, config), update)
 
 
-def prepare(config: PPOConfig, networks: ActorCritic, state: RolloutState, rollout: Rollout) -> tuple[PyTree, Batch]:
+def prepare(
+    config: PPOConfig, networks: ActorCritic, advantage: EstimateAdvantage, state: RolloutState, rollout: Rollout
+) -> tuple[PyTree, Batch]:
     """The reward scale with a rollout merged, and everything that the old policy says about it, as [N, ...]."""
     (params, moments), ended = state.policy, episode_end(rollout)
     scale, reward = policy.scaled_reward(config, state.reward_scale, rollout)
@@ -114,9 +188,9 @@ def prepare(config: PPOConfig, networks: ActorCritic, state: RolloutState, rollo
     value = networks.value(params, features)
     next_value = networks.value(params, networks.step(params, memories, networks.inputs(moments, rollout.next_obs))[1])
     discount = config.gamma * (1.0 - rollout.terminated)
-    advantage = returns.gae(reward, discount, value, next_value, ended, config.gae_lambda)
+    estimate = advantage(config, Steps(reward, discount, value, next_value, ended))
     log_prob = networks.distribution(params, features).log_prob(rollout.action)
-    steps = Batch(inputs, rollout.action, ended, log_prob, value, advantage, advantage + value, ())
+    steps = Batch(inputs, rollout.action, ended, log_prob, value, *estimate, ())
     if config.gru is not None:
         return scale, swap_axes(steps)._replace(memory=memory)
     return scale, jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), steps)
@@ -127,28 +201,13 @@ def swap_axes(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
 
 
-def loss(config: PPOConfig, networks: ActorCritic, params: Params, batch: Batch) -> tuple[Array, Metrics]:
-    """The clipped objective of a minibatch, with value loss and entropy bonus (eq. 9)."""
+def objective(config: PPOConfig, networks: ActorCritic, loss: Loss, params: Params, batch: Batch) -> tuple[Array, Metrics]:
+    """The loss of what the networks say of a minibatch."""
     if config.gru is not None:
         features = swap_axes(networks.unroll(params, batch.memory, *swap_axes((batch.inputs, batch.ended)))[1])
     else:
         _, features = networks.step(params, batch.memory, batch.inputs)
     chosen, value = networks.distribution(params, features), networks.value(params, features)
-    ratio, log_ratio = losses.probability_ratio(chosen.log_prob(batch.action), batch.log_prob)
     advantage = standardize(batch.advantage) if config.normalize_advantage else batch.advantage
-    policy_loss = jnp.mean(losses.clipped_surrogate(ratio, advantage, config.clip))
-    if config.clip_value:
-        value_loss = jnp.mean(losses.clipped_value(value, batch.value, batch.target, config.clip))
-    else:
-        value_loss = jnp.mean(losses.squared(value - batch.target))
-    entropy = jnp.mean(chosen.entropy())
-    total = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
-    return total, {
-        "loss": total,
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": entropy,
-        # Schulman 2020, "Approximating KL Divergence": (r - 1) - log r is unbiased and never negative.
-        "approx_kl": jnp.mean(ratio - 1.0 - log_ratio),
-        "clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > config.clip),
-    }
+    fitted = Fitted(chosen.log_prob(batch.action), value, chosen.entropy())
+    return loss(config, batch._replace(advantage=advantage), fitted)

@@ -5,13 +5,19 @@ Acting is epsilon-greedy with an epsilon that falls in a straight line; each ite
 2016). Deviations from the papers: Adam instead of RMSProp, a learning rate that may fall over the run, and double on by
 default, since its final policies are steadier; `--no-double` is the algorithm of 2015. Pictures are seen through that paper's
 convolutions, unless `torso` says otherwise.
+
+An agent that differs in its target, its loss or its network is `make_dqn` with a function in that place:
+
+    def target(config: DQNConfig, batch: Transitions, outputs: Outputs) -> Array:
+        return batch.reward + batch.discount * jnp.mean(outputs.target_t, axis=-1)
+
+    def make_agent(config: DQNConfig, spec: Spec, model: Model | None = None) -> Agent:
+        return make_dqn(config, spec, model, target=target)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +26,11 @@ import optax
 from jaxrl.config import Config, agent_config, static, traced
 from jaxrl.errors import UsageError
 from jaxrl.maths import exploration, losses, optimizer, schedules
-from jaxrl.nets.heads import QNetwork
-from jaxrl.nets.inputs import ILLEGAL, legal_of, network_inputs, seen, stored_spec, to_store
+from jaxrl.maths.checks import check_shape
+from jaxrl.nets.action_values import ActionValues, q_network
+from jaxrl.nets.inputs import legal_of, stored_spec, to_store
 from jaxrl.nets.layers import ACTIVATIONS
-from jaxrl.nets.torso import TORSO_HELP, TORSOS, torso_of
+from jaxrl.nets.torso import TORSO_HELP, TORSOS
 from jaxrl.replay.experience import Sample, make_experience
 from jaxrl.replay.ring import Transitions
 from jaxrl.types import (
@@ -38,8 +45,6 @@ from jaxrl.types import (
     Rollout,
     Spec,
     off_policy,
-    seen_spec,
-    spec_zeros,
 )
 
 
@@ -99,33 +104,89 @@ class DQNState(NamedTuple):
     replay: PyTree
 
 
-def make_dqn(config: DQNConfig, spec: Spec, model: Model | None = None) -> Agent:
+class Outputs(NamedTuple):
+    """What the networks say of a minibatch, without gradient: [N, A] action values, or what another network returns.
+
+    Attributes:
+      online_t: the online network's of `next_obs`.
+      target_tm1: the target network's of `obs`.
+      target_t: the target network's of `next_obs`.
+    """
+
+    online_t: PyTree
+    target_tm1: PyTree
+    target_t: PyTree
+
+
+class Target(Protocol):
+    """(config, batch, outputs) -> what the outputs of the actions done are fitted to, [N] or any tree of [N, ...].
+
+    No gradient is taken through it. `batch` is `Transitions` of [N, ...]: where returns take n steps, `reward` is their
+    discounted sum and `discount` that of the value behind them, 0 where the MDP ended.
+    """
+
+    def __call__(self, config: Any, batch: Transitions, outputs: Outputs) -> PyTree: ...
+
+
+class Loss(Protocol):
+    """(config, batch, output, target) -> (loss [N], td_error [N]).
+
+    `output` is the online network's of `batch.obs`, through which the gradient of the mean loss goes, and `target` what the
+    `Target` made. `td_error` says how wrong each transition was: it is reported, and given back to the replay.
+    """
+
+    def __call__(self, config: Any, batch: Transitions, output: PyTree, target: PyTree) -> tuple[Array, Array]: ...
+
+
+class MakeNetwork(Protocol):
+    """(config, spec) -> `ActionValues`, with parameters of any structure."""
+
+    def __call__(self, config: Any, spec: Spec) -> ActionValues: ...
+
+
+def q_target(config: DQNConfig, batch: Transitions, outputs: Outputs) -> Array:
+    """[N] r_t + discount_t * max_a q(s_t, a), where `double` lets the online network choose a."""
+    selector = outputs.online_t if config.double else None
+    return losses.q_learning_target(batch.reward, batch.discount, outputs.target_t, selector)
+
+
+def td_loss(config: DQNConfig, batch: Transitions, output: Array, target: Array) -> tuple[Array, Array]:
+    """The squared or Huber loss of the TD errors, and these; output [N, A], target [N] -> [N] and [N]."""
+    td_error = target - losses.select(output, batch.action)
+    return losses.huber(td_error) if config.loss == "huber" else losses.squared(td_error), td_error
+
+
+def make_dqn(
+    config: DQNConfig,
+    spec: Spec,
+    model: Model | None = None,
+    *,
+    target: Target = q_target,
+    loss: Loss = td_loss,
+    network: MakeNetwork = q_network,
+) -> Agent:
     """DQN for discrete actions and any observations; of a `Position` it takes, and bootstraps from, legal actions alone.
+
+    Args:
+      target, loss, network: see `Target`, `Loss` and `MakeNetwork`; by default those of the papers. They get `config`, which
+        may be of a subclass with fields of its own.
 
     Raises:
       UsageError: continuous or mixed actions, or a torso that cannot see the observations.
     """
     if not isinstance(spec.action, Discrete):
         raise UsageError(f"env: dqn needs discrete actions, not {spec.action}; choose an environment with Discrete actions")
-    obs_spec = seen_spec(spec.obs)
-    torso = torso_of(config.torso, obs_spec)
-    network = QNetwork(spec.action.n, config.hidden, config.activation, config.dueling, torso)
-
-    def q_values(params: PyTree, obs: PyTree) -> Array:
-        q: Any = network.apply(params, network_inputs(seen(obs), obs_spec, torso))
-        legal = legal_of(obs)
-        return q if legal is None else jnp.where(legal, q, ILLEGAL)
-
+    net = network(config, spec)
     replay = make_experience(stored_spec(spec.obs), spec.action, config.num_envs, config.capacity, config.n_step, config.gamma)
 
     def init(key: Array) -> DQNState:
-        params = network.init(key, network_inputs(spec_zeros(obs_spec, (1,)), obs_spec, torso))
+        params = net.init(key)
         return DQNState(params, jax.tree.map(jnp.copy, params), optimizer.init(params), replay.init())
 
     def act(
         key: Array, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress, explore: bool
     ) -> tuple[Array, PyTree, PyTree]:
-        q = q_values(policy, obs)
+        q = net.values(net.apply(jax.random.fold_in(key, 1) if explore else None, policy, obs))
         if not explore:
             return jnp.argmax(q, axis=-1).astype(jnp.int32), memory, ()
         return exploration.epsilon_greedy(key, q, epsilon(progress), legal_of(obs)), memory, ()
@@ -139,31 +200,35 @@ def make_dqn(config: DQNConfig, spec: Spec, model: Model | None = None) -> Agent
     def sample(key: Array, ring: PyTree) -> Sample:
         return replay.sample(key, ring, (config.num_updates, config.batch_size))
 
-    def learn(key: Array, state: DQNState, batches: Sample, progress: Progress) -> tuple[DQNState, Metrics, PyTree]:
+    def objective(params: PyTree, fixed: PyTree, key: Array, batch: Transitions) -> tuple[Array, tuple[Metrics, Array]]:
+        keys = jax.random.split(key, 4)
+        outputs = Outputs(
+            net.apply(keys[0], params, batch.next_obs),
+            net.apply(keys[1], fixed, batch.obs),
+            net.apply(keys[2], fixed, batch.next_obs),
+        )
+        goal = jax.lax.stop_gradient(target(config, batch, jax.lax.stop_gradient(outputs)))
+        output = net.apply(keys[3], params, batch.obs)
+        each, td_error = loss(config, batch, output, goal)
+        check_shape(batch.action.shape, loss=each, td_error=td_error)
+        value, q_tm1 = jnp.mean(each), losses.select(net.values(output), batch.action)
+        metrics = {"loss": value, "q_mean": jnp.mean(q_tm1), "td_error": jnp.mean(jnp.abs(td_error))}
+        return value, (metrics, td_error)
+
+    def learn(key: Array, state: DQNState, batches: Sample, progress: Progress) -> tuple[DQNState, Metrics, Array]:
         learning_rate = schedules.cosine(progress, config.learning_rate, config.learning_rate * config.learning_rate_end)
 
-        def step(carry: tuple[PyTree, PyTree], batch: Transitions) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            grads, metrics = jax.grad(partial(loss, config, q_values), has_aux=True)(carry[0], state.target, batch)
+        def step(carry: tuple[PyTree, PyTree], item: tuple[Array, Transitions]) -> tuple[tuple[PyTree, PyTree], Any]:
+            grads, (metrics, td_error) = jax.grad(objective, has_aux=True)(carry[0], state.target, *item)
             taken = optimizer.step(carry[0], grads, carry[1], learning_rate, config.max_grad_norm)
-            return (taken.params, taken.opt_state), metrics | {"grad_norm": taken.grad_norm}
+            return (taken.params, taken.opt_state), (metrics | {"grad_norm": taken.grad_norm}, td_error)
 
-        (params, opt_state), metrics = jax.lax.scan(step, (state.policy, state.opt_state), batches.transitions)
+        items = jax.random.split(key, config.num_updates), batches.transitions
+        (params, opt_state), (metrics, td_error) = jax.lax.scan(step, (state.policy, state.opt_state), items)
         every = jnp.maximum(config.target_period // progress.steps_per_iteration, 1)
         due = schedules.is_due(progress, every)
-        target = jax.lax.cond(due, lambda: optax.incremental_update(params, state.target, config.tau), lambda: state.target)
+        changed = jax.lax.cond(due, lambda: optax.incremental_update(params, state.target, config.tau), lambda: state.target)
         metrics = jax.tree.map(jnp.mean, metrics) | {"epsilon": epsilon(progress), "learning_rate": learning_rate}
-        return DQNState(params, target, opt_state, state.replay), metrics, ()
+        return DQNState(params, changed, opt_state, state.replay), metrics, td_error
 
     return off_policy(init, act, ReplayFunctions(store, sample, learn), respects_legal=True)
-
-
-def loss(
-    config: DQNConfig, q_values: Callable[[PyTree, PyTree], Array], params: PyTree, target: PyTree, batch: Transitions
-) -> tuple[Array, Metrics]:
-    """The loss of the TD errors of a minibatch, with the target network's parameters `target`."""
-    selector = q_values(params, batch.next_obs) if config.double else None
-    goal = losses.q_learning_target(batch.reward, batch.discount, q_values(target, batch.next_obs), selector)
-    q_tm1 = losses.select(q_values(params, batch.obs), batch.action)
-    td_error = goal - q_tm1
-    value = jnp.mean(losses.huber(td_error) if config.loss == "huber" else losses.squared(td_error))
-    return value, {"loss": value, "q_mean": jnp.mean(q_tm1), "td_error": jnp.mean(jnp.abs(td_error))}
