@@ -53,8 +53,8 @@ def munchausen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_munchausen_target_is_what_it_is_by_hand(munchausen: Any) -> None:
-    """Temperature 1/2, weight 0.9. Before: policies (1/4, 3/4), and one whose bonus of -5 is held at -1. Behind: of values 0, V =
-    ln(2) / 2; of 1 and 1 + ln(3) / 2, V = 1 + ln(2). The second transition ended."""
+    """Temperature 1/2, weight 0.9. Before: policies (1/4, 3/4), and one whose bonus of -5 is held at -1. Behind: of values 0,
+    V = ln(2) / 2; of 1 and 1 + ln(3) / 2, V = 1 + ln(2). The second transition ended."""
     config = munchausen.MunchausenConfig(entropy_temperature=0.5, munchausen_scaling=0.9)
     half_ln3 = math.log(3.0) / 2
     before = jnp.array([[0.0, half_ln3], [0.0, half_ln3], [0.0, 5.0]])
