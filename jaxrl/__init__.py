@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from jaxrl.types import RunState as RunState
     from jaxrl.types import Spec as Spec
     from jaxrl.types import TimeStep as TimeStep
+    from jaxrl.types import Units as Units
     from jaxrl.types import off_policy as off_policy
     from jaxrl.types import tree_spec as tree_spec
 

@@ -26,8 +26,17 @@ Array = jax.Array
 # --- what an agent may know of an environment -----------------------------------------------------------------------
 
 
+BYTE = 255.0
+"""`ArraySpec.scale` of brightness in bytes: networks see it from 0 to 1."""
+
+
 class ArraySpec(NamedTuple):
-    """Shape and dtype name of one array, without any batch axis.
+    """Shape, dtype name and meaning of one array, without any batch axis. Nothing is concluded from shape or dtype:
+
+        ArraySpec((4,), "uint8")                                     # four quantities, which networks see as they are
+        ArraySpec((), "int32", num_values=16)                        # one of 16 things: networks see it one-hot
+        ArraySpec((84, 84, 3), "uint8", picture="HWC", scale=255.0)  # a picture in bytes, seen from 0 to 1
+        ArraySpec((10, 10, 4), "bool", picture="HWC")                # planes of a board, as they are
 
     Attributes:
       num_values: of integers that name one of finitely many things (the state of an MDP): they are 0 .. num_values - 1. Tabular
@@ -35,12 +44,17 @@ class ArraySpec(NamedTuple):
       num_frames: of pictures stacked along the first axis, oldest first: how many points in time they show, each with the same
         number of channels. Within an episode, the next observation has this one's frames but for the oldest, and a new one; a
         replay stores each once. 1 for what is no stack.
+      picture: "HWC" (height, width, channels) or "CHW": what the three axes of a picture are, for convolutions; None of all
+        other arrays.
+      scale: by what networks divide quantities, `BYTE` for brightness in bytes.
     """
 
     shape: tuple[int, ...]
     dtype: str
     num_values: int | None = None
     num_frames: int = 1
+    picture: str | None = None
+    scale: float = 1.0
 
 
 class TreeSpec(NamedTuple):
@@ -96,9 +110,11 @@ class Spec(NamedTuple):
 
 
 def tree_spec(tree: PyTree) -> ArraySpec | TreeSpec:
-    """The spec of an unbatched pytree of arrays or of `jax.ShapeDtypeStruct`s."""
-    leaves, treedef = jax.tree.flatten(tree)
-    specs = tuple(ArraySpec(tuple(leaf.shape), np.dtype(leaf.dtype).name) for leaf in leaves)
+    """The spec of an unbatched pytree whose leaves are arrays or `jax.ShapeDtypeStruct`s, of quantities, or `ArraySpec`s."""
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda leaf: isinstance(leaf, ArraySpec))
+    specs = tuple(
+        leaf if isinstance(leaf, ArraySpec) else ArraySpec(tuple(leaf.shape), np.dtype(leaf.dtype).name) for leaf in leaves
+    )
     return specs[0] if jax.tree_util.treedef_is_leaf(treedef) else TreeSpec(treedef, specs)
 
 
@@ -107,13 +123,7 @@ def position_spec(obs: ArraySpec | TreeSpec) -> Position | None:
     if not isinstance(obs, TreeSpec):
         return None
     tree: Any = jax.tree.unflatten(obs.treedef, obs.leaves)
-    return Position(*[_as_spec(part) for part in tree]) if isinstance(tree, Position) else None  # type: ignore[arg-type]
-
-
-def _as_spec(tree: PyTree) -> ArraySpec | TreeSpec:
-    """A tree of `ArraySpec`s as a spec."""
-    leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda leaf: isinstance(leaf, ArraySpec))
-    return leaves[0] if jax.tree_util.treedef_is_leaf(treedef) else TreeSpec(treedef, tuple(leaves))
+    return Position(*[tree_spec(part) for part in tree]) if isinstance(tree, Position) else None  # type: ignore[arg-type]
 
 
 def seen_spec(obs: ArraySpec | TreeSpec) -> ArraySpec | TreeSpec:

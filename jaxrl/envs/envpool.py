@@ -70,6 +70,9 @@ _NO_LIMIT = 2**31 - 1
 _LIMIT_KEPT_HERE = ("envpool.classic_control", "envpool.box2d", "envpool.mujoco.gym")
 """Families whose `max_episode_steps` does nothing but end the episode."""
 
+_CHANNELS_FIRST = ("envpool.atari", "envpool.vizdoom", "envpool.highway")
+"""Families whose pictures are (channels, height, width)."""
+
 _DRAW_IN_MEMORY = ("envpool.atari", "envpool.classic_control")
 """Families that need no OpenGL to draw a picture."""
 
@@ -120,7 +123,8 @@ class EnvpoolEnv:
         self.units = host.units(obs_space, action_space)
         self.num_envs = num_envs
         self._family, self._is_atari = family, family == "envpool.atari"
-        obs_spec = host.observation_spec(obs_space, f"envpool/{name}")
+        channels_first = family in _CHANNELS_FIRST or bool(config.get("channel_first"))
+        obs_spec = host.observation_spec(obs_space, f"envpool/{name}", channels_first)
         if self._is_atari and isinstance(obs_spec, ArraySpec):
             obs_spec = obs_spec._replace(num_frames=int(config["stack_num"]))
         self.spec = Spec(

@@ -23,13 +23,17 @@ from jaxrl.types import PyTree, Spec, TimeStep
 _VECTORIZATION = ("sync", "async")
 
 
-def make(name: str, num_envs: int, *, vectorization_mode: str = "sync", **options: Any) -> GymnasiumEnv:
+def make(
+    name: str, num_envs: int, *, vectorization_mode: str = "sync", channels_first: bool | None = None, **options: Any
+) -> GymnasiumEnv:
     """B = `num_envs` copies of a registered Gymnasium environment.
 
     Args:
       name: Gymnasium id, such as `CartPole-v1`.
       vectorization_mode: `sync` steps one environment after another, `async` each in a process of its own. Processes are
         spawned, since a fork of a process in which JAX runs may hang: a script needs `if __name__ == "__main__":`.
+      channels_first: whether pictures are (channels, height, width), as stacks of frames are; needed where their first axis is
+        the shortest, all others are taken as (height, width, channels).
       options: arguments of `gymnasium.make` and of the environment's constructor, such as `render_mode="rgb_array"`.
 
     Raises:
@@ -39,6 +43,8 @@ def make(name: str, num_envs: int, *, vectorization_mode: str = "sync", **option
     gymnasium = _import_gymnasium(name)
     if vectorization_mode not in _VECTORIZATION:
         raise UsageError(f"vectorization_mode={vectorization_mode!r} is unknown; choose one of {', '.join(_VECTORIZATION)}")
+    if channels_first not in (None, True, False):
+        raise UsageError(f"channels_first={channels_first!r} is unknown; give true or false")
     if name not in gymnasium.registry:
         raise UsageError(unknown("Gymnasium environment", name, gymnasium.registry))
     vector_kwargs: dict[str, Any] = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
@@ -52,14 +58,15 @@ def make(name: str, num_envs: int, *, vectorization_mode: str = "sync", **option
         given = ", ".join(f"{k}={v!r}" for k, v in options.items()) or "none"
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(f"env='gymnasium/{name}' cannot be made (options: {given}): {message}") from error
-    return GymnasiumEnv(vector_env, name, _time_limit(vector_env))
+    return GymnasiumEnv(vector_env, name, _time_limit(vector_env), channels_first)
 
 
-def from_vector_env(vector_env: Any, time_limit: int | None = None) -> GymnasiumEnv:
+def from_vector_env(vector_env: Any, time_limit: int | None = None, channels_first: bool | None = None) -> GymnasiumEnv:
     """A ready-made `gymnasium.vector.VectorEnv`, for instance with wrappers of your own.
 
     Args:
       time_limit: `Spec.time_limit`, if the vector environment's spec does not tell it; the environment enforces it.
+      channels_first: whether pictures are (channels, height, width); needed where their first axis is the shortest.
 
     Raises:
       UsageError: a vector environment that resets by itself, or a space without a counterpart in `Spec`.
@@ -74,7 +81,7 @@ def from_vector_env(vector_env: Any, time_limit: int | None = None) -> Gymnasium
         raise UsageError(
             f"autoreset_mode={mode} of {name} resets by itself; make it with gymnasium.vector.AutoresetMode.DISABLED"
         )
-    return GymnasiumEnv(vector_env, name, time_limit if time_limit is not None else _time_limit(vector_env))
+    return GymnasiumEnv(vector_env, name, time_limit if time_limit is not None else _time_limit(vector_env), channels_first)
 
 
 class GymnasiumEnv:
@@ -88,10 +95,10 @@ class GymnasiumEnv:
       units: observations and actions as the environment itself has them, with its starts and bounds, to those of `spec`.
     """
 
-    def __init__(self, vector_env: Any, name: str, time_limit: int | None) -> None:
+    def __init__(self, vector_env: Any, name: str, time_limit: int | None, channels_first: bool | None = None) -> None:
         self.num_envs: int = vector_env.num_envs
         self.spec = Spec(
-            host.observation_spec(vector_env.single_observation_space, f"gymnasium/{name}"),
+            host.observation_spec(vector_env.single_observation_space, f"gymnasium/{name}", channels_first),
             host.action_spec(vector_env.single_action_space, f"gymnasium/{name}"),
             time_limit,
         )

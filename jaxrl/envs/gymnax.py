@@ -21,7 +21,7 @@ from gymnax.environments import spaces
 from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.envs.tools.bounds import is_bounded, rescale
 from jaxrl.errors import UsageError, unknown
-from jaxrl.types import Array, Box, Discrete, Env, PyTree, Spec, Units, tree_spec
+from jaxrl.types import Array, ArraySpec, Box, Discrete, Env, PyTree, Spec, TreeSpec, Units, tree_spec
 
 
 def make(name: str, num_envs: int, **options: Any) -> Env:
@@ -40,16 +40,27 @@ def make(name: str, num_envs: int, **options: Any) -> Env:
     baked = {key: value for key, value in options.items() if key not in [f.name for f in dataclasses.fields(params)]}
     units = Units(to_action=lambda params, action: _native_action(env.action_space(params), action))
     step, reset = _functions(env, units)
-    observation, _ = jax.eval_shape(env.reset_env, jax.random.key(0), params)
     with jax.ensure_compile_time_eval():
         space = env.action_space(params)
     if not isinstance(space, spaces.Discrete) and not is_bounded(jnp.float32(space.low), jnp.float32(space.high)):
         raise UsageError(f"env={name!r} has unbounded actions, from {space.low} to {space.high}; give options that bound them")
     action = Discrete(int(space.n)) if isinstance(space, spaces.Discrete) else Box(tuple(space.shape))
-    spec = Spec(tree_spec(observation), action, time_limit=int(params.max_steps_in_episode))
+    spec = Spec(_observation_spec(env, params), action, time_limit=int(params.max_steps_in_episode))
     return batch_env(
         spec, params, reset, step, num_envs, time_limit=limit, render=_renderer(name), static=repr(baked), units=units
     )
+
+
+def _observation_spec(env: Any, params: Any) -> ArraySpec | TreeSpec:
+    """Shapes and dtypes as they come, which gymnax's spaces do not always tell; its pictures are (height, width, channels)."""
+    observation, _ = jax.eval_shape(env.reset_env, jax.random.key(0), params)
+    spec = tree_spec(observation)
+    with jax.ensure_compile_time_eval():
+        space = env.observation_space(params)
+    if not isinstance(spec, ArraySpec):
+        return spec
+    num_values = int(space.n) if isinstance(space, spaces.Discrete) else None
+    return spec._replace(num_values=num_values, picture="HWC" if len(spec.shape) == 3 else None)
 
 
 def _construct(name: str, options: dict[str, Any]) -> tuple[Any, Any]:

@@ -6,50 +6,60 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.errors import UsageError
 from jaxrl.maths.checks import check_shape, check_type
-from jaxrl.types import Array, ArraySpec, Position, PyTree, TreeSpec, flat_size, position_spec, spec_zeros, tree_spec
+from jaxrl.types import BYTE, Array, ArraySpec, Position, PyTree, TreeSpec, flat_size, tree_spec
 
 
 def flatten(obs: PyTree, spec: ArraySpec | TreeSpec) -> Array:
     """Observations [..., *shape] as float32 vectors [..., F].
 
-    Bytes are scaled to [0, 1], integers of finitely many values become one-hot vectors, the leaves of a tree are joined.
+    Quantities are divided by their scale, integers of finitely many values become one-hot vectors, the leaves of a tree are
+    joined.
     """
     if isinstance(spec, TreeSpec):
         return jnp.concatenate([flatten(*pair) for pair in zip(jax.tree.leaves(obs), spec.leaves, strict=True)], axis=-1)
     check_shape((..., *spec.shape), obs=obs)
-    if spec.dtype == "uint8":
-        check_type(np.uint8, obs=obs)
+    if spec.scale != 1.0:
+        check_type(np.dtype(spec.dtype).type, obs=obs)
     leading = obs.shape[: obs.ndim - len(spec.shape)]
     if spec.num_values is not None:
         obs = jax.nn.one_hot(obs, spec.num_values)
-    x = obs.reshape((*leading, flat_size(spec))).astype(jnp.float32)
-    return x / 255.0 if spec.dtype == "uint8" else x
+    return _scaled(obs.reshape((*leading, flat_size(spec))), spec)
+
+
+def _scaled(x: Array, spec: ArraySpec) -> Array:
+    x = x.astype(jnp.float32)
+    return x if spec.scale == 1.0 else x / spec.scale
 
 
 def picture_shape(spec: ArraySpec | TreeSpec) -> tuple[int, int, int] | None:
-    """(H, W, C) of an observation that is a picture, an array of three axes; None of any other.
+    """(H, W, C) of an observation that is a picture, as its spec says; None of any other.
 
-    The channels are the first axis where it is shorter than the last, as in a stack of frames [4, 84, 84], else the last, as in
-    [84, 84, 3] and [10, 10, 4].
+    Raises:
+      UsageError: a spec of a picture that is none.
     """
-    if not isinstance(spec, ArraySpec) or len(spec.shape) != 3 or spec.num_values is not None:
+    if not isinstance(spec, ArraySpec) or spec.picture is None:
         return None
+    if spec.picture not in ("HWC", "CHW") or len(spec.shape) != 3 or spec.num_values is not None:
+        raise UsageError(
+            f"picture={spec.picture!r} does not fit {spec}; give HWC or CHW to three axes of quantities, else None"
+        )
     first, middle, last = spec.shape
-    return (middle, last, first) if _channels_first(spec) else (first, middle, last)
-
-
-def _channels_first(spec: ArraySpec) -> bool:
-    return spec.shape[0] < spec.shape[-1]
+    return (middle, last, first) if spec.picture == "CHW" else (first, middle, last)
 
 
 def network_inputs(obs: PyTree, spec: ArraySpec | TreeSpec, torso: str) -> Array:
-    """What a torso sees of observations [..., *shape]: "mlp" vectors [..., F], others pictures [..., H, W, C] as they are."""
+    """What a torso sees of observations [..., *shape]: "mlp" vectors [..., F], others pictures [..., H, W, C].
+
+    Bytes that are to be seen from 0 to 1 stay bytes, which convolutions move before they scale them; no other bytes reach them.
+    """
     if torso == "mlp":
         return flatten(obs, spec)
     assert isinstance(spec, ArraySpec)
     check_shape((..., *spec.shape), obs=obs)
-    return jnp.moveaxis(obs, -3, -1) if _channels_first(spec) else obs
+    x = jnp.moveaxis(obs, -3, -1) if spec.picture == "CHW" else obs
+    return x if spec.dtype == "uint8" and spec.scale == BYTE else _scaled(x, spec)
 
 
 ILLEGAL = -(2.0**100)
@@ -73,4 +83,4 @@ def to_store(obs: PyTree) -> PyTree:
 
 def stored_spec(spec: ArraySpec | TreeSpec) -> ArraySpec | TreeSpec:
     """The spec of what `to_store` returns."""
-    return spec if position_spec(spec) is None else tree_spec(jax.eval_shape(lambda: to_store(spec_zeros(spec))))
+    return tree_spec(to_store(jax.tree.unflatten(spec.treedef, spec.leaves))) if isinstance(spec, TreeSpec) else spec

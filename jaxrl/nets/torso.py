@@ -47,6 +47,9 @@ CONVOLUTIONAL: dict[str, Filters] = {
     "minatar": Filters(((16, 3, 1),), 128),
 }
 
+_AUTO_SIZE = CONVOLUTIONAL["nature"].least_size()
+"""Side of a picture from which on "auto" is "nature"."""
+
 TORSOS = ("auto", "mlp", *CONVOLUTIONAL)
 
 TORSO_HELP = (
@@ -87,13 +90,15 @@ def torso_of(torso: str, spec: ArraySpec | TreeSpec) -> str:
     "auto" is "nature" for pictures large enough for it, else "mlp".
 
     Raises:
-      UsageError: convolutions for what is no picture, or for one too small for them.
+      UsageError: convolutions for what is no picture, or for one too small for them, or for an array of three axes whose spec
+        does not say whether it is one; so does "auto" where it is large enough.
     """
-    shape = picture_shape(spec)
-    if torso == "auto":
-        return "nature" if shape and min(shape[:2]) >= CONVOLUTIONAL["nature"].least_size() else "mlp"
     if torso == "mlp":
         return torso
+    _check_axes(torso, spec)
+    shape = picture_shape(spec)
+    if torso == "auto":
+        return "nature" if shape and min(shape[:2]) >= _AUTO_SIZE else "mlp"
     if shape is None:
         raise UsageError(f"torso={torso!r} needs pictures, arrays of three axes, and these observations are none; choose mlp")
     least = CONVOLUTIONAL[torso].least_size()
@@ -103,3 +108,14 @@ def torso_of(torso: str, spec: ArraySpec | TreeSpec) -> str:
             f"torso={torso!r} needs pictures of at least {least} x {least}, not {size}; choose a smaller one, or mlp"
         )
     return torso
+
+
+def _check_axes(torso: str, spec: ArraySpec | TreeSpec) -> None:
+    """Refuses three axes of which the spec does not say whether they are those of a picture, if convolutions may see them."""
+    if not isinstance(spec, ArraySpec) or len(spec.shape) != 3 or spec.picture is not None or spec.num_values is not None:
+        return
+    if torso != "auto" or sorted(spec.shape)[1] >= _AUTO_SIZE:
+        raise UsageError(
+            f"torso={torso!r} cannot tell what the axes of observations {spec.shape} are; say picture='HWC' or 'CHW' (and "
+            "scale=255.0 of bytes) in their ArraySpec, or --env-option channels_first=true of Gymnasium, or choose torso=mlp"
+        )

@@ -20,7 +20,7 @@ from jaxrl.nets.heads import QNetwork
 from jaxrl.nets.torso import CONVOLUTIONAL
 from jaxrl.types import ArraySpec, Discrete, Spec
 
-SPEC = Spec(ArraySpec((4, 36, 36), "uint8"), Discrete(2), 1)
+SPEC = Spec(ArraySpec((4, 36, 36), "uint8", picture="CHW", scale=255.0), Discrete(2), 1)
 SMALL = {"num_envs": 16, "gamma": 0.5, "torso": "atari2013"}
 RUNS = {
     "dqn": (
@@ -135,7 +135,9 @@ def test_an_actor_fitted_apart_from_its_critic_has_a_torso_of_its_own():
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("shape", [(10, 10, 4), (6,)])
 def test_small_pictures_and_vectors_are_seen_by_hidden_layers_alone(shape, shared):
-    found = parameters(Spec(ArraySpec(shape, "float32"), Discrete(2)), shared=shared)
+    found = parameters(
+        Spec(ArraySpec(shape, "float32", picture="HWC" if len(shape) == 3 else None), Discrete(2)), shared=shared
+    )
     assert found.keys() == {"actor", "critic", "log_std"}
     assert found["actor"]["params"]["MLP_0"]["Dense_0"]["kernel"] == (np.prod(shape), 64)
 

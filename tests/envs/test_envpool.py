@@ -190,7 +190,7 @@ def test_a_reset_begins_the_same_episodes_and_new_records():
 
 def test_pong_shows_four_small_pictures_and_has_six_actions():
     env = make("Pong-v5", 2)
-    assert env.spec == Spec(ArraySpec((4, 84, 84), "uint8", num_frames=4), Discrete(6), 27000)
+    assert env.spec == Spec(ArraySpec((4, 84, 84), "uint8", num_frames=4, picture="CHW", scale=255.0), Discrete(6), 27000)
     seen, steps = play(env, random_actions(env, 6))
     assert (seen[0].shape, seen[0].dtype) == ((2, 4, 84, 84), np.uint8)
     np.testing.assert_array_equal(steps[5].obs[:, :3], seen[5][:, 1:])

@@ -141,7 +141,7 @@ def test_processes_give_what_one_process_gives():
 def test_a_tree_of_observations_has_narrow_types_and_counts_from_zero():
     env = make("jaxrl-test/Counter-v0", 2)
     assert isinstance(env.spec.obs, TreeSpec)
-    assert env.spec.obs.leaves == (ArraySpec((1,), "float32"), ArraySpec((), "int32"), ArraySpec((2,), "int32"))
+    assert env.spec.obs.leaves == (ArraySpec((1,), "float32"), ArraySpec((), "int32", 100), ArraySpec((2,), "int32"))
     obs = env.reset(0)
     assert jax.tree.structure(obs) == env.spec.obs.treedef
     assert [leaf.dtype.name for leaf in jax.tree.leaves(obs)] == ["float32", "int32", "int32"]

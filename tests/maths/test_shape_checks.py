@@ -265,9 +265,9 @@ WRONG = {
     "until_target: approx_kl [N]": (until_target, (f(N),), shape("approx_kl", (N,), ())),
     "flatten: axes exchanged": (seen(ArraySpec((2, 3), "float32")), (f(N, 3, 2),), shape("obs", (N, 3, 2), (..., 2, 3))),
     "flatten: a vector for a matrix": (seen(ArraySpec((2, 2), "float32")), (f(4),), shape("obs", (4,), (..., 2, 2))),
-    "flatten: floats for bytes": (seen(ArraySpec((3,), "uint8")), (f(N, 3),), dtype("obs", "float32", "uint8")),
+    "flatten: floats for bytes": (seen(ArraySpec((3,), "uint8", scale=255.0)), (f(N, 3),), dtype("obs", "float32", "uint8")),
     "network_inputs: another size of picture": (
-        seen(ArraySpec((36, 36, 4), "uint8"), "nature"),
+        seen(ArraySpec((36, 36, 4), "uint8", picture="HWC", scale=255.0), "nature"),
         (u8(N, 36, 40, 4),),
         shape("obs", (N, 36, 40, 4), (..., 36, 36, 4)),
     ),

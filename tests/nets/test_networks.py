@@ -14,7 +14,7 @@ from jaxrl.nets.heads import Head, QNetwork
 from jaxrl.nets.inputs import flatten, network_inputs, picture_shape
 from jaxrl.nets.layers import ACTIVATIONS, GRU, MLP, orthogonal
 from jaxrl.nets.torso import CONVOLUTIONAL, Torso, torso_of
-from jaxrl.types import ArraySpec, Box, Discrete, Spec, spec_zeros, tree_spec
+from jaxrl.types import BYTE, ArraySpec, Box, Discrete, Spec, spec_zeros, tree_spec
 
 
 def num_parameters(params):
@@ -113,11 +113,20 @@ def test_leading_axes_are_free(x):
     np.testing.assert_allclose(deep, apply(network, params, x).reshape(2, 3, 3), rtol=1e-5, atol=1e-6)
 
 
-def test_bytes_are_scaled_to_one():
+def test_brightness_in_bytes_is_scaled_to_one():
     obs = jnp.array([[[0, 51], [102, 255]]], jnp.uint8)
-    flat = flatten(obs, ArraySpec((2, 2), "uint8"))
+    flat = flatten(obs, ArraySpec((2, 2), "uint8", scale=BYTE))
     assert flat.dtype == jnp.float32
     np.testing.assert_allclose(flat, [[0.0, 0.2, 0.4, 1.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "float32"])
+def test_bits_reach_networks_as_zeros_and_ones_whatever_their_type(dtype):
+    vectors, planes = np.array([[0, 1, 1, 0]], dtype), np.eye(3, dtype=dtype)[None, :, :, None]
+    assert flatten(vectors, ArraySpec((4,), dtype)).tolist() == [[0.0, 1.0, 1.0, 0.0]]
+    seen = network_inputs(planes, ArraySpec((3, 3, 1), dtype, picture="HWC"), "minatar")
+    assert seen.dtype == jnp.float32
+    np.testing.assert_array_equal(seen, planes)
 
 
 def test_floats_and_integers_are_not_scaled():
@@ -224,7 +233,7 @@ def test_gru_equals_its_equations(x):
 
 
 def test_the_leaves_of_a_tree_are_joined_in_its_order():
-    spec = tree_spec({"b": jnp.zeros((2, 2), jnp.uint8), "a": jnp.zeros(2), "c": jnp.int32(0)})
+    spec = tree_spec({"b": ArraySpec((2, 2), "uint8", scale=BYTE), "a": jnp.zeros(2), "c": jnp.int32(0)})
     obs = {"b": jnp.full((3, 2, 2), 51, jnp.uint8), "a": jnp.arange(6.0).reshape(3, 2), "c": jnp.array([7, 8, 9])}
     flat = flatten(obs, spec)
     assert flat.dtype == jnp.float32
@@ -421,7 +430,7 @@ def test_channels_first_and_last_are_the_same_function_of_the_same_picture():
 
     @jax.jit
     def values(obs):
-        spec = ArraySpec(obs.shape[1:], "uint8")
+        spec = ArraySpec(obs.shape[1:], "uint8", picture="CHW" if obs.shape[1] == 4 else "HWC", scale=BYTE)
         return network.apply(params, network_inputs(obs, spec, torso_of("auto", spec)))
 
     np.testing.assert_allclose(values(first), values(last), rtol=1e-5, atol=1e-6)
@@ -429,17 +438,18 @@ def test_channels_first_and_last_are_the_same_function_of_the_same_picture():
 
 
 @pytest.mark.parametrize(
-    ("shape", "picture"),
+    ("shape", "axes", "picture"),
     [
-        ((4, 84, 84), (84, 84, 4)),
-        ((84, 84, 3), (84, 84, 3)),
-        ((10, 10, 4), (10, 10, 4)),
-        ((5, 5, 5), (5, 5, 5)),
-        ((4, 84), None),
+        ((4, 84, 84), "CHW", (84, 84, 4)),
+        ((84, 84, 3), "HWC", (84, 84, 3)),
+        ((10, 10, 27), "HWC", (10, 10, 27)),
+        ((10, 8, 4), "CHW", (8, 4, 10)),
+        ((10, 10, 4), None, None),
+        ((4, 84), None, None),
     ],
 )
-def test_channels_are_first_where_that_axis_is_shorter_than_the_last(shape, picture):
-    spec = ArraySpec(shape, "uint8")
+def test_the_axes_of_a_picture_are_what_its_spec_says(shape, axes, picture):
+    spec = ArraySpec(shape, "uint8", picture=axes)
     assert picture_shape(spec) == picture
     if picture is not None:
         assert network_inputs(spec_zeros(spec, (2, 3)), spec, "minatar").shape == (2, 3, *picture)
@@ -448,9 +458,9 @@ def test_channels_are_first_where_that_axis_is_shorter_than_the_last(shape, pict
 @pytest.mark.parametrize(
     ("spec", "torso"),
     [
-        (ArraySpec((4, 84, 84), "uint8"), "nature"),
-        (ArraySpec((36, 36, 1), "float32"), "nature"),
-        (ArraySpec((4, 36, 35), "uint8"), "mlp"),
+        (ArraySpec((4, 84, 84), "uint8", picture="CHW", scale=BYTE), "nature"),
+        (ArraySpec((36, 36, 1), "float32", picture="HWC"), "nature"),
+        (ArraySpec((4, 36, 35), "uint8", picture="CHW"), "mlp"),
         (ArraySpec((10, 10, 4), "bool"), "mlp"),
         (ArraySpec((84, 84), "uint8"), "mlp"),
         (ArraySpec((40, 40, 3), "int32", 7), "mlp"),
@@ -465,15 +475,15 @@ def test_auto_is_nature_for_large_pictures_and_else_mlp(spec, torso):
 def test_a_torso_names_the_least_picture_that_it_can_see(torso):
     """Of that size one pixel is left; one pixel less is refused in one line."""
     least, filters, small = {
-        "nature": (36, 64, (1, 36, 35)),
-        "atari2013": (20, 32, (1, 20, 19)),
-        "minatar": (3, 16, (3, 2, 1)),
+        "nature": (36, 64, ArraySpec((1, 36, 35), "uint8", picture="CHW")),
+        "atari2013": (20, 32, ArraySpec((1, 20, 19), "uint8", picture="CHW")),
+        "minatar": (3, 16, ArraySpec((3, 2, 1), "uint8", picture="HWC")),
     }[torso]
-    assert torso_of(torso, ArraySpec((least, least, 1), "uint8")) == torso
+    assert torso_of(torso, ArraySpec((least, least, 1), "uint8", picture="HWC")) == torso
     shapes = jax.eval_shape(Torso(torso).init, jax.random.key(0), jnp.zeros((1, least, least, 1)))
     assert shapes["params"]["Dense_0"]["kernel"].shape[0] == filters
     with pytest.raises(UsageError, match=f"torso='{torso}' needs pictures of at least {least} x {least}, not ") as error:
-        torso_of(torso, ArraySpec(small, "uint8"))
+        torso_of(torso, small)
     assert "\n" not in str(error.value)
 
 
@@ -483,8 +493,22 @@ def test_convolutions_of_what_is_no_picture_are_refused(spec):
         torso_of("nature", spec)
 
 
+@pytest.mark.parametrize(("torso", "shape"), [("auto", (84, 84, 4)), ("auto", (4, 84, 84)), ("minatar", (10, 10, 4))])
+def test_whether_three_axes_are_a_picture_is_asked_and_not_guessed(torso, shape):
+    spec = ArraySpec(shape, "uint8")
+    with pytest.raises(UsageError, match=r"cannot tell what the axes .*; say picture='HWC' or 'CHW' .*, or choose torso=mlp"):
+        torso_of(torso, spec)
+    assert torso_of("mlp", spec) == "mlp"
+
+
+@pytest.mark.parametrize("spec", [ArraySpec((4, 4), "uint8", picture="HWC"), ArraySpec((4, 4, 4), "uint8", picture="WHC")])
+def test_a_spec_of_a_picture_that_is_none_is_refused(spec):
+    with pytest.raises(UsageError, match="does not fit"):
+        torso_of("auto", spec)
+
+
 @pytest.mark.parametrize(("gru", "shared"), [(None, True), (8, True), (None, False)])
 def test_initialising_convolutions_needs_no_decomposition(gru, shared):
-    spec = Spec(ArraySpec((4, 36, 36), "uint8"), Discrete(2))
+    spec = Spec(ArraySpec((4, 36, 36), "uint8", picture="CHW", scale=BYTE), Discrete(2))
     found = primitives(actor_critic(PolicyConfig(), spec, gru, shared).init, jax.random.key(0))
     assert "dot_general" in found and not found & DECOMPOSITIONS

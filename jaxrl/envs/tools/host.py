@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxrl.envs.tools.bounds import is_bounded, rescale
 from jaxrl.errors import UsageError
-from jaxrl.types import ArraySpec, Box, Discrete, PyTree, TreeSpec, Units, tree_spec
+from jaxrl.types import BYTE, ArraySpec, Box, Discrete, PyTree, TreeSpec, Units, tree_spec
 
 _NARROW = {"float64": "float32", "int64": "int32", "uint64": "uint32"}
 
@@ -40,13 +40,20 @@ class EpisodeRecords:
         return {"episode_return": total.astype(np.float32), "episode_length": length}
 
 
-def observation_spec(space: Any, env_id: str) -> ArraySpec | TreeSpec:
+def observation_spec(space: Any, env_id: str, channels_first: bool | None = None) -> ArraySpec | TreeSpec:
     """The spec of what `cast_observation` returns.
+
+    Discrete spaces are categories, all others quantities, which are scaled where they are bytes from 0 to 255. Boxes and binary
+    arrays of three axes are pictures.
+
+    Args:
+      channels_first: whether pictures are (channels, height, width); None takes them as Gymnasium has them, (height, width,
+        channels), but of one whose first axis is the shortest, as in a stack of frames, the spec does not say what it is.
 
     Raises:
       UsageError: observations that are no arrays of one shape; the message names `env_id`.
     """
-    return tree_spec(_observation_zeros(space, env_id))
+    return tree_spec(_leaf_specs(space, env_id, channels_first))
 
 
 def cast_observation(space: Any, obs: PyTree) -> PyTree:
@@ -96,20 +103,35 @@ def units(observation_space: Any, action_space: Any) -> Units:
     )
 
 
-def _observation_zeros(space: Any, env_id: str) -> PyTree:
-    """Zeros of one observation, cast as `cast_observation` does."""
+def _leaf_specs(space: Any, env_id: str, channels_first: bool | None) -> PyTree:
+    """An `ArraySpec` of each array in an observation."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict):
-        return {key: _observation_zeros(part, env_id) for key, part in space.spaces.items()}
+        return {key: _leaf_specs(part, env_id, channels_first) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
-        return tuple(_observation_zeros(part, env_id) for part in space.spaces)
-    if isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
-        return np.zeros(space.shape, _narrow(space))
+        return tuple(_leaf_specs(part, env_id, channels_first) for part in space.spaces)
+    if isinstance(space, spaces.Discrete):
+        return ArraySpec((), _narrow(space), num_values=int(space.n))
+    if isinstance(space, spaces.MultiDiscrete):
+        return ArraySpec(tuple(space.shape), _narrow(space), num_values=int(space.nvec.max()))
+    if isinstance(space, (spaces.Box, spaces.MultiBinary)):
+        shape, scale = tuple(space.shape), BYTE if _is_bytes(space) else 1.0
+        return ArraySpec(shape, _narrow(space), picture=_picture(shape, channels_first), scale=scale)
     raise UsageError(
         f"env={env_id!r} has observations of {type(space).__name__}, which are no arrays of one shape; "
         "wrap it so that it observes a Box"
     )
+
+
+def _is_bytes(space: Any) -> bool:
+    return bool(space.dtype == np.uint8 and hasattr(space, "low") and (space.low == 0).all() and (space.high == BYTE).all())
+
+
+def _picture(shape: tuple[int, ...], channels_first: bool | None) -> str | None:
+    if len(shape) != 3 or (channels_first is None and shape[0] < min(shape[1:])):
+        return None
+    return "CHW" if channels_first else "HWC"
 
 
 def _narrow(space: Any) -> str:

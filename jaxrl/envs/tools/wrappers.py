@@ -90,19 +90,23 @@ def time_limit(env: Env, limit: int) -> Env:
 
 
 def frame_stack(env: Env, num_frames: int) -> Env:
-    """Observations become the last `num_frames` ones along a new or merged last axis, oldest first.
+    """Observations become the last `num_frames` ones along a new or merged axis, oldest first.
 
-    An observation `[..., C]` of rank 3 becomes `[..., C * num_frames]`; any other `[...]` becomes `[..., num_frames]`. An
-    episode starts from copies of its first observation, so no frame crosses an episode's end.
+    An observation `[..., C]` of rank 3 becomes `[..., C * num_frames]`, or a picture `[C, ...]` with its channels first
+    `[C * num_frames, ...]`; any other `[...]` becomes `[..., num_frames]`. An episode starts from copies of its first
+    observation, so no frame crosses an episode's end.
     """
     spec = _array_obs(env, "frame_stack")
     _check_count("frame_stack", num_frames)
-    merged = len(spec.shape) == 3
+    shape, axis = (*spec.shape, 1), len(spec.shape)
+    if len(spec.shape) == 3:
+        shape, axis = spec.shape, 0 if spec.picture == "CHW" else 2
+    picture = "HWC" if len(spec.shape) == 2 and spec.num_values is None else spec.picture
+    new_shape = (*shape[:axis], shape[axis] * num_frames, *shape[axis + 1 :])
 
     def stacked(frames: Array) -> Array:
-        """[B, F, ...] -> [B, ..., F] or, with channels, [B, H, W, F * C]."""
-        moved = jnp.moveaxis(frames, 1, -2 if merged else -1)
-        return moved.reshape((*moved.shape[:-2], -1)) if merged else moved
+        """[B, F, ...] -> [B, *new_shape]."""
+        return jnp.moveaxis(frames, 1, axis + 1).reshape(frames.shape[0], *new_shape)
 
     def first(obs: Array) -> Array:
         return jnp.repeat(obs[:, None], num_frames, axis=1)
@@ -121,16 +125,14 @@ def frame_stack(env: Env, num_frames: int) -> Env:
         timestep = timestep._replace(obs=stacked(frames), next_obs=stacked(true_frames))
         return Wrapped(inner, frames), timestep
 
-    shape = (*spec.shape[:-1], spec.shape[-1] * num_frames) if merged else (*spec.shape, num_frames)
-
     def no_stack(params: PyTree, obs: PyTree) -> PyTree:
         raise UsageError(
             f"frame_stack={num_frames}: this policy acts on the last {num_frames} observations together, not on one; "
-            "stack them, oldest first along the last axis, and call policy.normalized(obs)"
+            "stack them, oldest first, and call policy.normalized(obs)"
         )
 
     return env._replace(
-        spec=env.spec._replace(obs=ArraySpec(shape, spec.dtype)),
+        spec=env.spec._replace(obs=spec._replace(shape=new_shape, num_frames=1, picture=picture)),
         reset=reset,
         step=step,
         model=None,
@@ -173,7 +175,7 @@ def mask_observation(env: Env, keep: tuple[int, ...]) -> Env:
     if not is_fit or not all(is_whole_number(i) and 0 <= i < spec.shape[0] for i in keep):
         raise UsageError(f"mask_observation={keep!r} does not fit observations of shape {spec.shape}; give indices of a vector")
     index = jnp.asarray(keep)
-    return map_observation(env, lambda obs: obs[..., index], ArraySpec((len(keep),), spec.dtype))
+    return map_observation(env, lambda obs: obs[..., index], spec._replace(shape=(len(keep),)))
 
 
 def map_observation(env: Env, function: Any, spec: Any) -> Env:
@@ -192,12 +194,13 @@ def map_observation(env: Env, function: Any, spec: Any) -> Env:
 
 
 def flatten_observation(env: Env) -> Env:
-    """Observations as one float32 vector, whatever their shape; a scalar (a state's number) becomes a vector of one."""
+    """Observations as one float32 vector of quantities, whatever their shape; a state's number becomes a vector of one."""
     spec = _array_obs(env, "flatten_observation")
     size = 1
     for length in spec.shape:
         size *= length
-    return map_observation(env, lambda obs: obs.reshape(obs.shape[0], size).astype(jnp.float32), ArraySpec((size,), "float32"))
+    flat = ArraySpec((size,), "float32", scale=spec.scale)
+    return map_observation(env, lambda obs: obs.reshape(obs.shape[0], size).astype(jnp.float32), flat)
 
 
 def clip_reward(env: Env, low: float = -1.0, high: float = 1.0) -> Env:
@@ -235,7 +238,7 @@ def normalize_observation(env: Env, moments: Moments) -> Env:
         return normalize(params["moments"], env.units.to_obs(params["inner"], obs))
 
     return env._replace(
-        spec=env.spec._replace(obs=ArraySpec(spec.shape, "float32")),
+        spec=env.spec._replace(obs=ArraySpec(spec.shape, "float32", picture=spec.picture)),
         params={"inner": env.params, "moments": moments},
         reset=reset,
         step=step,
