@@ -1,20 +1,41 @@
-"""What goes wrong, in one line: bad input, an environment that fails, names that do not exist. Imports no JAX."""
+"""What goes wrong, in one line: bad input, an environment that fails, a user's own code, names that do not exist. Imports no
+JAX."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
-from collections.abc import Iterable
-from typing import Any, NoReturn
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 
 class UsageError(ValueError):
     """Bad input from the user: one line that names the field, the value received and the fix."""
 
 
+class ContractError(UsageError):
+    """A user's own code returns something else than its contract says: one line that names the code, what came and the fix."""
+
+
 class EnvError(RuntimeError):
     """An environment failed while it ran (its process died, it raised): one line that names it."""
+
+
+class OwnCodeError(EnvError):
+    """A user's own code raised: one line that says whose it is and what it was called as.
+
+    Attributes:
+      origin: what it raised.
+    """
+
+    def __init__(self, message: str, origin: BaseException) -> None:
+        super().__init__(message)
+        self.origin = origin
 
 
 def fail(message: str) -> NoReturn:
@@ -34,20 +55,96 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}; {hint}"
 
 
+# --- a user's own code ------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def own_code(whose: str, call: str) -> Iterator[None]:
+    """Around a call of a user's own code.
+
+    Args:
+      whose: such as `env='corridor:make'`.
+      call: what was called and what it is to return.
+
+    Raises:
+      OwnCodeError: the code raised.
+      UsageError: the code raised one; its line is told whose it is.
+    """
+    try:
+        yield
+    except EnvError:
+        raise
+    except UsageError as error:
+        if str(error).startswith(whose):
+            raise
+        raise type(error)(f"{whose}: {error}") from error
+    except (Exception, SystemExit) as error:
+        # A program that ends itself while it is imported is no module.
+        raise OwnCodeError(f"{whose} failed in {call}: {_said(error)}", error) from error
+
+
+def _said(error: BaseException) -> str:
+    """`TypeError: the first line of what it says`."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+class OwnReport(NamedTuple):
+    """What to print of an error in a user's own code: the frames that are the user's with what was raised, and a last line."""
+
+    frames: str
+    line: str
+
+
+def own_report(error: BaseException) -> OwnReport | None:
+    """The report of an error that a user's own code raised or let JAX raise; None of any other."""
+    origin = error.origin if isinstance(error, OwnCodeError) else error
+    frames = [frame for frame in traceback.extract_tb(origin.__traceback__) if is_own_file(frame.filename)]
+    if not frames and not isinstance(error, OwnCodeError):
+        return None
+    head = ["Your own code (most recent call last):\n", *traceback.format_list(frames)] if frames else []
+    # Of other errors without what JAX notes beside them.
+    is_syntax = isinstance(origin, SyntaxError)
+    raised = traceback.format_exception_only(origin) if is_syntax else [f"{type(origin).__name__}: {origin}"]
+    line = one_line(error) if origin is not error else f"your own code failed in {frames[-1].name}: {_said(origin)}"
+    return OwnReport("".join([*head, *raised]).strip(), line)
+
+
+def is_own_file(name: str) -> bool:
+    """Whether a file of code is the user's: neither of this package nor Python's own nor installed."""
+    path = Path(name)
+    elsewhere = (Path(__file__).parent, *(Path(sysconfig.get_paths()[kind]) for kind in ("stdlib", "purelib", "platlib")))
+    return not name.startswith("<") and not any(path.is_relative_to(folder) for folder in elsewhere)
+
+
 def import_by_name(path: str, what: str) -> Any:
     """The object that `module:function` names.
 
     Raises:
       UsageError: no such module, or nothing of that name in it.
+      OwnCodeError: the module cannot be imported.
     """
     module_name, _, attribute = path.partition(":")
+    whose = f"{what}={path!r}"
+    with own_code(whose, f"the import of {module_name!r}"):
+        if not _is_there(module_name):
+            fail(f"{whose}: no module {module_name!r} here or on PYTHONPATH; check its name")
+        module = importlib.import_module(module_name)
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise UsageError(f"{whose}: module {module_name!r} has no {attribute!r}; check its name")
+    if not callable(found):
+        raise UsageError(f"{whose} is a {type(found).__name__}; name a function")
+    return found
+
+
+def _is_there(module_name: str) -> bool:
+    """Whether there is a module of this name; the packages that it is in are imported."""
+    if not all(module_name.split(".")) or module_name == "__main__":
+        return False
     try:
-        found = importlib.util.find_spec(module_name) is not None
-    except (ImportError, ValueError):
-        found = False
-    if not found:
-        raise UsageError(f"{what}={path!r}: no module {module_name!r} here or on PYTHONPATH; check its name")
-    module = importlib.import_module(module_name)
-    if not hasattr(module, attribute):
-        raise UsageError(f"{what}={path!r}: module {module_name!r} has no {attribute!r}; check its name")
-    return getattr(module, attribute)
+        return importlib.util.find_spec(module_name) is not None
+    except ModuleNotFoundError as error:
+        if error.name and module_name.startswith(error.name):
+            return False
+        raise

@@ -17,6 +17,8 @@ import numpy as np
 
 from jaxrl import parallel
 from jaxrl.config import Config, as_arrays, rollout_length
+from jaxrl.contracts.agents import checked_agent
+from jaxrl.contracts.environments import checked_if_own
 from jaxrl.errors import UsageError
 from jaxrl.types import (
     Agent,
@@ -136,8 +138,9 @@ def build(make_agent: MakeAgent, config: Config, spec: Spec, model: Model | None
 
     Raises:
       UsageError: the agent needs whole episodes and T does not cover the time limit, or it cannot play this kind of game.
+      ContractError, OwnCodeError: your own `make_agent` returned no agent, or raised.
     """
-    length, agent = rollout_length(config, spec), make_agent(config, spec, model)
+    length, agent = rollout_length(config, spec), checked_agent(make_agent, config, spec, model)
     if agent.fresh_episodes and (spec.time_limit is None or length < spec.time_limit):
         raise UsageError(
             f"rollout_length={length} does not cover the time limit {spec.time_limit}; "
@@ -274,9 +277,7 @@ def record(
 ) -> tuple[RecentEpisodes, Sums]:
     """Counts the episodes that ended and keeps the last returns, NaN where the environment has none."""
     ended = counted(rollout)
-    if fresh_episodes:
-        ended = ended & first_episode_mask(ended)
-    ended = ended.reshape(-1)
+    ended = (ended & first_episode_mask(ended) if fresh_episodes else ended).reshape(-1)
     returns = rollout.info["episode_return"].reshape(-1) if has_return else jnp.full(ended.shape, jnp.nan)
     lengths = rollout.info["episode_length"].reshape(-1)
     num = jnp.sum(ended, dtype=jnp.int32)
@@ -348,8 +349,9 @@ def train(
 
     Raises:
       UsageError: settings that contradict each other.
+      ContractError, OwnCodeError: your own agent or environment returned what it should not, or raised.
     """
-    env = env if env_params is None else env._replace(params=env_params)
+    env = checked_if_own(env if env_params is None else env._replace(params=env_params))
     schedule = plan(config, env.spec, total_steps)
     config = as_arrays(config)
     agent = build_in(make_agent, config, env)

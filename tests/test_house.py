@@ -13,7 +13,7 @@ from helpers import run_python
 ROOT = Path(jaxrl.__file__).parent
 FLOORS = (
     ("errors", "startup", "lazy", "fields"),
-    ("types", "config", "parallel"),
+    ("types", "config", "parallel", "contracts"),
     ("maths",),
     ("nets",),
     ("replay",),

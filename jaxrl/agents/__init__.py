@@ -6,13 +6,15 @@ its config class. This module imports no JAX, so that listing the agents is inst
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxrl import lazy
-from jaxrl.errors import UsageError, import_by_name, unknown
+from jaxrl.errors import UsageError, import_by_name, one_line, unknown
 
 if TYPE_CHECKING:
     from jaxrl.agents.policy_gradient.a2c import A2CConfig as A2CConfig
@@ -84,12 +86,33 @@ def load_agent(name: str) -> tuple[Callable[..., Any], type[Config]]:
         make_agent = getattr(importlib.import_module(module), attribute)
     else:
         raise UsageError(unknown("agent", name, AGENTS))
-    hints = list(typing.get_type_hints(make_agent).values()) if callable(make_agent) else []
-    if not hints or not (isinstance(hints[0], type) and issubclass(hints[0], Config)):
+    config_class = _config_class(make_agent, name)
+    if not (isinstance(config_class, type) and issubclass(config_class, Config)):
         raise UsageError(
             f"agent={name!r}: its first parameter has no type; annotate it with a @jaxrl.agent_config subclass of Config"
         )
-    return make_agent, hints[0]
+    if "__dataclass_fields__" not in vars(config_class):
+        raise UsageError(
+            f"agent={name!r}: its config {config_class.__name__} is a plain class; decorate it with @jaxrl.agent_config"
+        )
+    return make_agent, config_class
+
+
+def _config_class(make_agent: Any, name: str) -> Any:
+    """The type of the first parameter of a function, or of the one that `functools.partial` was given."""
+    while isinstance(make_agent, functools.partial):
+        make_agent = make_agent.func
+    function = make_agent if inspect.isroutine(make_agent) or isinstance(make_agent, type) else type(make_agent).__call__
+    try:
+        names = [p for p in inspect.signature(make_agent).parameters]
+        return typing.get_type_hints(function).get(names[0]) if names else None
+    except (NameError, AttributeError, SyntaxError) as error:
+        raise UsageError(
+            f"agent={name!r}: an annotation of its parameters cannot be resolved ({one_line(error)}); import what it names in "
+            "its module, and not under TYPE_CHECKING"
+        ) from None
+    except (TypeError, ValueError):
+        return None
 
 
 __getattr__, __dir__, __all__ = lazy.exports(__name__, __file__)

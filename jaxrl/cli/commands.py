@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl.cli import options as opts
-from jaxrl.errors import UsageError, fail, one_line, unknown
+from jaxrl.errors import EnvError, UsageError, fail, one_line, own_report, unknown
 from jaxrl.fields import static
 from jaxrl.startup import argument, use_compilation_cache, use_devices, use_threads
 
@@ -55,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("jaxrl: interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if not opts.is_reported(error):
+            raise
+        opts.say_failure(error)
+        sys.exit(2 if own_report(error) else 1)
 
 
 def _run(arguments: list[str]) -> None:
@@ -122,7 +127,7 @@ def _run_job(job: Callable[[], dict[str, Any]], out: Path, processes: dict[str, 
         leave(stop.code)
         raise
     except (RuntimeError, ValueError) as error:
-        if not is_connected() or isinstance(error, UsageError):
+        if not is_connected() or isinstance(error, (UsageError, EnvError)):
             raise
         print(f"jaxrl: stopped, since another process of this run ended: {one_line(error)[:200]}", file=sys.stderr)
         print(f"jaxrl: go on with the same processes and: jaxrl resume {out}", file=sys.stderr)

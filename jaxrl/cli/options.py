@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
 
 from jaxrl.agents import AGENTS, load_agent
-from jaxrl.errors import EnvError, UsageError, fail, one_line, unknown
+from jaxrl.errors import ContractError, EnvError, UsageError, fail, one_line, own_report, unknown
 from jaxrl.fields import check_value, default_of, example, field_types, from_text, is_option, kind_of, name_of, static
 from jaxrl.startup import use_compilation_cache
 
@@ -233,15 +233,34 @@ def guarded(job: Callable[[], dict[str, Any]], out: Path) -> dict[str, Any]:
     try:
         return job()
     except KeyboardInterrupt:
-        begun = any((out / name).exists() for name in ("config.json", "sweep.json", "tune.json"))
-        print(f"jaxrl: interrupted; {f'go on with: jaxrl resume {out}' if begun else 'nothing was written'}", file=sys.stderr)
+        end = f"go on with: jaxrl resume {out}" if has_begun(out) else "nothing was written"
+        print(f"jaxrl: interrupted; {end}", file=sys.stderr)
         sys.exit(130)
     except JaxRuntimeError as error:
         print(f"jaxrl: the first NaN arose here: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
-    except EnvError as error:
-        print(f"jaxrl: {one_line(error)}; go on with: jaxrl resume {out}", file=sys.stderr)
+    except Exception as error:
+        if not (isinstance(error, ContractError) or is_reported(error)) or not has_begun(out):
+            raise
+        say_failure(error, f"; go on with: jaxrl resume {out}")
         sys.exit(1)
+
+
+def has_begun(out: Path) -> bool:
+    return any((out / name).exists() for name in ("config.json", "sweep.json", "tune.json"))
+
+
+def is_reported(error: Exception) -> bool:
+    """Whether an error is told in lines of its own: an environment that failed, or a user's own code."""
+    return isinstance(error, EnvError) or (not isinstance(error, UsageError) and own_report(error) is not None)
+
+
+def say_failure(error: Exception, end: str = "") -> None:
+    """Prints the user's own frames, if it was the user's code, and one line."""
+    report = own_report(error) if not isinstance(error, UsageError) else None
+    if report is not None:
+        print(report.frames, file=sys.stderr)
+    print(f"jaxrl: {report.line if report else one_line(error)}{end}", file=sys.stderr)
 
 
 def check_image(name: str, path: str | None) -> None:

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jaxrl.errors import import_by_name
+from jaxrl.errors import fail, import_by_name, own_code
 
 if TYPE_CHECKING:
     from jaxrl.mdp.grid import Grid
@@ -117,7 +117,7 @@ def make(env_id: str, num_envs: int = 1, **options: Any) -> Env | HostEnv:
 def _takes(env_id: str, option: str) -> bool:
     """True of an option that the environment, or its family, understands itself."""
     if ":" in env_id:
-        parameters = inspect.signature(import_by_name(env_id, "env")).parameters
+        parameters = _parameters(import_by_name(env_id, "env"), f"env={env_id!r}").parameters
         return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     family, _ = resolve(env_id)
     return family in _HOST or option in _OWN_OPTIONS.get(family, ())
@@ -227,20 +227,35 @@ def known_ids() -> list[str]:
     return [name if is_bare(family) else f"{family}/{name}" for family, names in ENVS.items() for name in names]
 
 
+def _parameters(make_own: Any, whose: str) -> inspect.Signature:
+    with own_code(whose, "its signature"):
+        return inspect.signature(make_own)
+
+
 def _make_own(env_id: str, num_envs: int, options: dict[str, Any]) -> Env | HostEnv:
+    from jaxrl.contracts.environments import checked_env, checked_host_env
     from jaxrl.envs.tools.wrappers import record_episodes
     from jaxrl.errors import UsageError
     from jaxrl.types import Env, HostEnv
 
-    make_own = import_by_name(env_id, "env")
+    make_own, whose = import_by_name(env_id, "env"), f"env={env_id!r}"
     try:
-        inspect.signature(make_own).bind(num_envs=num_envs, **options)
+        _parameters(make_own, whose).bind(num_envs=num_envs, **options)
     except TypeError as error:
         given = ", ".join(["num_envs", *options])
-        raise UsageError(f"env={env_id!r} cannot be called with {given} ({error}); give options that it takes") from None
-    env = make_own(num_envs=num_envs, **options)
+        raise UsageError(f"{whose} cannot be called with {given} ({error}); give options that it takes") from None
+    with own_code(whose, f"{env_id.partition(':')[2]}(num_envs, ...) -> Env | HostEnv"):
+        env = make_own(num_envs=num_envs, **options)
     if not isinstance(env, (Env, HostEnv)):
-        raise UsageError(f"env={env_id!r} returned a {type(env).__name__}; return a jaxrl.Env or HostEnv")
+        raise UsageError(f"{whose} returned a {type(env).__name__}; return a jaxrl.Env or HostEnv")
+    try:
+        if env.num_envs != num_envs:
+            fail(f"{whose} returned {env.num_envs} environments for num_envs={num_envs}; return as many as asked for")
+        env = checked_env(env, whose, records=False) if isinstance(env, Env) else checked_host_env(env, whose)
+    except UsageError:
+        if not isinstance(env, Env):
+            env.close()
+        raise
     if not isinstance(env, Env):
         return env
     # What a function of the user's closes over is not seen from here, so it is asked.

@@ -15,6 +15,7 @@ from jaxrl.drivers.evaluate import NUM_EPISODES, check_interface, split_episodes
 from jaxrl.drivers.host import host_driver
 from jaxrl.drivers.memory import device_bytes, host_bytes, num_bytes
 from jaxrl.drivers.mesh import check_division, make_mesh
+from jaxrl.drivers.rehearse import rehearse
 from jaxrl.envs import evaluation_options, make
 from jaxrl.errors import UsageError
 from jaxrl.loop import Plan, RunKeys, build_in, plan, run_keys
@@ -73,6 +74,7 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
 
     Raises:
       UsageError: one line for whatever does not fit.
+      OwnCodeError: your own agent or environment raised.
     """
     check_run(run)
     check_config(run.config)
@@ -85,6 +87,7 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
     config, keys = as_arrays(run.config), run_keys(jax.random.key(run.seed))
     evaluation = evaluation_of(run, run.env_options, env)
     agent = build_in(make_agent, config, env)
+    rehearse(make_agent, agent, config, env, schedule)
     agent_shapes = jax.eval_shape(agent.init, keys.init)
     if isinstance(env, Env):
         _check_memory(agent_shapes)

@@ -19,6 +19,7 @@ import jax
 from jaxrl.agents import load_agent
 from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.drivers.memory import batch_limit, num_bytes
+from jaxrl.drivers.rehearse import rehearse
 from jaxrl.envs import make
 from jaxrl.errors import UsageError
 from jaxrl.fields import check_fields, static
@@ -161,6 +162,7 @@ def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environm
     agent = build_in(make_agent, as_arrays(config), env)
     key = run_keys(jax.random.key(0)).init
     if isinstance(env, Env):
+        rehearse(make_agent, agent, as_arrays(config), env, schedule)
         shapes, limit = jax.eval_shape(lambda: without_iteration(init_state(key, agent, env))), batch_limit()
     else:
         shapes, limit = jax.eval_shape(agent.init, key), max(memory_limits())

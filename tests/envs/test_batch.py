@@ -158,7 +158,7 @@ def careless(num_envs, **wrong):
 def test_a_wrong_return_is_one_line_that_names_the_field(wrong, message):
     with pytest.raises(UsageError) as error:
         envs.make(f"{__name__}:careless", 2, **wrong)
-    assert str(error.value) == message
+    assert str(error.value) == f"env='{__name__}:careless': {message}"
 
 
 def test_a_tree_of_observations_is_compared_leaf_by_leaf():
@@ -195,7 +195,7 @@ def whole(num_envs, **wrong):
 def test_an_environment_of_your_own_that_is_no_batch_env_is_checked_too(wrong, message):
     with pytest.raises(UsageError) as error:
         envs.make(f"{__name__}:whole", 2, **wrong)
-    assert str(error.value) == message
+    assert str(error.value) == f"env='{__name__}:whole': {message}"
 
 
 @pytest.mark.parametrize("limit", [0, 2.5, "many"])

@@ -322,7 +322,7 @@ def takes_all(num_envs, **options):
 class Host:
     """A `HostEnv` that can only be closed."""
 
-    spec, num_envs, is_open = None, 1, True
+    spec, num_envs, is_open = Spec(ArraySpec((1,), "float32"), Discrete(2)), 1, True
 
     def reset(self, seed):
         raise NotImplementedError

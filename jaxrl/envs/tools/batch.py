@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.config import is_whole_number
+from jaxrl.contracts.environments import check_flags
+from jaxrl.contracts.returns import as_arrays, check_params, check_shapes, described, obs_shapes, parts_of, refuse
 from jaxrl.errors import UsageError
-from jaxrl.types import SAME_UNITS, Array, Env, PyTree, Spec, TimeStep, Units, spec_zeros, where_ended
+from jaxrl.types import SAME_UNITS, Array, Env, PyTree, Spec, TimeStep, Units, where_ended
 
 GROUP = 32
 """Ended environments that are reset at once; of more than 16 groups' worth of environments, a sixteenth of them."""
@@ -122,6 +124,7 @@ def batch_env(
     if time_limit is not None:
         spec = spec._replace(time_limit=min(time_limit, spec.time_limit or time_limit))
 
+    check_params(params)
     batch = _Batch(spec, reset, step, next, num_envs, time_limit)
 
     def render_one(params: PyTree, state: BatchState, index: int) -> Any:
@@ -145,18 +148,18 @@ class _Batch(NamedTuple):
     def reset_all(self, key: Array, params: PyTree) -> tuple[BatchState, PyTree]:
         def first(key: Array, index: Array) -> tuple[PyTree, PyTree]:
             if self.next is None:
-                return self.reset(key, params)
+                return _begun("reset", self.reset(key, params))
             key_reset, key_next = jax.random.split(key)
-            return self.next(key_next, params, self.reset(key_reset, params)[0], index)
+            return _begun("next", self.next(key_next, params, _begun("reset", self.reset(key_reset, params))[0], index))
 
         state, obs = strong(jax.vmap(first)(jax.random.split(key, self.num_envs), jnp.arange(self.num_envs)))
-        check_shapes("reset" if self.next is None else "next", "obs", _of_one(obs), _obs_shapes(self.spec))
+        check_shapes("reset" if self.next is None else "next", "obs", _of_one(obs), obs_shapes(self.spec))
         return BatchState(state, jnp.zeros(self.num_envs), jnp.zeros(self.num_envs, jnp.int32)), obs
 
     def step_all(self, key: Array, params: PyTree, state: BatchState, action: PyTree) -> tuple[BatchState, TimeStep]:
         # The first of the 2 B keys `split(key, 2 * num_envs)`; the others, `fold_in(key, num_envs + i)`, are the resets'.
         keys = jax.random.split(key, self.num_envs)
-        moved = Transition(*strong(tuple(jax.vmap(self.step, in_axes=(0, None, 0, 0))(keys, params, state.inner, action))))
+        moved = strong(jax.vmap(self.step_one, in_axes=(0, None, 0, 0))(keys, params, state.inner, action))
         _check_transition(self.spec, state.inner, moved)
         reward = jnp.asarray(moved.reward, jnp.float32)
         episode_return = state.episode_return + reward
@@ -170,6 +173,14 @@ class _Batch(NamedTuple):
         info = {"episode_return": episode_return, "episode_length": episode_length} | (moved.info or {})
         timestep = TimeStep(obs, reward, terminated, truncated, moved.obs, info)
         return BatchState(inner, jnp.where(ended, 0.0, episode_return), jnp.where(ended, 0, episode_length)), timestep
+
+    def step_one(self, key: Array, params: PyTree, state: PyTree, action: PyTree) -> Transition:
+        moved = self.step(key, params, state, action)
+        if not isinstance(moved, Transition):
+            refuse(f"step returns {described(moved)}; return a jaxrl.Transition")
+        if not isinstance(moved.info, dict | None):
+            refuse(f"step returns info as {described(moved.info)}; return a dict, or leave it out")
+        return Transition(*(as_arrays("step", part, name) for name, part in zip(Transition._fields, moved, strict=True)))
 
     def begin(self, key: Array, params: PyTree, old: PyTree, index: Array) -> tuple[PyTree, PyTree]:
         """The start of an episode in environment `index` [], after one that ended in the state `old`."""
@@ -217,54 +228,18 @@ def _restart(begin: Callable[..., tuple[PyTree, PyTree]], num_envs: int) -> Call
 # --- what a function must return ------------------------------------------------------------------------------------
 
 
-def check_shapes(function: str, field: str, found: PyTree, wanted: PyTree) -> None:
-    """Compares structures, shapes and dtypes; for use while `function` is traced.
-
-    Raises:
-      UsageError: naming the function, the field, what came and what is wanted.
-    """
-    structure: Any = jax.tree.structure(found)
-    wanted_structure: Any = jax.tree.structure(wanted)
-    source = {"obs": ", as spec.obs says", "next_obs": ", as spec.obs says", "state": ", as reset does"}.get(field, "")
-    if structure != wanted_structure:
-        raise UsageError(f"{function} returns {field} as a {structure}; return a {wanted_structure}{source}")
-    for (path, leaf), other in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(wanted), strict=True):
-        if (leaf.shape, leaf.dtype) != (other.shape, other.dtype):
-            name = field + jax.tree_util.keystr(path)
-            raise UsageError(f"{function} returns {name} as {_shown(leaf)}; return {_shown(other)}{source}")
-
-
-def check_time_step(spec: Spec, num_envs: int, timestep: TimeStep) -> None:
-    """Checks what `step` of B environments returns; the reward may have any dtype.
-
-    Raises:
-      UsageError: naming the field.
-    """
-    for field in ("obs", "next_obs"):
-        check_shapes("step", field, getattr(timestep, field), _obs_shapes(spec, (num_envs,)))
-    _check_scalars(timestep, (num_envs,))
+def _begun(function: str, returned: Any) -> tuple[PyTree, PyTree]:
+    state, obs = parts_of(function, returned, ("state", "obs"))
+    return as_arrays(function, state, "state"), as_arrays(function, obs, "obs")
 
 
 def _check_transition(spec: Spec, state: PyTree, moved: Transition) -> None:
     one = Transition(*(_of_one(field) for field in moved))
-    check_shapes("step", "obs", one.obs, _obs_shapes(spec))
+    check_shapes("step", "obs", one.obs, obs_shapes(spec))
     check_shapes("step", "state", one.state, _of_one(state))
-    _check_scalars(one, ())
-
-
-def _check_scalars(step: Transition | TimeStep, lead: tuple[int, ...]) -> None:
-    for field, dtype in (("reward", step.reward.dtype), ("terminated", bool), ("truncated", bool)):  # type: ignore[union-attr]
-        check_shapes("step", field, getattr(step, field), jax.ShapeDtypeStruct(lead, dtype))
-
-
-def _obs_shapes(spec: Spec, lead: tuple[int, ...] = ()) -> PyTree:
-    return jax.eval_shape(lambda: spec_zeros(spec.obs, lead))
+    check_flags(one, ())
 
 
 def _of_one(tree: PyTree) -> PyTree:
     """Shapes without the batch axis."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree)
-
-
-def _shown(leaf: Any) -> str:
-    return f"{leaf.dtype}{list(leaf.shape)}"

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.config import is_whole_number
-from jaxrl.envs.tools.batch import check_shapes, check_time_step, most
+from jaxrl.contracts.environments import RECORDS, trace_env
+from jaxrl.envs.tools.batch import most
 from jaxrl.errors import UsageError
 from jaxrl.maths.normalize import Moments, init_moments, normalize, update_moments
-from jaxrl.types import Array, ArraySpec, Env, PyTree, TimeStep, Units, action_zeros, episode_end, spec_zeros, where_ended
+from jaxrl.types import Array, ArraySpec, Env, PyTree, TimeStep, Units, action_zeros, episode_end, where_ended
 
 
 class Wrapped(NamedTuple):
@@ -38,8 +39,8 @@ def record_episodes(env: Env) -> Env:
     Raises:
       UsageError: `reset` or `step` returns another shape or dtype than it should.
     """
-    info = jax.eval_shape(_checked_step(env), jax.random.key(0), env.params).info
-    if isinstance(info, dict) and {"episode_return", "episode_length"} <= set(info):
+    info = trace_env(env).info
+    if isinstance(info, dict) and set(RECORDS) <= set(info):
         return env
 
     def reset(key: Array, params: PyTree) -> tuple[Wrapped, PyTree]:
@@ -307,18 +308,6 @@ def _array_obs(env: Env, wrapper: str) -> ArraySpec:
     if not isinstance(env.spec.obs, ArraySpec):
         raise UsageError(f"{wrapper} needs observations that are one array, not {env.spec.obs}; use map_observation")
     return env.spec.obs
-
-
-def _checked_step(env: Env) -> Callable[[Array, PyTree], TimeStep]:
-    def run(key: Array, params: PyTree) -> TimeStep:
-        state, obs = env.reset(key, params)
-        check_shapes("reset", "obs", obs, spec_zeros(env.spec.obs, (env.num_envs,)))
-        after, timestep = env.step(key, params, state, action_zeros(env.spec.action, (env.num_envs,)))
-        check_time_step(env.spec, env.num_envs, timestep)
-        check_shapes("step", "state", after, state)
-        return timestep
-
-    return run
 
 
 def _inner_render(env: Env, own: str = "state") -> Any:
