@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaxrl.errors import EnvError as EnvError
     from jaxrl.errors import UsageError as UsageError
     from jaxrl.loop import train as train
+    from jaxrl.runs.api import run as run
     from jaxrl.runs.definition import Run as Run
     from jaxrl.runs.train import resume as resume
     from jaxrl.runs.train import start as start

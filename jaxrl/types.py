@@ -205,6 +205,11 @@ class Units(NamedTuple):
     to_action: Callable[[PyTree, PyTree], PyTree] = _same
 
 
+def _num_numbers(tree: PyTree) -> int:
+    """How many numbers the arrays of a tree hold."""
+    return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(tree))
+
+
 SAME_UNITS = Units()
 """Where an environment's own observations and actions are those of its spec."""
 
@@ -240,6 +245,9 @@ class Env(NamedTuple):
     num_episodes: int | None = None
     static: Hashable | None = None
     units: Units = SAME_UNITS
+
+    def __repr__(self) -> str:
+        return f"Env({self.num_envs} of {self.spec}, params of {_num_numbers(self.params):,} numbers)"
 
 
 @runtime_checkable
@@ -467,6 +475,10 @@ class Agent(NamedTuple):
     respects_legal: bool = False
     max_players: int = 1
 
+    def __repr__(self) -> str:
+        made_by = getattr(self.update if self.replay is None else self.act, "__qualname__", "?").partition(".")[0]
+        return f"Agent({made_by}, {'learns from rollouts' if self.replay is None else 'learns from replay'})"
+
 
 def off_policy(
     init: Callable[[Array], Any],
@@ -545,3 +557,8 @@ class RunState(NamedTuple):
     memory: PyTree
     recent: RecentEpisodes
     iteration: Array
+
+    def __repr__(self) -> str:
+        runs = self.iteration.shape if hasattr(self.iteration, "shape") else ()
+        many = f", {math.prod(runs)} runs" if runs else ""
+        return f"RunState({type(self.agent).__name__}, {_num_numbers(self):,} numbers{many})"

@@ -90,13 +90,13 @@ class _Sample(NamedTuple):
 # --- comparing ------------------------------------------------------------------------------------------------------
 
 
-def compare(folder_a: Path, folder_b: Path) -> Comparison:
+def compare(folder_a: str | Path, folder_b: str | Path) -> Comparison:
     """Compares two finished sweeps.
 
     Raises:
       UsageError: a folder without a finished sweep.
     """
-    a, b = read_results(Path(folder_a)), read_results(Path(folder_b))
+    a, b = read_results(folder_a), read_results(folder_b)
     common = _common(a, b)
     found = (_compare_score(name, a, b, common) for name in _NAMES)
     scores = tuple(score for score in found if score is not None)

@@ -61,6 +61,9 @@ class Results(NamedTuple):
     wall_seconds: np.ndarray
     curves: tuple[np.ndarray, ...]
 
+    def __repr__(self) -> str:
+        return f"Results({self.folder}: {len(self.run)} runs of {len(np.unique(self.config))} configs)"
+
 
 # --- writing --------------------------------------------------------------------------------------------------------
 
@@ -118,7 +121,7 @@ def read_cell(text: str) -> Any:
     return float(text) if re.fullmatch(_NUMBER, text) else text
 
 
-def read_results(folder: Path, summary: dict[str, Any] | None = None) -> Results:
+def read_results(folder: str | Path, summary: dict[str, Any] | None = None) -> Results:
     """Reads a finished sweep.
 
     Args:

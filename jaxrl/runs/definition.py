@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -68,7 +69,10 @@ class Recorded:
 
 @dataclasses.dataclass(frozen=True)
 class Run(Recorded, Training):
-    """Everything that defines a run."""
+    """Everything that defines a run: `Run("ppo", "CartPole-v1", PPOConfig(gamma=0.999), {"gravity": 12}, seed=1)`.
+
+    `jaxrl.start(run, folder)` trains it and `jaxrl.resume(folder)` goes on with it.
+    """
 
     seed: int = static(0, "Seed of everything random.", low=0, high=MAX_SEED)
     _: dataclasses.KW_ONLY
@@ -87,6 +91,10 @@ class Run(Recorded, Training):
     file = "config.json"
     what = "run"
     written_by = "`jaxrl train`"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.init_from, os.PathLike):
+            object.__setattr__(self, "init_from", os.fspath(self.init_from))
 
 
 D = TypeVar("D", bound=Training)

@@ -38,8 +38,8 @@ PROFILE_ITERATIONS = 100
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def start(run: Run, folder: Path, profile: bool = False) -> dict[str, Any]:
-    """Trains a new run in `folder` and returns its summary.
+def start(run: Run, folder: str | Path, profile: bool = False) -> dict[str, Any]:
+    """Trains a new run in `folder` and returns its summary, as `summary.json` holds it.
 
     Args:
       profile: leave a trace of some iterations in the middle of the run in `profile/`.
@@ -47,7 +47,7 @@ def start(run: Run, folder: Path, profile: bool = False) -> dict[str, Any]:
     Raises:
       UsageError: bad input; nothing was written.
     """
-    prepared = prepare(run, divided=True)
+    folder, prepared = Path(folder), prepare(run, divided=True)
     initial = load_state(Path(run.init_from), prepared) if run.init_from else None
 
     def claim() -> None:
@@ -65,12 +65,13 @@ def _begin(prepared: Prepared, folder: Path, learned: PyTree | None, profile: bo
     return _train(prepared, folder, state, Clock(0.0, 0.0), profile)
 
 
-def resume(folder: Path) -> dict[str, Any]:
+def resume(folder: str | Path) -> dict[str, Any]:
     """Goes on with a run that was interrupted, from its last whole checkpoint, or from the start if it has none.
 
     Raises:
       UsageError: no run there.
     """
+    folder = Path(folder)
     run = _on_devices_here(read_run(folder))
     if (folder / "summary.json").exists():
         say_once(f"{folder} is complete; nothing to do")

@@ -9,8 +9,9 @@ Everything is rebuilt from the run's `config.json` and its last whole checkpoint
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +43,7 @@ class TrainedPolicy(NamedTuple):
       initial_memory: (num_envs) -> memory of a recurrent policy, () for a feed-forward one.
       units: between the environment's own observations and actions and those of `spec`.
       env_params: what `units` reads.
+      name: of its agent and environment.
     """
 
     params: PyTree
@@ -50,6 +52,11 @@ class TrainedPolicy(NamedTuple):
     initial_memory: Callable[[int], PyTree]
     units: Units = SAME_UNITS
     env_params: PyTree = ()
+    name: str = "policy"
+
+    def __repr__(self) -> str:
+        size = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
+        return f"TrainedPolicy({self.name}: {size:,} numbers, obs {self.spec.obs}, action {self.spec.action})"
 
     @property
     def normalized(self) -> TrainedPolicy:
@@ -95,8 +102,9 @@ class _Loaded(NamedTuple):
         return self.prepared.plan.progress(self.iteration)
 
 
-def _load(folder: Path, env_steps: int | None = None) -> _Loaded:
-    prepared = prepare(read_run(folder))
+def _load(folder: Path, env_steps: int | None = None, env_options: Mapping[str, Any] | None = None) -> _Loaded:
+    run = read_run(folder)
+    prepared = prepare(dataclasses.replace(run, eval_env_options={**run.eval_env_options, **(env_options or {})}))
     if env_steps is not None:
         return _Loaded(prepared, *load_snapshot(prepared, folder, env_steps))
     restored = restore(prepared, folder, say)
@@ -113,26 +121,42 @@ def load(folder: str | Path, env_steps: int | None = None) -> TrainedPolicy:
     """
     loaded = _load(Path(folder), env_steps)
     loaded.prepared.driver.close()
-    key = jax.random.key(loaded.prepared.run.seed)
-    return make_policy(key, loaded.prepared.agent, loaded.params, loaded.progress, loaded.prepared.env)
+    prepared, run = loaded.prepared, loaded.prepared.run
+    policy = make_policy(jax.random.key(run.seed), prepared.agent, loaded.params, loaded.progress, prepared.env)
+    return policy._replace(name=f"{run.agent} on {run.env}")
 
 
-def score(folder: Path, num_episodes: int | None = None, seed: int = 0, env_steps: int | None = None) -> dict[str, Any]:
-    """Greedy score of a run's last whole checkpoint, or of a snapshot: episodes, mean, std, unfinished."""
-    loaded = _load(folder, env_steps)
+def score(
+    folder: str | Path,
+    num_episodes: int | None = None,
+    seed: int = 0,
+    env_steps: int | None = None,
+    env_options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Greedy score of a run's last whole checkpoint, or of a snapshot: episodes, mean, std, unfinished.
+
+    Args:
+      env_options: of the environment to act in, where they differ from those of the run's own evaluations: other physics.
+
+    Raises:
+      UsageError: no run, no checkpoint or no such snapshot there, or an environment in which the policy cannot act.
+    """
+    loaded = _load(Path(folder), env_steps, env_options)
     num_episodes = num_episodes or loaded.prepared.evaluation.num_episodes
     result = evaluate_state(loaded.prepared, loaded.params, loaded.iteration, num_episodes, seed)
     loaded.prepared.driver.close()
     return result
 
 
-def episode_pictures(folder: Path, seed: int, env_steps: int | None = None) -> Iterator[np.ndarray]:
-    """Plays one greedy episode as its pictures [height, width, 3] uint8 are asked for.
+def episode_pictures(
+    folder: str | Path, seed: int, env_steps: int | None = None, env_options: Mapping[str, Any] | None = None
+) -> Iterator[np.ndarray]:
+    """Plays one greedy episode as its pictures [height, width, 3] uint8 are asked for; arguments are those of `score`.
 
     Raises:
       UsageError: the environment has no pictures; before any is asked for.
     """
-    loaded = _load(folder, env_steps)
+    loaded = _load(Path(folder), env_steps, env_options)
     loaded.prepared.driver.close()
     run, key = loaded.prepared.run, jax.random.key(seed)
     agent = loaded.prepared.agent

@@ -12,7 +12,6 @@ a device of its own, unless JAX has started already, so call `sweep` before othe
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import operator
 import os
 import tempfile
@@ -25,8 +24,9 @@ import numpy as np
 
 from jaxrl.agents import load_agent
 from jaxrl.analysis.results import Results, read_results
-from jaxrl.errors import UsageError, unknown
-from jaxrl.fields import is_option, is_whole_number
+from jaxrl.errors import UsageError
+from jaxrl.fields import is_whole_number
+from jaxrl.runs.api import split_options
 from jaxrl.runs.trained import TrainedPolicy, load
 from jaxrl.runs.trained import score as score_run
 from jaxrl.startup import devices_are_set
@@ -47,6 +47,11 @@ class SweepResult(NamedTuple):
 
     folder: Path
     results: Results
+
+    def __repr__(self) -> str:
+        returns = self.results.final_return
+        best = "" if np.all(np.isnan(returns)) else f", best final return {np.nanmax(returns):.1f} of run {self.best()}"
+        return f"SweepResult({self.folder}: {len(returns)} runs{best})"
 
     def best(self) -> int:
         """The run with the highest final return.
@@ -125,11 +130,7 @@ def sweep(
       EnvError: an environment of the host failed; the same call goes on.
     """
     use_all_cores()
-    _, config_class = load_agent(agent)
-    known, own = config_class.__dataclass_fields__, {f.name for f in dataclasses.fields(Sweep) if is_option(f)}
-    for name in options:
-        if name not in known and name not in own:
-            raise UsageError(unknown("field", name, {**known, **dict.fromkeys(own)}))
+    config, own = split_options(Sweep, load_agent(agent)[1], options)
     planned = make_sweep(
         dict(grid or {}),
         dict(draws or {}),
@@ -137,11 +138,11 @@ def sweep(
         draw_seed,
         agent=agent,
         env=env,
-        config=config_class(**{name: value for name, value in options.items() if name not in own}),
+        config=config,
         seeds=_seeds(seeds),
         schedule=Schedule(schedule) if isinstance(schedule, str) else schedule,
         command="jaxrl.sweep(...) in Python",
-        **{name: value for name, value in options.items() if name in own},
+        **own,
     )
     folder = Path(out)
     driver.start_or_resume(planned, folder)
