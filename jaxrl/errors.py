@@ -38,6 +38,10 @@ class OwnCodeError(EnvError):
         self.origin = origin
 
 
+class DiskError(RuntimeError):
+    """A file could not be written (a full disk, a folder that is gone): one line that names it."""
+
+
 def fail(message: str) -> NoReturn:
     """Raises `UsageError`."""
     raise UsageError(message)

@@ -8,7 +8,7 @@ Runs that differ in nothing but the seed make one curve: their mean with a boots
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxrl.analysis.learned import Curve, group, read_learned
 from jaxrl.analysis.stats import bootstrap_interval
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, one_line
 from jaxrl.records.console import say
 
 _NUM_COLORED = 10
@@ -75,6 +75,14 @@ def _finish(axes: Any) -> None:
 def literal(text: str) -> str:
     """Text as matplotlib shows it letter by letter: `$` begins no mathematics, `_` hides nothing from a legend."""
     return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def draw_or_say(draw: Callable[[], object], fix: str) -> None:
+    """Draws what belongs to results; whatever fails there is said, and the results are written all the same."""
+    try:
+        draw()
+    except Exception as error:
+        say(f"it could not be drawn ({one_line(error)}); {fix}")
 
 
 def save_figure(figure: Any, out: Path, option: str) -> None:

@@ -7,15 +7,15 @@ Runs make one curve only if they differ in nothing but the seed, or if `by` says
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl.analysis.results import read_cell, read_curves, read_results, read_table, show_value
+from jaxrl.analysis.results import read_cell, read_curves, read_results, show_value
 from jaxrl.errors import UsageError, unknown
+from jaxrl.records.files import read_json, read_table
 from jaxrl.records.rows import read_rows
 
 # What neither changes what is learned nor how: it does not tell curves apart, unless it is asked for.
@@ -117,8 +117,12 @@ def _of_search(folder: Path) -> list[Learned]:
     for name in ("trials.csv", "curves.csv"):
         if not (folder / name).is_file():
             raise UsageError(f"{folder} has no {name} yet; wait for its first trial, or: jaxrl resume {folder}")
-    trials = read_table(folder / "trials.csv", ["number", "state", "value", *names, "env_steps", "seconds"])
-    curves = read_curves(folder / "curves.csv", np.array([int(trial[0]) for trial in trials]))
+    header, fix = ["number", "state", "value", *names, "env_steps", "seconds"], f"write it again with: jaxrl resume {folder}"
+    trials = read_table(folder / "trials.csv", header, fix)
+    numbers = [read_cell(cell) for trial in trials for cell in (trial[0], trial[2] or "0")]
+    if not all(isinstance(number, (int, float)) for number in numbers):
+        raise UsageError(f"{folder / 'trials.csv'} is damaged (a number or a value is none); {fix}")
+    curves = read_curves(folder / "curves.csv", np.array(numbers[::2]))
     learned = []
     for (number, _, value, *values), curve in zip(trials, curves, strict=True):
         given = {name: _plain(read_cell(cell)) for name, cell in zip(names, values, strict=False) if cell}
@@ -129,12 +133,9 @@ def _of_search(folder: Path) -> list[Learned]:
 
 
 def _definition(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text())
-        _ = values["agent"], values["env"], values["config"].items(), values["env_options"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"{path.parent} holds no run; give folders that `jaxrl train`, `sweep` or `tune` wrote") from None
-    return values
+    if not path.exists():
+        raise UsageError(f"{path.parent} holds no run; give folders that `jaxrl train`, `sweep` or `tune` wrote")
+    return read_json(path, {"agent": str, "env": str, "config": dict, "env_options": dict}, "give another folder")
 
 
 def _fields(definition: dict[str, Any]) -> dict[str, Any]:

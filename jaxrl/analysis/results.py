@@ -10,8 +10,6 @@ digits, so that a sweep that is run again on the same machine writes the same by
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +20,7 @@ import numpy as np
 
 from jaxrl.analysis.stats import bootstrap_interval, interquartile_mean
 from jaxrl.errors import UsageError
-from jaxrl.records.files import from_cell, write_csv
+from jaxrl.records.files import read_json, read_table, write_csv
 
 STATUSES = ("ok", "nan", "stopped")
 _SCORES = ("final_return", "eval_return", "area_under_curve")
@@ -136,14 +134,15 @@ def read_results(folder: str | Path, summary: dict[str, Any] | None = None) -> R
     for name in ("results.csv", "curves.csv", *(("summary.json",) if summary is None else ())):
         if not (folder / name).is_file():
             raise UsageError(f"{folder} holds a sweep that is not finished (no {name}); finish it with: jaxrl resume {folder}")
-    sweep = _read_json(folder / "sweep.json")
-    summary = _read_json(folder / "summary.json") if summary is None else summary
+    again = _again(folder)
+    sweep = read_json(folder / "sweep.json", {}, "run the sweep again")
+    summary = read_json(folder / "summary.json", {}, again) if summary is None else summary
     fields = sweep.get("fields")
     if not isinstance(fields, list) or not all(isinstance(name, str) for name in fields):
         raise UsageError(f"{folder / 'sweep.json'}: fields={fields!r} is not a list of names; run the sweep again")
-    rows = read_table(folder / "results.csv", [*_BEFORE, *fields, *_AFTER])
+    rows = read_table(folder / "results.csv", [*_BEFORE, *fields, *_AFTER], again)
     if not rows:
-        raise UsageError(f"{folder / 'results.csv'} holds no run; run the sweep again")
+        raise UsageError(f"{folder / 'results.csv'} holds no run; {again}")
     columns = list(zip(*rows, strict=True))
     split = len(_BEFORE) + len(fields)
     values = {name: tuple(map(read_cell, column)) for name, column in zip(fields, columns[len(_BEFORE) : split], strict=True)}
@@ -159,33 +158,8 @@ def read_results(folder: str | Path, summary: dict[str, Any] | None = None) -> R
     return Results(folder, sweep, summary, tuple(fields), values, status=status, curves=curves, **arrays)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); run the sweep again") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} holds no table of names and values; run the sweep again")
-    return values
-
-
-def read_table(path: Path, header: Sequence[str]) -> list[list[str]]:
-    """Cells of the rows behind the header.
-
-    Raises:
-      UsageError: a table that cannot be read or has other columns.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            found, *rows = [list(map(from_cell, row)) for row in csv.reader(file, strict=True) if row] or [[]]
-    except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read ({error}); run the sweep again") from None
-    if found != list(header):
-        raise UsageError(f"{path} has columns {','.join(found)!r} instead of {','.join(header)!r}; run the sweep again")
-    for number, row in enumerate(rows):
-        if len(row) != len(header):
-            raise UsageError(f"{path} line {number + 2} has {len(row)} cells instead of {len(header)}; run the sweep again")
-    return rows
+def _again(folder: Path) -> str:
+    return f"write it again with: jaxrl resume {folder}"
 
 
 def _numbers(path: Path, name: str, cells: Sequence[str]) -> np.ndarray:
@@ -194,15 +168,15 @@ def _numbers(path: Path, name: str, cells: Sequence[str]) -> np.ndarray:
     result = []
     for number, text in enumerate(cells):
         try:
-            result.append(math.nan if kind is float and not text else kind(text))
-        except ValueError:
-            raise UsageError(f"{path} line {number + 2}: {name}={text!r} is not a number; run the sweep again") from None
+            result.append(math.nan if kind is float and not text else kind(np.int64(text) if kind is int else text))
+        except (ValueError, OverflowError):
+            raise UsageError(f"{path} line {number + 2}: {name}={text!r} is not a number; {_again(path.parent)}") from None
     return np.array(result, kind)
 
 
 def read_curves(path: Path, run: np.ndarray) -> tuple[np.ndarray, ...]:
     """Of each of these runs [K, 2] env steps and mean return; errors as of `read_table`."""
-    rows = read_table(path, _CURVE)
+    rows = read_table(path, _CURVE, _again(path.parent))
     columns = list(zip(*rows, strict=True)) or [(), (), ()]
     of, env_steps, value = (_numbers(path, name, column) for name, column in zip(_CURVE, columns, strict=True))
     points = np.stack([env_steps.astype(float), value], axis=1)

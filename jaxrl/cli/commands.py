@@ -7,6 +7,7 @@ commands that compute, so help and lists are instant.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import io
 import json
@@ -42,7 +43,8 @@ Start with: jaxrl train dqn --env CartPole-v1
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 bad input, 1 failure, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    sys.path.insert(0, os.getcwd())
+    with contextlib.suppress(FileNotFoundError):  # The current folder is gone; not every command needs one.
+        sys.path.insert(0, os.getcwd())
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # A folder's name may hold what the terminal cannot show.
     try:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
 
 from jaxrl.agents import AGENTS, load_agent
-from jaxrl.errors import ContractError, EnvError, UsageError, fail, one_line, own_report, unknown
+from jaxrl.errors import ContractError, DiskError, EnvError, UsageError, fail, one_line, own_report, unknown
 from jaxrl.fields import check_value, default_of, example, field_types, from_text, is_option, kind_of, name_of, static
 from jaxrl.startup import use_compilation_cache
 
@@ -251,8 +251,8 @@ def has_begun(out: Path) -> bool:
 
 
 def is_reported(error: Exception) -> bool:
-    """Whether an error is told in lines of its own: an environment that failed, or a user's own code."""
-    return isinstance(error, EnvError) or (not isinstance(error, UsageError) and own_report(error) is not None)
+    """Whether an error is told in lines of its own: an environment that failed, a full disk, or a user's own code."""
+    return isinstance(error, (EnvError, DiskError)) or (not isinstance(error, UsageError) and own_report(error) is not None)
 
 
 def say_failure(error: Exception, end: str = "") -> None:

@@ -2,7 +2,8 @@
 
 A checkpoint is a folder `checkpoints/ITERATION` with the arrays (Orbax) and `manifest.json`: the SHA-256 of every file and what
 the run must know to go on. It is written under another name and renamed when complete, so a killed process leaves no half
-checkpoint under a valid name; a damaged one is noticed by its sums and the one before it is used. Nothing is unpickled.
+checkpoint under a valid name; a damaged one is noticed by its sums and the one before it is used. The first that a process
+writes into a folder is read back, as `restore` will read it. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
+import re
 import shutil
 import signal
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +26,18 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxrl.errors import UsageError
+from jaxrl.errors import DiskError, UsageError, one_line
+from jaxrl.records.files import Types, misfit, parse_json, writing
 from jaxrl.types import PyTree
 
 KEEP = 3
 _PARTIAL = "partial-"
+_ALWAYS = ("state/_METADATA", "state/manifest.ocdbt")
+"""Files without which Orbax cannot read arrays; it leaves the second out where it fails to merge what it wrote."""
+_MOST_READ_BACK = 1_000_000_000
+"""Bytes; of a larger one, which could exceed the memory a second time, names and shapes alone are read back."""
+_READ_BACK: set[Path] = set()
+"""Folders from which this process has read back a checkpoint that it had written."""
 
 
 class Restored(NamedTuple):
@@ -49,8 +60,11 @@ def save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any], keep
     Args:
       state: pytree of arrays; typed keys are stored as their data.
       meta: plain JSON values.
+
+    Raises:
+      DiskError: it cannot be written, or not be read back; those before it are still there.
     """
-    with _interrupts_held_back():
+    with _interrupts_held_back(), writing(folder):
         _save(folder, iteration, state, meta, keep_all)
 
 
@@ -59,10 +73,14 @@ def _save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any], kee
     for left_over in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(left_over)
     partial.mkdir(parents=True)
-    with _checkpointer() as checkpointer:
-        checkpointer.save((partial / "state").resolve(), args=ocp.args.StandardSave(_named_leaves(state)))
+    try:
+        with _plain(partial) as plain, _checkpointer() as checkpointer:
+            checkpointer.save(plain / "state", args=ocp.args.StandardSave(_named_leaves(state)))
+    except Exception as error:  # Of Orbax or tensorstore, which have many.
+        raise DiskError(f"{partial} cannot be written ({one_line(error)[:200]})") from error
     manifest = {"meta": meta, "files": {name: _digest(partial / name) for name in _files(partial)}}
-    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    _check_written(partial, manifest["files"], state)
     if final.exists():
         shutil.rmtree(final)
     partial.rename(final)
@@ -70,6 +88,36 @@ def _save(folder: Path, iteration: int, state: PyTree, meta: dict[str, Any], kee
     kept = [other for other in found if other <= iteration][: None if keep_all else KEEP]
     for other in set(found).difference(kept):
         shutil.rmtree(folder / str(other))
+
+
+def _check_written(path: Path, files: Collection[str], state: PyTree) -> None:
+    """Checks which files a checkpoint has that was just written; the first of a folder is read back.
+
+    Raises:
+      DiskError: `restore` could not read it.
+    """
+    fault = next((f"{name} is missing" for name in _ALWAYS if name not in files), None)
+    if fault is None and path.parent not in _READ_BACK:
+        try:
+            _read(path, state, _MOST_READ_BACK)
+        except Exception as error:
+            fault = one_line(error)[:200]
+    if fault is not None:
+        raise DiskError(f"{path} was written but cannot be read back ({fault}); give another folder")
+    _READ_BACK.add(path.parent)
+
+
+@contextlib.contextmanager
+def _plain(path: Path) -> Iterator[Path]:
+    """A path to a folder that Orbax reads as it stands: it takes brackets and backslashes for patterns."""
+    whole = path.resolve()
+    if re.fullmatch(r"[\w ./+,:=@~-]*", str(whole), re.ASCII):
+        yield whole
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxrl-") as scratch:
+        link = Path(scratch) / "link"
+        link.symlink_to(whole, target_is_directory=True)
+        yield link
 
 
 @contextlib.contextmanager
@@ -92,7 +140,11 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def restore(
-    folder: Path, target: Callable[[dict[str, Any]], PyTree], warn: Callable[[str], None], only: int | None = None
+    folder: Path,
+    target: Callable[[dict[str, Any]], PyTree],
+    warn: Callable[[str], None],
+    only: int | None = None,
+    meta_types: Types | None = None,
 ) -> Restored | None:
     """The newest checkpoint that is whole, or None if there is none.
 
@@ -100,48 +152,76 @@ def restore(
       only: the iteration of the one checkpoint that will do.
       target: (meta) -> pytree of arrays or `jax.ShapeDtypeStruct`s with the structure to restore into.
       warn: is given one line for each damaged checkpoint that was passed over.
+      meta_types: what `meta` must hold.
 
     Raises:
       UsageError: a whole checkpoint does not fit the target: it is of another configuration.
     """
-    for iteration in iterations(folder) if only is None else [only]:
-        path = folder / str(iteration)
-        fault = damage(path)
+    tried: set[int] = set()
+    # Listed anew each time: a process that trains may have removed what is about to be read.
+    while left := [one for one in (iterations(folder) if only is None else [only]) if one not in tried]:
+        path = folder / str(left[0])
+        tried.add(left[0])
+        fault = damage(path, meta_types or {})
         if fault is None:
-            meta = json.loads((path / "manifest.json").read_text())["meta"]
-            return Restored(_read(path / "state", target(meta)), meta)
-        warn(f"checkpoint {path} is damaged ({fault}); using the one before it")
+            meta = parse_json((path / "manifest.json").read_text(encoding="utf-8"))["meta"]
+            try:
+                return Restored(_read(path, target(meta)), meta)
+            except UsageError:
+                raise
+            except Exception as error:  # Of Orbax or tensorstore, which have many.
+                if damage(path) is None:
+                    raise UsageError(
+                        f"checkpoint {path} is whole but cannot be read ({one_line(error)[:200]}); use the versions of "
+                        "config.json, or remove it to go on from the one before"
+                    ) from error
+        if path.exists():
+            warn(f"checkpoint {path} is damaged ({fault}); using the one before it")
     return None
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint folder, in a few words, or None if it is whole."""
+def damage(path: Path, meta_types: Types | None = None) -> str | None:
+    """What is wrong with a checkpoint folder, in a few words, or None if it is whole.
+
+    Args:
+      meta_types: what it must say of itself.
+    """
     try:
-        files = json.loads((path / "manifest.json").read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = parse_json((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return "its manifest cannot be read"
-    for name, digest in files.items():
-        if not (path / name).is_file():
+    fault = misfit(manifest, {"meta": dict, "files": dict}) or misfit(manifest["meta"], meta_types or {})
+    if fault is not None:
+        return f"its manifest cannot be read: {fault}"
+    present = set(_files(path))
+    for name in (*_ALWAYS, *manifest["files"]):
+        if name not in present:
             return f"{name} is missing"
-        if _digest(path / name) != digest:
-            return f"{name} has changed"
+        try:
+            if _digest(path / name) != manifest["files"].get(name):
+                return f"{name} has changed"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
     return None
 
 
-def _read(path: Path, target: PyTree) -> PyTree:
+def _read(checkpoint: Path, target: PyTree, most_bytes: float = math.inf) -> PyTree:
+    """The arrays of a checkpoint; those of one with more than `most_bytes` are only looked for."""
     names = _named_leaves(target)
     abstract = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf)) for name, leaf in names.items()}
-    with _checkpointer() as checkpointer:
-        stored = checkpointer.metadata(path.resolve()).item_metadata.tree
+    with _plain(checkpoint) as plain, _checkpointer() as checkpointer:
+        stored = checkpointer.metadata(plain / "state").item_metadata.tree
         found = {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in stored.items()}
         wanted = {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in abstract.items()}
         for name in sorted(found.keys() | wanted.keys()):
             if found.get(name) != wanted.get(name):
                 raise UsageError(
-                    f"checkpoint {path.parent} holds {name} as {found.get(name)}, this run has {wanted.get(name)}; "
+                    f"checkpoint {checkpoint} holds {name} as {found.get(name)}, this run has {wanted.get(name)}; "
                     "use the configuration it was trained with"
                 )
-        arrays = checkpointer.restore(path.resolve(), args=ocp.args.StandardRestore(abstract))
+        if sum(leaf.size * leaf.dtype.itemsize for leaf in abstract.values()) > most_bytes:
+            return None
+        arrays = checkpointer.restore(plain / "state", args=ocp.args.StandardRestore(abstract))
 
     def restored(path: Any, leaf: Any) -> Any:
         empty = jax.device_put(jnp.zeros(leaf.shape, leaf.dtype), _sharding(leaf)) if not leaf.size else None
@@ -195,9 +275,8 @@ def _like(array: Any, target: Any) -> Any:
 
 def iterations(folder: Path) -> list[int]:
     """Iterations that have a checkpoint, newest first."""
-    if not folder.is_dir():
-        return []
-    return sorted((int(path.name) for path in folder.iterdir() if path.name.isdigit()), reverse=True)
+    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted((int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name)), reverse=True)
 
 
 def _files(folder: Path) -> list[str]:

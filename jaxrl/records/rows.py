@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -9,9 +10,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxrl.errors import UsageError, one_line
 from jaxrl.records.console import say
+from jaxrl.records.files import Types, misfit, parse_json, read_text, writing
 
 Row = dict[str, Any]
+
+_TYPES: Types = {"kind": str, "env_steps": int}
+_RETURNS, _NUMBER = ("return_mean", "eval_return"), (float, type(None))
 
 WALL_CLOCK_FIELDS = frozenset({"wall_seconds", "steps_per_second"})
 """Fields of a row that differ between two runs of the same thing."""
@@ -37,30 +43,39 @@ def append_row(path: Path, row: Row) -> None:
 
 def append_rows(path: Path, rows: Iterable[Row]) -> None:
     """Appends rows, each in one write, so that a killed process leaves at most one partial last line."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
+    with writing(path), path.open("ab", buffering=0) as file:
         for row in rows:
-            os.write(descriptor, (json.dumps(row, allow_nan=False) + "\n").encode())
-    finally:
-        os.close(descriptor)
+            line = (json.dumps(row, allow_nan=False) + "\n").encode()
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def cut_rows(path: Path, num_bytes: int) -> None:
-    """Removes the rows that were written after a checkpoint; a file that lost rows is left as it is."""
-    held = path.stat().st_size if path.exists() else 0
-    if held < num_bytes:
-        say(f"{path} holds {held} of the {num_bytes} bytes it had at the checkpoint: rows are lost")
-        return
-    with path.open("r+b") as file:
-        file.truncate(num_bytes)
+    """Removes the rows that were written after a checkpoint, and a partial one; says where rows were lost before it."""
+    with writing(path), path.open("a+b") as file:
+        held = file.tell()
+        if held < num_bytes:
+            say(f"{path} holds {held} of the {num_bytes} bytes it had at the checkpoint: rows are lost")
+        file.seek(0)
+        file.truncate(file.read(num_bytes).rfind(b"\n") + 1)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """All whole rows of a metrics file; a partial last line of a killed run is passed over."""
+def read_rows(path: Path, types: Types = _TYPES) -> list[Row]:
+    """All whole rows of a metrics file; a partial last line of a killed run is passed over.
+
+    Raises:
+      UsageError: it cannot be read, or a line of it lacks one of `types`.
+    """
+    *lines, last = read_text(path, "the run has to be trained again").split("\n")
     rows = []
-    for line in path.read_text().splitlines():
+    for number, line in enumerate((*lines, last), 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+            row = parse_json(line)
+            fault = misfit(row, types) or misfit(row, {name: _NUMBER for name in _RETURNS if name in row})
+        except ValueError as error:
+            fault = one_line(error)
+        if fault is None:
+            rows.append(row)
+        elif number <= len(lines):
+            raise UsageError(f"{path} line {number} is damaged ({fault[:100]}); remove that line")
     return rows

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -21,7 +21,8 @@ from jaxrl.config import Config
 from jaxrl.errors import UsageError
 from jaxrl.fields import check_fields, check_value, from_json, static, to_json
 from jaxrl.records.console import say
-from jaxrl.records.files import write_json
+from jaxrl.records.files import Types, misfit, read_json, write_json
+from jaxrl.records.folders import check_folder, check_places
 from jaxrl.records.sinks import SINKS, check_sinks
 
 _PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
@@ -115,25 +116,6 @@ def values_of(definition: Training, cls: type) -> dict[str, Any]:
     return {f.name: getattr(definition, f.name) for f in dataclasses.fields(cls)}
 
 
-def claim_folder(folder: Path) -> None:
-    """Makes an empty folder for a run.
-
-    Raises:
-      UsageError: it already holds a run or other files, or cannot be written.
-    """
-    if (folder / "config.json").exists():
-        raise UsageError(f"out={folder} already holds a run; give another folder, or go on with: jaxrl resume {folder}")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"out={folder} is not empty; give another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(f"out={folder} cannot be written ({error.strerror}); give another folder") from None
-
-
 def config_values(run: Run) -> dict[str, Any]:
     """What `config.json` holds."""
     return to_values(run) | {"init_from": str(Path(run.init_from).absolute()) if run.init_from else None}
@@ -169,6 +151,40 @@ def read_run(folder: Path) -> Run:
     return read_definition(Run, folder)
 
 
+def read_summary(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    """The summary of a run, None of one that is not finished; a damaged one counts as none, and `warn` is given a line.
+
+    Raises:
+      UsageError: a folder is in its place.
+    """
+    path = folder / "summary.json"
+    check_places(folder, (path.name,))
+    if not path.exists():
+        return None
+    try:
+        values = read_json(path, _SUMMARY, _AGAIN)
+        for name in ("evaluation", "training_return"):
+            if fault := misfit(values[name], _SCORE):
+                raise UsageError(f"{path} is damaged ({name}: {fault}); {_AGAIN}")
+    except UsageError as error:
+        warn(str(error))
+        return None
+    return values
+
+
+_AGAIN = "it is written again, from the last checkpoint"
+_MAYBE = (float, type(None))
+_SCORE: Types = {"episodes": int, "mean": _MAYBE}
+_SUMMARY: Types = {
+    **dict.fromkeys(("agent", "env", "status"), str),
+    **dict.fromkeys(("seed", "env_steps"), int),
+    **dict.fromkeys(("wall_seconds", "compile_seconds"), float),
+    "steps_per_second": _MAYBE,
+    "evaluation": dict,
+    "training_return": dict,
+}
+
+
 def read_definition(cls: type[D], folder: Path) -> D:
     """The run, sweep or search that a folder's file describes.
 
@@ -190,13 +206,7 @@ def read_definition(cls: type[D], folder: Path) -> D:
 
 def read_values(cls: type[Training], folder: Path) -> dict[str, Any]:
     """What a folder's file holds; errors as of `read_definition`."""
-    path = folder / cls.file
-    try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"{folder} holds no {cls.what} (no {cls.file}); give a folder that {cls.written_by} wrote") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); give another folder") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} is not what {cls.written_by} wrote; give another folder")
-    return values
+    check_folder(cls.what, folder)
+    if not (folder / cls.file).exists():
+        raise UsageError(f"{folder} holds no {cls.what} (no {cls.file}); give a folder that {cls.written_by} wrote")
+    return read_json(folder / cls.file, {}, "give another folder")

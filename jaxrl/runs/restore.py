@@ -15,6 +15,7 @@ from jaxrl.drivers.processes import is_writer
 from jaxrl.errors import UsageError
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
+from jaxrl.records.files import Types
 from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import Prepared, prepare, replay_bytes, without_replay
 from jaxrl.types import PyTree, RunState
@@ -27,6 +28,10 @@ def say_once(message: str) -> None:
     """A line to the user, once, however many processes a run has."""
     if is_writer():
         say(message)
+
+
+_META: Types = {"metrics_bytes": int, "has_replay": bool, "wall_seconds": float, "compile_seconds": float}
+"""What a checkpoint says of itself."""
 
 
 class Clock(NamedTuple):
@@ -98,7 +103,7 @@ def restore(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tu
         saved = prepared.driver.saved(fresh)
         return saved if meta["has_replay"] else saved._replace(agent=saved.agent._replace(replay=()))
 
-    restored = checkpoint.restore(folder / "checkpoints", target, warn)
+    restored = checkpoint.restore(folder / "checkpoints", target, warn, meta_types=_META)
     if restored is None:
         return None
     state = restored.state

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxrl.analysis.curves import plot_runs
+from jaxrl.analysis.curves import draw_or_say, plot_runs
 from jaxrl.drivers.evaluate import summarize
 from jaxrl.drivers.mesh import fitting
 from jaxrl.drivers.processes import agreed, in_writer, is_writer
 from jaxrl.loop import Plan, averages, recent_return, row_ends
 from jaxrl.records.console import Bar, console, open_bar
 from jaxrl.records.files import write_json
+from jaxrl.records.folders import alone, check_places, new_folder
 from jaxrl.records.rows import Row, append_row, append_rows, cut_rows, plain
 from jaxrl.records.sinks import open_sink
-from jaxrl.runs.definition import Run, claim_folder, config_values, follow_stream, read_run
+from jaxrl.runs.definition import Run, config_values, follow_stream, read_run, read_summary
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.restore import Clock, load_state, refill, restore, save_snapshot, save_state, say_once, snapshots, with_replay
 from jaxrl.types import PyTree, RunState
@@ -50,12 +51,14 @@ def start(run: Run, folder: str | Path, profile: bool = False) -> dict[str, Any]
     folder, prepared = Path(folder), prepare(run, divided=True)
     initial = load_state(Path(run.init_from), prepared) if run.init_from else None
 
-    def claim() -> None:
-        claim_folder(folder)
-        write_json(folder / "config.json", config_values(run))
+    with contextlib.ExitStack() as held:
 
-    in_writer(claim)
-    return _begin(prepared, folder, initial, profile)
+        def claim() -> None:
+            held.enter_context(new_folder(folder, Run.what, Run.file))
+            write_json(folder / Run.file, config_values(run))
+
+        in_writer(claim)
+        return _begin(prepared, folder, initial, profile)
 
 
 def _begin(prepared: Prepared, folder: Path, learned: PyTree | None, profile: bool = False) -> dict[str, Any]:
@@ -73,10 +76,27 @@ def resume(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     run = _on_devices_here(read_run(folder))
-    if (folder / "summary.json").exists():
-        say_once(f"{folder} is complete; nothing to do")
-        return json.loads((folder / "summary.json").read_text())
-    prepared = prepare(run, divided=True)
+    if (summary := _finished(folder, say_once)) is None:
+        in_writer(lambda: check_places(folder, ("metrics.jsonl", "curve.png"), ("checkpoints", "snapshots")))
+        prepared = prepare(run, divided=True)
+        with contextlib.ExitStack() as held:
+            in_writer(lambda: held.enter_context(alone(folder)))
+            summary = _finished(folder, lambda line: None)  # Perhaps by the process that held the folder until now.
+            if summary is None:
+                return _go_on(prepared, folder)
+    say_once(f"{folder} is complete; nothing to do")
+    return summary
+
+
+def _finished(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    """The summary of a run that process 0 finds complete, None of one that is not."""
+    found: list[dict[str, Any] | None] = []
+    in_writer(lambda: found.append(read_summary(folder, warn)))
+    return next(iter(found), None) or {} if agreed(any(found)) else None
+
+
+def _go_on(prepared: Prepared, folder: Path) -> dict[str, Any]:
+    run = prepared.run
     in_writer(lambda: follow_stream(Run, folder))
     restored = restore(prepared, folder, say_once)
     if restored is None:
@@ -115,10 +135,10 @@ def adopt(run: Run, folder: Path, state: RunState, rows: list[Row]) -> None:
       UsageError: bad input; nothing was written.
     """
     prepared = prepare(run)
-    claim_folder(folder)
-    write_json(folder / "config.json", config_values(run))
-    append_rows(folder / "metrics.jsonl", rows)
-    save_state(prepared, folder, state, Clock(0.0, 0.0))
+    with new_folder(folder, Run.what, Run.file):
+        write_json(folder / Run.file, config_values(run))
+        append_rows(folder / "metrics.jsonl", rows)
+        save_state(prepared, folder, state, Clock(0.0, 0.0))
     prepared.driver.close()
 
 
@@ -185,7 +205,7 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: Clock, pro
     summary = _summary(prepared, state, final, clock._replace(wall=elapsed()), rate)
     summary["snapshots"] = list(snapshots(prepared, folder))
     if journal.writes:
-        plot_runs([folder], folder / "curve.png")
+        draw_or_say(lambda: plot_runs([folder], folder / "curve.png"), f"draw curve.png with: jaxrl plot {folder}")
         # Last, because it marks the run as complete.
         write_json(folder / "summary.json", plain(summary))
     return summary

@@ -21,7 +21,7 @@ import jax
 
 from jaxrl.drivers.memory import batch_limit, num_bytes
 from jaxrl.errors import EnvError, UsageError, one_line
-from jaxrl.records.files import lock
+from jaxrl.records.folders import lock
 from jaxrl.startup import ONE_CORE, use_compilation_cache
 from jaxrl.sweeps.plan import Group, Sweep
 from jaxrl.sweeps.progress import Rows

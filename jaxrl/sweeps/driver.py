@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import time
@@ -20,24 +19,25 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrl.analysis.curves import draw_or_say
 from jaxrl.analysis.report import write_report
-from jaxrl.analysis.results import write_curves, write_results
+from jaxrl.analysis.results import read_results, write_curves, write_results
 from jaxrl.analysis.stats import area_under_curve, interquartile_mean
 from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import UsageError
 from jaxrl.fields import field_types
 from jaxrl.records.console import console, open_bar, say
 from jaxrl.records.files import write_json
-from jaxrl.records.rows import read_rows
-from jaxrl.runs.definition import claim_folder, follow_stream, to_values
+from jaxrl.records.folders import alone, check_places, new_folder
+from jaxrl.runs.definition import follow_stream, to_values
 from jaxrl.sweeps.children import child_processes
 from jaxrl.sweeps.plan import Group, Sweep, make_groups
 from jaxrl.sweeps.planner import Planner, Standing
 from jaxrl.sweeps.population import choose_batching
 from jaxrl.sweeps.schedulers import Bracket, Continuation, Explored, brackets, exploit_and_explore, survivors
 from jaxrl.sweeps.space import ENV_PREFIX
-from jaxrl.sweeps.store import comparable, read_sweep
-from jaxrl.sweeps.unit import NAN, OK, STOPPED, ProgressCallback, Report, Unit, Worker, Workers, unit_folder
+from jaxrl.sweeps.store import comparable, read_sweep, read_units
+from jaxrl.sweeps.unit import NAN, OK, STOPPED, ProgressCallback, Report, Unit, Worker, Workers, need_outcome, read_unit_rows
 
 # --- starting and resuming ------------------------------------------------------------------------------------------
 
@@ -51,13 +51,11 @@ def start(sweep: Sweep, folder: Path) -> dict[str, Any]:
     groups = _prepare(sweep)
     if sweep.schedule.method == "pbt":
         explored_fields(sweep)
-    if (folder / "sweep.json").exists():
-        raise UsageError(f"out={folder} already holds a sweep; give another folder, or go on with: jaxrl resume {folder}")
     if sweep.executor == "local" and not groups[0].solo:
         sweep = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or batch_limit())
-    claim_folder(folder)
-    write_json(folder / sweep.file, to_values(sweep))
-    return _train(sweep, groups, folder)
+    with new_folder(folder, sweep.what, sweep.file):
+        write_json(folder / sweep.file, to_values(sweep))
+        return _train(sweep, groups, folder)
 
 
 def start_or_resume(sweep: Sweep, folder: Path) -> dict[str, Any]:
@@ -84,14 +82,37 @@ def resume(folder: Path) -> dict[str, Any]:
       UsageError: no sweep there.
     """
     sweep = read_sweep(folder)
-    if (folder / "summary.json").exists():
-        say(f"{folder} is complete; nothing to do")
-        if not (folder / "report.html").exists():
-            write_report(folder)
-        return json.loads((folder / "summary.json").read_text())
-    groups = _prepare(sweep)
-    follow_stream(Sweep, folder)
-    return _train(sweep, groups, folder)
+    if (summary := _finished(folder, say)) is None:
+        check_places(folder, ("results.csv", "curves.csv", "report.html", "state/units.json"), ("state",))
+        groups = _prepare(sweep)
+        with alone(folder):
+            summary = _finished(folder, lambda line: None)  # Perhaps by the process that held the folder until now.
+            if summary is None:
+                follow_stream(Sweep, folder)
+                return _train(sweep, groups, folder)
+    say(f"{folder} is complete; nothing to do")
+    if not (folder / "report.html").exists():
+        _report(folder)
+    return summary
+
+
+def _finished(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    """The summary of a finished sweep; None where it, a table or a unit is missing or damaged, which is then done again."""
+    check_places(folder, ("summary.json",))
+    if not (folder / "summary.json").exists():
+        return None
+    try:
+        if (folder / "state").exists():
+            for name in {name for names in read_units(folder) for name in names}:
+                need_outcome(folder, name)
+        return read_results(folder).summary
+    except UsageError as error:
+        warn(f"{error}; what is missing is done again")
+        return None
+
+
+def _report(folder: Path) -> None:
+    draw_or_say(lambda: write_report(folder), f"write report.html with: jaxrl resume {folder}")
 
 
 def _prepare(sweep: Sweep) -> tuple[Group, ...]:
@@ -141,7 +162,7 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
         "wall_seconds": round(time.perf_counter() - begun, 3),
     }
     write_json(folder / "summary.json", summary)
-    write_report(folder)
+    _report(folder)
     return summary
 
 
@@ -273,7 +294,7 @@ def _write(sweep: Sweep, folder: Path, standings: Mapping[int, Standing]) -> lis
     """Writes the tables, and which units each run was in; returns the statuses."""
     curves: dict[int, list[tuple[int, float | None]]] = {run: [] for run in range(sweep.num_runs)}
     for name in sorted({name for standing in standings.values() for name in standing.units}):
-        for row in read_rows(unit_folder(folder, name) / "rows.jsonl"):
+        for row in read_unit_rows(folder, name):
             curves[row["run"]].append((row["env_steps"], row["return_mean"]))
     rows = [_result(sweep, run, standings[run], sorted(curves[run], key=lambda point: point[0])) for run in curves]
     write_results(folder / "results.csv", sweep.fields, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,14 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.errors import UsageError
-from jaxrl.records.rows import read_rows
-from jaxrl.runs.definition import claim_folder
+from jaxrl.records.folders import LOCK, new_folder
+from jaxrl.runs.definition import Run
 from jaxrl.runs.train import adopt, resume
 from jaxrl.sweeps.batch import entry
 from jaxrl.sweeps.plan import make_groups
 from jaxrl.sweeps.solo import run_of
-from jaxrl.sweeps.store import read_sweep
-from jaxrl.sweeps.unit import OK, Report, final_states, read_outcome, unit_folder
+from jaxrl.sweeps.store import read_sweep, read_units
+from jaxrl.sweeps.unit import OK, Report, final_states, need_outcome, read_unit_rows, unit_folder
 
 
 def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
@@ -31,10 +30,9 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
     """
     sweep, units = read_sweep(folder), _units_of(folder, run)
     if (alone := own_folder(folder, run)) is not None:
-        claim_folder(out)
-        return Path(shutil.copytree(alone, out, dirs_exist_ok=True))
-    outcome = read_outcome(folder, units[-1])
-    assert outcome is not None
+        with new_folder(out, Run.what, Run.file):
+            return Path(shutil.copytree(alone, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(LOCK)))
+    outcome = need_outcome(folder, units[-1])
     place = outcome["runs"].index(run)
     report = Report(**outcome["reports"][place])
     if report.status not in (OK, "stopped"):
@@ -42,7 +40,7 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
     groups = make_groups(sweep)
     iteration = report.env_steps // groups[outcome["group"]].schedule.steps_per_iteration
     state = entry(final_states(groups, folder, units[-1]), place)._replace(iteration=jnp.int32(iteration))
-    rows = [row for name in units for row in read_rows(unit_folder(folder, name) / "rows.jsonl") if row["run"] == run]
+    rows = [row for name in units for row in read_unit_rows(folder, name) if row["run"] == run]
     rows = [{name: value for name, value in row.items() if name != "run"} for row in rows]
     adopt(run_of(sweep, run, outcome["values"][place]), out, jax.tree.map(jnp.asarray, state), rows)
     if finish and report.env_steps >= sweep.total_steps:
@@ -67,4 +65,4 @@ def _units_of(folder: Path, run: int) -> list[str]:
         raise UsageError(f"run={run} is out of range; give a run of {folder} in [0, {sweep.num_runs - 1}]")
     if not (folder / "summary.json").exists():
         raise UsageError(f"{folder} is not finished; go on with: jaxrl resume {folder}")
-    return json.loads((folder / "state" / "units.json").read_text())[str(run)]
+    return read_units(folder)[run]

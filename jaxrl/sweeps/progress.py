@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxrl.records.files import Types, misfit, parse_json
 from jaxrl.sweeps.unit import ProgressCallback, Unit, unit_folder
 
 
@@ -43,11 +43,14 @@ class Rows:
             with path.open("rb") as file:
                 begin = file.seek(min(offset, os.fstat(file.fileno()).st_size))
                 whole = file.read().rpartition(b"\n")[0]
-        except FileNotFoundError:
+        except OSError:
             return []
         self._offsets[unit.name] = begin + len(whole) + bool(whole)
         rows = []
         for line in whole.splitlines():
             with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
-        return [row for row in rows if row["kind"] == "train"]
+                rows.append(parse_json(line.decode()))
+        return [row for row in rows if misfit(row, _ROW) is None and row["kind"] == "train"]
+
+
+_ROW: Types = {"kind": str, "env_steps": int, "return_mean": (float, type(None))}

@@ -13,7 +13,6 @@ releases the lock when that process ends, so a worker that is only thought dead 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -32,7 +31,8 @@ from ray.exceptions import RayError, RayTaskError
 from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import EnvError, UsageError
 from jaxrl.records.console import say
-from jaxrl.records.files import lock, write_json
+from jaxrl.records.files import read_json, write_json
+from jaxrl.records.folders import lock
 from jaxrl.startup import ONE_CORE
 from jaxrl.sweeps.plan import Sweep, make_groups
 from jaxrl.sweeps.population import choose_batching
@@ -165,7 +165,7 @@ class _RayWorker:
 def _holder(folder: Path) -> str:
     """The process that last worked on a unit."""
     path = folder / "lock"
-    return (path.read_text() if path.exists() else "") or "another process"
+    return (path.read_text(errors="replace") if path.exists() else "") or "another process"
 
 
 def _process(pid: int, host: str) -> str:
@@ -218,7 +218,8 @@ class _Pool:
             path.parent.mkdir(exist_ok=True)
             limit = self.sweep.memory_limit or first["limit"]
             write_json(path, {"num_workers": self.num_workers, "limit": limit, "batching": batching})
-        cut = json.loads(path.read_text())
+        fix = f"remove {path.parent} and train all again with: jaxrl resume {self.folder}"
+        cut = read_json(path, {"num_workers": int, "limit": int, "batching": str}, fix)
         self.limit = cut["limit"]
         return cut
 

@@ -7,7 +7,6 @@ not depend on each other, so an executor may run them anywhere, in any order and
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,11 +17,13 @@ import numpy as np
 
 from jaxrl.drivers.evaluate import summarize
 from jaxrl.drivers.memory import peak_bytes
+from jaxrl.errors import UsageError
 from jaxrl.loop import NUM_RECENT, averages, recent_return, row_ends
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
-from jaxrl.records.files import write_json
-from jaxrl.records.rows import append_rows, cut_rows, plain
+from jaxrl.records.files import Types, misfit, read_json, write_json
+from jaxrl.records.folders import check_places
+from jaxrl.records.rows import Row, append_rows, cut_rows, plain, read_rows
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps import solo
 from jaxrl.sweeps.batch import Batch, on_host
@@ -97,9 +98,71 @@ def unit_folder(folder: Path, name: str) -> Path:
 
 
 def read_outcome(folder: Path, name: str) -> dict[str, Any] | None:
-    """What came of a unit: group, runs, values, reports, seconds, compilations, bytes. None before it is done."""
-    path = unit_folder(folder, name) / "outcome.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    """What came of a unit: group, runs, values, reports, seconds, compilations, bytes.
+
+    None before it is done, and where its outcome or its rows are damaged, which is said: it is done again then.
+    """
+    path = unit_folder(folder, name)
+    check_places(path, ("outcome.json", "rows.jsonl"), ("checkpoints",))
+    if not (path / "outcome.json").exists():
+        return None
+    try:
+        outcome = read_json(path / "outcome.json", _OUTCOME, _AGAIN)
+        if fault := next(filter(None, (misfit(report, _REPORT) for report in outcome["reports"])), None):
+            raise UsageError(f"{path / 'outcome.json'} is damaged ({fault}); {_AGAIN}")
+        if len({len(outcome[each]) for each in ("runs", "values", "reports")}) > 1:
+            raise UsageError(f"{path / 'outcome.json'} is damaged (not all runs have a report); {_AGAIN}")
+        check_rows(path / "rows.jsonl", outcome.get("rows_bytes", 0))
+    except UsageError as error:
+        say(str(error))
+        return None
+    return outcome
+
+
+_AGAIN = "this unit is done again"
+_MAYBE = (float, type(None))
+_REPORT: Types = {"status": str, "env_steps": int, "final_return": _MAYBE, "episodes": int, "eval_return": _MAYBE}
+_OUTCOME: Types = {
+    **dict.fromkeys(("group", "compilations", "bytes"), int),
+    **dict.fromkeys(("runs", "values", "reports"), list),
+    "seconds": float,
+}
+_META: Types = {"rows_bytes": int, "reports": list, "iteration": int, "seconds": float}
+"""What a checkpoint of a unit says of itself."""
+
+
+def check_rows(path: Path, num_bytes: int) -> None:
+    """Checks that the rows of a unit can be read, and are as many bytes as they were at least.
+
+    Raises:
+      UsageError: they are not.
+    """
+    read_rows(path, _ROW)
+    if (held := path.stat().st_size) < num_bytes:
+        raise UsageError(f"{path} is damaged ({held} of {num_bytes} bytes); {_AGAIN}")
+
+
+_ROW: Types = {"kind": str, "run": int, "env_steps": int, "return_mean": _MAYBE}
+
+
+def read_unit_rows(folder: Path, name: str) -> list[Row]:
+    """Rows of a finished unit.
+
+    Raises:
+      UsageError: they cannot be read.
+    """
+    return read_rows(unit_folder(folder, name) / "rows.jsonl", _ROW)
+
+
+def need_outcome(folder: Path, name: str) -> dict[str, Any]:
+    """What came of a unit that is done; as `read_outcome`.
+
+    Raises:
+      UsageError: it is not done, or damaged.
+    """
+    if (outcome := read_outcome(folder, name)) is None:
+        raise UsageError(f"{unit_folder(folder, name)} is not done; go on with: jaxrl resume {folder}")
+    return outcome
 
 
 class Worker:
@@ -132,6 +195,7 @@ class Worker:
         path.mkdir(parents=True, exist_ok=True)
         outcome = self._alone(unit, path) if unit.solo else _Task(self, unit, path, progress).run()
         outcome["compilations"] = self.compilations - compiled
+        outcome["rows_bytes"] = (path / "rows.jsonl").stat().st_size
         write_json(path / "outcome.json", outcome)
         return outcome
 
@@ -175,7 +239,7 @@ class Worker:
 
     def states(self, sources: Sequence[tuple[str, int]]) -> PyTree:
         """Final states of runs of finished units, in this order, [n] in front of every leaf, on the host."""
-        index = {name: (read_outcome(self.folder, name) or {})["runs"] for name, _ in sources}
+        index = {name: need_outcome(self.folder, name)["runs"] for name, _ in sources}
         for name in index:
             if name not in self._finals:
                 self._finals[name] = final_states(self.groups, self.folder, name)
@@ -185,7 +249,7 @@ class Worker:
 
     def reports(self, sources: Sequence[tuple[str, int]]) -> list[Report]:
         """How runs of finished units stood at their ends."""
-        outcomes = {name: read_outcome(self.folder, name) or {} for name, _ in sources}
+        outcomes = {name: need_outcome(self.folder, name) for name, _ in sources}
         return [Report(**outcomes[name]["reports"][outcomes[name]["runs"].index(run)]) for name, run in sources]
 
     def keep(self, name: str, states: PyTree) -> None:
@@ -196,13 +260,18 @@ class Worker:
 
 
 def final_states(groups: Sequence[Group], folder: Path, name: str) -> PyTree:
-    """States of all runs of a finished unit without their `iteration`, [n] in front of every leaf, on the host."""
-    outcome = read_outcome(folder, name)
-    assert outcome is not None, name
+    """States of all runs of a finished unit without their `iteration`, [n] in front of every leaf, on the host.
+
+    Raises:
+      UsageError: it has no whole checkpoint of its end.
+    """
+    outcome, path = need_outcome(folder, name), unit_folder(folder, name)
     target = _shapes(groups[outcome["group"]], len(outcome["runs"]))
-    restored = checkpoint.restore(unit_folder(folder, name) / "checkpoints", lambda meta: target, say)
+    last = next(iter(checkpoint.iterations(path / "checkpoints")), -1)
+    restored = checkpoint.restore(path / "checkpoints", lambda meta: target, say, last, _META)
     if restored is None:
-        raise RuntimeError(f"{unit_folder(folder, name)} is done but its checkpoints are gone; run the sweep again")
+        fix = f"remove {path / 'outcome.json'} and do it again with: jaxrl resume {folder}"
+        raise UsageError(f"{path} is done, but the checkpoint of its end is not whole; {fix}")
     return jax.tree.map(on_host, restored.state)
 
 
@@ -245,7 +314,7 @@ class _Task:
         params = [self.group.params[self.group.configs.index(self.sweep.config_of(run))] for run in unit.runs]
         members, shared = make_members(seeds, configs, params, self.group.varies)
         everyone = range(len(unit.runs))
-        restored = checkpoint.restore(self.path / "checkpoints", lambda meta: _shapes(self.group, len(unit.runs)), say)
+        restored = self._restored()
         if restored is None:
             rows.write_text("")
             states = None if unit.sources is None else self.worker.states(unit.sources)
@@ -257,6 +326,18 @@ class _Task:
         states = jax.tree.map(on_host, restored.state)
         population = self._population(batches.fitting_capacity(population, len(living)))
         return batches.load(population, members, shared, states, living, restored.meta["iteration"])
+
+    def _restored(self) -> checkpoint.Restored | None:
+        """The last whole checkpoint; None where there is none, or the rows before it are lost."""
+        shapes = _shapes(self.group, len(self.unit.runs))
+        restored = checkpoint.restore(self.path / "checkpoints", lambda meta: shapes, say, meta_types=_META)
+        try:
+            if restored is not None:
+                check_rows(self.path / "rows.jsonl", restored.meta["rows_bytes"])
+        except UsageError as error:
+            say(str(error))
+            return None
+        return restored
 
     def _population(self, capacity: int) -> Population:
         population = self.worker.population(self.unit.group, capacity)

@@ -17,7 +17,6 @@ each with a folder of its own, may share a storage.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 import uuid
@@ -35,8 +34,9 @@ from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import UsageError
 from jaxrl.loop import Plan, recent_return, row_ends
 from jaxrl.records.console import say
-from jaxrl.records.files import lock, write_json
-from jaxrl.runs.definition import claim_folder, follow_stream, read_values
+from jaxrl.records.files import write_json
+from jaxrl.records.folders import alone, new_folder
+from jaxrl.runs.definition import follow_stream, read_values
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import Batch
 from jaxrl.sweeps.plan import Group, configure, make_groups
@@ -81,15 +81,13 @@ def tune(tuning: Tuning, folder: Path) -> dict[str, Any]:
     check_package()
     check_tuning(tuning)
     check_trainable(tuning)
-    if (folder / "tune.json").exists():
-        raise UsageError(f"out={folder} already holds a search; give another folder, or go on with: jaxrl resume {folder}")
     if tuning.storage is not None:
         check_definition(tuning, open_storage(tuning.storage))
-    claim_folder(folder)
-    write_json(folder / "tune.json", to_values(tuning) | {"worker": uuid.uuid4().hex})
-    if tuning.storage is not None and "@" in tuning.storage:
-        (folder / "tune.json").chmod(0o600)  # The URL may hold a password.
-    return _search(tuning, folder)
+    with new_folder(folder, tuning.what, tuning.file):
+        write_json(folder / tuning.file, to_values(tuning) | {"worker": uuid.uuid4().hex})
+        if tuning.storage is not None and "@" in tuning.storage:
+            (folder / tuning.file).chmod(0o600)  # The URL may hold a password.
+        return _search(tuning, folder)
 
 
 def resume(folder: Path) -> dict[str, Any]:
@@ -103,23 +101,15 @@ def resume(folder: Path) -> dict[str, Any]:
     check_tuning(tuning)
     if tuning.storage is not None:
         check_definition(tuning, open_storage(tuning.storage))
-    follow_stream(Tuning, folder)
-    return _search(tuning, folder)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Makes this the only process on a folder, so that a trial of the folder that still runs must be of a dead one."""
-    with lock(folder / ".lock") as holder:
-        if holder is not None:
-            raise UsageError(f"another process works on {folder}; wait for its end, or share a storage from another folder")
-        yield
+    with alone(folder):  # So a trial of the folder that still runs must be of a dead process.
+        follow_stream(Tuning, folder)
+        return _search(tuning, folder)
 
 
 def _search(tuning: Tuning, folder: Path) -> dict[str, Any]:
     """Trains trials until the search is over or out of time, then writes its results."""
     begun, worker = time.perf_counter(), read_values(Tuning, folder)["worker"]
-    with _alone(folder), quiet():
+    with quiet():
         storage = open_storage(tuning.storage or f"sqlite:///{(folder / 'study.db').absolute()}")
         study = open_study(tuning, storage)
         fail_abandoned(study, worker, tuning.storage is None)

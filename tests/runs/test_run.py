@@ -19,6 +19,7 @@ from jaxrl.agents.value.dqn import DQNConfig
 from jaxrl.errors import UsageError
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
+from jaxrl.records.folders import LOCK
 from jaxrl.records.rows import WALL_CLOCK_FIELDS, read_rows
 from jaxrl.runs import train as runs
 from jaxrl.runs.definition import Run, config_values, read_run
@@ -110,7 +111,7 @@ def test_a_state_larger_than_the_memory_is_refused():
 
 def test_a_run_leaves_five_things(reference):
     names = {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "curve.png"}
-    assert {path.name for path in reference.iterdir()} == names
+    assert {path.name for path in reference.iterdir()} == names | {LOCK}
     assert (reference / "curve.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert {path.name for path in (reference / "checkpoints").iterdir()} == {str(i) for i in range(50, 501, 50)}
 

@@ -21,6 +21,7 @@ from jaxrl.drivers.memory import num_bytes
 from jaxrl.errors import UsageError
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
+from jaxrl.records.folders import LOCK
 from jaxrl.records.rows import WALL_CLOCK_FIELDS, read_rows
 from jaxrl.runs import train as runs
 from jaxrl.runs import trained
@@ -438,7 +439,7 @@ def test_another_sweep_in_the_same_folder_is_refused(rates, changes):
 def test_a_sweep_leaves_its_tables_a_report_and_its_state(tmp_path, monkeypatch):
     monkeypatch.setattr(driver, "write_report", write_report)
     result = sweep("q_learning", "gridworld/classic", out=tmp_path / "sweep", total_steps=200, num_rows=2, eval_episodes=4)
-    names = {"sweep.json", "results.csv", "curves.csv", "summary.json", "report.html", "state"}
+    names = {"sweep.json", "results.csv", "curves.csv", "summary.json", "report.html", "state", LOCK}
     assert {path.name for path in result.folder.iterdir()} == names
     assert read_sweep(result.folder).config == load_agent("q_learning")[1]()
     assert [row["env_steps"] for row in csv.DictReader((result.folder / "curves.csv").open())] == ["100", "200"]

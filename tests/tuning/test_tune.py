@@ -25,6 +25,7 @@ from jaxrl.analysis.learned import read_learned
 from jaxrl.cli import commands as cli
 from jaxrl.config import config, static, traced
 from jaxrl.errors import UsageError
+from jaxrl.records.folders import alone
 from jaxrl.runs.definition import Run
 from jaxrl.sweeps.space import Draw
 from jaxrl.tuning import results as tune_results
@@ -444,7 +445,7 @@ def test_folders_are_guarded(searched: Searched, tmp_path: Path) -> None:
         tune(TINY, folder)
     with pytest.raises(UsageError, match="holds no search"):
         resume(tmp_path)
-    with tune_module._alone(folder), pytest.raises(UsageError, match="another process works on"):
+    with alone(folder), pytest.raises(UsageError, match="is worked on by process"):
         resume(folder)
 
 
