@@ -130,16 +130,25 @@ def import_by_name(path: str, what: str) -> Any:
     """
     module_name, _, attribute = path.partition(":")
     whose = f"{what}={path!r}"
-    with own_code(whose, f"the import of {module_name!r}"):
-        if not _is_there(module_name):
-            fail(f"{whose}: no module {module_name!r} here or on PYTHONPATH; check its name")
-        module = importlib.import_module(module_name)
-    found = getattr(module, attribute, None)
+    found = getattr(import_module(module_name, whose), attribute, None)
     if found is None:
         raise UsageError(f"{whose}: module {module_name!r} has no {attribute!r}; check its name")
     if not callable(found):
         raise UsageError(f"{whose} is a {type(found).__name__}; name a function")
     return found
+
+
+def import_module(module_name: str, whose: str) -> Any:
+    """The module of this name, which the user gave in `whose`, such as `env='module:make'`.
+
+    Raises:
+      UsageError: no such module.
+      OwnCodeError: the module cannot be imported.
+    """
+    with own_code(whose, f"the import of {module_name!r}"):
+        if not _is_there(module_name):
+            fail(f"{whose}: no module {module_name!r} here or on PYTHONPATH; check its name")
+        return importlib.import_module(module_name)
 
 
 def _is_there(module_name: str) -> bool:

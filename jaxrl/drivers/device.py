@@ -121,24 +121,23 @@ def device_driver(
         return init_state(key, build_in(make_agent, config, bound), bound)
 
     def evaluate_policy(
+        eval_env: Env,
+        each: int,
         key: Array,
         config: Config,
         env_params: PyTree,
         eval_params: PyTree,
         policy: PyTree,
         progress: Progress,
-        num_episodes: int,
     ) -> evaluate.Scores:
-        num_envs, each = evaluate.split_episodes(num_episodes)
         agent = build_in(make_agent, config, env._replace(params=env_params))
-        eval_env = make_eval_env(num_envs)._replace(params=eval_params)
-        return evaluate.episode_scores(key, agent, eval_env, policy, progress, each)
+        return evaluate.episode_scores(key, agent, eval_env._replace(params=eval_params), policy, progress, each)
 
     chunk = make_chunk(make_agent, env)
     driver = Driver(
         init=init,
         advance=find_nan(chunk) if debug else jax.jit(chunk, donate_argnums=3),
-        evaluate=jax.jit(evaluate_policy, static_argnums=6),
+        evaluate=evaluate.compiled(evaluate_policy, make_eval_env),
         saved=lambda state: state,
         restart=lambda key, config, state: state,
         close=lambda: None,

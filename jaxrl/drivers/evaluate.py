@@ -6,6 +6,8 @@ would favour short ones.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -46,6 +48,21 @@ def check_interface(training: Spec, evaluation: Spec) -> None:
         ours, theirs = getattr(training, name), getattr(evaluation, name)
         if ours != theirs:
             raise UsageError(f"eval_env_options: {name} is {theirs} there and {ours} in training; give options that keep it")
+
+
+def compiled(evaluate: Callable[..., Scores], make_env: Callable[[int], Env]) -> Callable[..., Scores]:
+    """`evaluate(env, each, *arguments)` as a function of (*arguments, num_episodes), compiled once for each number of episodes.
+
+    The environments are made before, outside of the compiled function, since some look at numbers when they are made; their
+    params are among the arguments.
+    """
+
+    @functools.cache
+    def program(num_episodes: int) -> Callable[..., Scores]:
+        num_envs, each = split_episodes(num_episodes)
+        return jax.jit(functools.partial(evaluate, make_env(num_envs)._replace(params=None), each))
+
+    return lambda *arguments: program(arguments[-1])(*arguments[:-1])
 
 
 class Scores(NamedTuple):

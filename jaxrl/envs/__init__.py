@@ -1,8 +1,9 @@
 """The registry of environments: `make("CartPole-v1", num_envs=8)`.
 
 An id is bare where only one family of pure environments has it (`CartPole-v1`), else `family/id` (`probe/memory`,
-`gymnasium/CartPole-v1`), or `module:function`: your own function `(num_envs, **options) -> Env | HostEnv`. This module imports
-neither JAX nor any environment package, so that listing them is instant.
+`gymnasium/CartPole-v1`; `gymnasium/module:id` if importing a module registers it), or `module:function`: your own function
+`(num_envs, **options) -> Env | HostEnv`. This module imports neither JAX nor any environment package, so that listing them is
+instant.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def make(env_id: str, num_envs: int = 1, **options: Any) -> Env | HostEnv:
 
 def _takes(env_id: str, option: str) -> bool:
     """True of an option that the environment, or its family, understands itself."""
-    if ":" in env_id:
+    if is_own(env_id):
         parameters = _parameters(import_by_name(env_id, "env"), f"env={env_id!r}").parameters
         return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     family, _ = resolve(env_id)
@@ -125,7 +126,7 @@ def _takes(env_id: str, option: str) -> bool:
 
 def _make_bare(env_id: str, num_envs: int, options: dict[str, Any]) -> Env | HostEnv:
     """The environment without wrappers."""
-    if ":" in env_id:
+    if is_own(env_id):
         return _make_own(env_id, num_envs, options)
     family, name = resolve(env_id)
     module = importlib.import_module(f"jaxrl.envs.{family}")
@@ -139,13 +140,19 @@ def evaluation_options(env_id: str, options: Mapping[str, Any], given: Mapping[s
     family's module may have a function `evaluation_options(name) -> dict`, your own `module:function` an attribute
     `evaluation_options`, a dict.
     """
-    if ":" in env_id:
+    if is_own(env_id):
         own = getattr(import_by_name(env_id, "env"), "evaluation_options", {})
     else:
         family, name = resolve(env_id)
         module = importlib.import_module(f"jaxrl.envs.{family}")
         own = module.evaluation_options(name) if hasattr(module, "evaluation_options") else {}
     return {**options, **own, **given}
+
+
+def is_own(env_id: str) -> bool:
+    """True of `module:function`; in `gymnasium/module:id` the module registers an id of the family's."""
+    module, colon, _ = env_id.partition(":")
+    return bool(colon) and "/" not in module
 
 
 def resolve(env_id: str) -> tuple[str, str]:
@@ -183,7 +190,7 @@ def exact(env_id: str, discount: float | None = None, **options: Any) -> MDP:
     from jaxrl.errors import UsageError
     from jaxrl.mdp.model import MDP
 
-    family, name = ("", env_id) if ":" in env_id else resolve(env_id)
+    family, name = ("", env_id) if is_own(env_id) else resolve(env_id)
     if family and name not in _EXACT.get(family, ()):
         raise UsageError(f"env={env_id!r} is not known as an MDP of arrays; choose one of {', '.join(exact_ids())}")
     if family == "gymnax":
@@ -205,7 +212,7 @@ def grid_of(env_id: str, **options: Any) -> Grid | None:
     Args:
       env_id, options: as `exact` takes them.
     """
-    family, name = ("", env_id) if ":" in env_id else resolve(env_id)
+    family, name = ("", env_id) if is_own(env_id) else resolve(env_id)
     if family not in ("gridworld", "maze", "gymnax") or name not in _EXACT[family]:
         return None
     module = "gymnax_mdp" if family == "gymnax" else family

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl.envs.tools import host
-from jaxrl.errors import EnvError, UsageError, unknown
+from jaxrl.errors import EnvError, UsageError, import_module, unknown
 from jaxrl.types import PyTree, Spec, TimeStep
 
 _VECTORIZATION = ("sync", "async")
@@ -29,7 +29,8 @@ def make(
     """B = `num_envs` copies of a registered Gymnasium environment.
 
     Args:
-      name: Gymnasium id, such as `CartPole-v1`.
+      name: Gymnasium id, such as `CartPole-v1`, or `module:id`, such as `ale_py:ALE/Pong-v5`, where importing a module
+        registers it.
       vectorization_mode: `sync` steps one environment after another, `async` each in a process of its own. Processes are
         spawned, since a fork of a process in which JAX runs may hang: a script needs `if __name__ == "__main__":`.
       channels_first: whether pictures are (channels, height, width), as stacks of frames are; needed where their first axis is
@@ -45,8 +46,7 @@ def make(
         raise UsageError(f"vectorization_mode={vectorization_mode!r} is unknown; choose one of {', '.join(_VECTORIZATION)}")
     if channels_first not in (None, True, False):
         raise UsageError(f"channels_first={channels_first!r} is unknown; give true or false")
-    if name not in gymnasium.registry:
-        raise UsageError(unknown("Gymnasium environment", name, gymnasium.registry))
+    _check_registered(name, gymnasium.registry)
     vector_kwargs: dict[str, Any] = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
     if vectorization_mode == "async":
         vector_kwargs["context"] = "spawn"
@@ -108,7 +108,8 @@ class GymnasiumEnv:
 
     def reset(self, seed: int) -> PyTree:
         """Starts B new episodes; environment i is seeded with `seed + i`. Returns obs [B, ...]."""
-        obs, _ = self._vector_env.reset(seed=int(seed))
+        # Gymnasium hands {} to every environment that is reset through a mask, so all resets are given it.
+        obs, _ = self._call("reset", self._vector_env.reset, seed=int(seed), options={})
         self._records.begin()
         return self._cast(obs)
 
@@ -179,6 +180,16 @@ class GymnasiumEnv:
 
     def _cast(self, obs: PyTree) -> PyTree:
         return self.units.to_obs((), obs)
+
+
+def _check_registered(name: str, registry: Any) -> None:
+    """Refuses an id that nothing registers, neither Gymnasium itself nor the module in front of it."""
+    module, _, env_id = name.rpartition(":")
+    if module:
+        import_module(module, f"env='gymnasium/{name}'")
+    if env_id not in registry:
+        hint = "" if module else f"; if a package of its own registers it, name its module: gymnasium/MODULE:{name}"
+        raise UsageError(unknown("Gymnasium environment", env_id, registry) + hint)
 
 
 def _import_gymnasium(name: str) -> Any:

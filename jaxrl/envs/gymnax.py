@@ -95,7 +95,6 @@ def _native_action(space: Any, action: Array) -> Array:
 
 def _override(name: str, params: Any, options: dict[str, Any], factory: Any) -> Any:
     """`params` with `options` set, each cast to the type of the default it replaces, and what depends on them."""
-    # NumPy, because an evaluation makes its environments inside a traced function and the values are looked at.
     fields = [f.name for f in dataclasses.fields(params)]
     values = {}
     for key, value in options.items():

@@ -191,7 +191,7 @@ def make_population(
     """
     mesh = Mesh(np.array(jax.devices()), (_AXIS,))
     sharding = NamedSharding(mesh, P(_AXIS))
-    row = _Row(make_agent, env, make_eval_env, make_chunk(make_agent, env))
+    row = _Row(make_agent, env, make_chunk(make_agent, env))
     shapes = _shapes(row, config, EnvParams(env.params, eval_params), varies)
     functions = _Functions(row, mesh, capacity, batching, shapes.sums)
     rows = partial(_arranged, sharding, (capacity,))
@@ -210,7 +210,7 @@ def make_population(
         varies=varies,
         init=jax.jit(functions.init, out_shardings=sharding),
         advance=program,
-        evaluate=jax.jit(functions.evaluate, static_argnums=5),
+        evaluate=evaluate.compiled(functions.evaluate, make_eval_env),
         state_shapes=rows(shapes.state),
         num_bytes=_program_bytes(program) * mesh.size,
     )
@@ -267,16 +267,22 @@ class _Functions:
         return self.over_devices(share, "rsrrsss")(members, shared, turns, (states, zeros), *counts)
 
     def evaluate(
-        self, members: Members, shared: EnvParams, turns: Turns, policies: PyTree, progress: Progress, num_episodes: int
+        self,
+        eval_env: Env,
+        each: int,
+        members: Members,
+        shared: EnvParams,
+        turns: Turns,
+        policies: PyTree,
+        progress: Progress,
     ) -> evaluate.Scores:
         def share(members: Members, shared: EnvParams, turns: Turns, policies: PyTree, scores: Any, progress: Progress) -> Any:
             def row(pair: tuple[Members, PyTree], _: Any) -> evaluate.Scores:
-                return self.row.evaluate(shared, *pair, progress, num_episodes)
+                return self.row.evaluate(eval_env, each, shared, *pair, progress)
 
             return self.each(row, turns, (members, policies), scores)
 
-        num_envs, episodes = evaluate.split_episodes(num_episodes)
-        shape = (self.capacity, num_envs * episodes)
+        shape = (self.capacity, eval_env.num_envs * each)
         scores = evaluate.Scores(jnp.full(shape, jnp.nan), jnp.ones(shape, bool))
         return self.over_devices(share, "rsrrrs")(members, shared, turns, policies, scores, progress)
 
@@ -286,7 +292,6 @@ class _Row(NamedTuple):
 
     make_agent: MakeAgent
     env: Env
-    make_eval_env: Callable[[int], Env]
     chunk: Callable[..., tuple[RunState, Sums]]
 
     def init(self, shared: EnvParams, member: Members) -> PyTree:
@@ -301,14 +306,13 @@ class _Row(NamedTuple):
         return without_iteration(state), sums | {"nan": _has_nan(state.agent.policy)}
 
     def evaluate(
-        self, shared: EnvParams, member: Members, policy: PyTree, progress: Progress, num_episodes: int
+        self, eval_env: Env, each: int, shared: EnvParams, member: Members, policy: PyTree, progress: Progress
     ) -> evaluate.Scores:
-        num_envs, episodes = evaluate.split_episodes(num_episodes)
         params = joined(member.params, shared)
         agent = build_in(self.make_agent, member.config, self.env._replace(params=params.train))
-        eval_env = self.make_eval_env(num_envs)._replace(params=params.train if params.evaluate is None else params.evaluate)
+        bound = eval_env._replace(params=params.train if params.evaluate is None else params.evaluate)
         key = jax.random.fold_in(member.keys.evaluate, progress.iteration)
-        return evaluate.episode_scores(key, agent, eval_env, policy, progress, episodes)
+        return evaluate.episode_scores(key, agent, bound, policy, progress, each)
 
 
 def _arranged(sharding: NamedSharding, leading: tuple[int, ...], tree: PyTree) -> PyTree:

@@ -11,6 +11,7 @@ import pytest
 import jaxrl
 from jaxrl.agents import DQNConfig
 from jaxrl.cli.commands import main
+from jaxrl.drivers import evaluate
 from jaxrl.runs.definition import Run, read_run
 from jaxrl.runs.train import start
 from jaxrl.runs.trained import load, score
@@ -72,6 +73,22 @@ def test_snapshots_of_the_policy_are_kept_and_listed(folder):
 def test_the_command_line_scores_a_snapshot_elsewhere(folder, capsys):
     main(["evaluate", str(folder), "--at", "24", "--episodes", "3"])
     assert json.loads(capsys.readouterr().out)["mean"] == 20.0
+
+
+def test_the_environments_of_an_evaluation_are_made_outside_of_its_program():
+    made = []
+
+    def make_env(num_envs):
+        made.append(int(jnp.sum(jnp.arange(num_envs))))  # Fails while a program is traced.
+        return make_pay(num_envs)
+
+    def scores(env, each, scale):
+        return evaluate.Scores(scale * jnp.ones(env.num_envs * each), jnp.ones(env.num_envs * each, bool))
+
+    program = evaluate.compiled(scores, make_env)
+    assert program(2.0, 3).returns.tolist() == program(2.0, 3).returns.tolist() == [2.0] * 3
+    assert program(1.0, 200).returns.shape == (200,)
+    assert made == [3, sum(range(100))]
 
 
 def test_an_environment_in_which_the_policy_cannot_act_is_refused(tmp_path):

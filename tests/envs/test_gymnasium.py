@@ -23,13 +23,15 @@ class Counter(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
-    def __init__(self, length=3, both=False, reuse=False, fails_at=None, space=None, actions=None, render_mode=None):
+    def __init__(
+        self, length=3, both=False, reuse=False, fails_at=None, space=None, actions=None, render_mode=None, tell_options=False
+    ):
         pair = spaces.Tuple((spaces.Discrete(100, start=10), spaces.Box(-9, 9, (2,), np.int64)))
         full = spaces.Dict({"count": spaces.Box(-np.inf, np.inf, (1,), np.float64), "pair": pair})
         self.observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64) if reuse else space or full
         self.action_space = actions or spaces.Discrete(3, start=3)
         self.length, self.both, self.reuse, self.fails_at = length, both, reuse, fails_at
-        self.render_mode, self.count, self.buffer = render_mode, 0, np.zeros(1)
+        self.render_mode, self.count, self.buffer, self.tell_options = render_mode, 0, np.zeros(1), tell_options
 
     def _observe(self):
         self.buffer[0] = self.count
@@ -39,7 +41,7 @@ class Counter(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.count = 0
+        self.count = 7 * (options == {}) if self.tell_options else 0
         return self._observe(), {}
 
     def step(self, action):
@@ -243,6 +245,15 @@ def test_an_environment_that_raises_is_named():
         env.step(np.zeros(2, np.int32))
 
 
+@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.slow)])
+def test_all_resets_are_given_the_same_options(mode):
+    env = make("jaxrl-test/Counter-v0", 2, length=1, tell_options=True, vectorization_mode=mode)
+    first = env.reset(0)
+    steps = [env.step(np.zeros(2, np.int32)) for _ in range(2)]
+    assert [obs["count"].tolist() for obs in (first, *(step.obs for step in steps))] == [[[7], [7]]] * 3
+    env.close()
+
+
 # --- ready-made vector environments ---------------------------------------------------------------------------------
 
 
@@ -275,6 +286,34 @@ def test_a_vector_environment_that_resets_by_itself_is_refused(mode):
 def test_an_unknown_id_is_answered_with_the_nearest():
     with pytest.raises(UsageError, match=r"unknown Gymnasium environment 'CartPol-v1'; did you mean .*CartPole-v1"):
         envs.make("gymnasium/CartPol-v1")
+
+
+MODULE = "import gymnasium\ngymnasium.register('{space}Bought-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+
+
+@pytest.mark.parametrize("space", ["", "shop/"])
+def test_an_id_that_a_module_registers_is_made_by_naming_both(space, tmp_path, monkeypatch):
+    module = f"jaxrl_test_{space.strip('/')}shop"
+    (tmp_path / f"{module}.py").write_text(MODULE.format(space=space))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=rf"'{space}Bought-v0'.*name its module: gymnasium/MODULE:{space}Bought-v0"):
+        envs.make(f"gymnasium/{space}Bought-v0")
+    env = envs.make(f"gymnasium/{module}:{space}Bought-v0", 2)
+    assert env.reset(0).shape == (2, 4)
+    assert envs.evaluation_options(f"gymnasium/{module}:{space}Bought-v0", {}, {}) == {}
+    del gymnasium.registry[f"{space}Bought-v0"]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("gymnasium/no_such_shop:Cart-v0", "env='gymnasium/no_such_shop:Cart-v0': no module 'no_such_shop' here"),
+        ("gymnasium/json:Cart-v0", "unknown Gymnasium environment 'Cart-v0'"),
+    ],
+)
+def test_an_id_that_its_module_does_not_register_is_refused(env_id, message):
+    with pytest.raises(UsageError, match=message):
+        envs.make(env_id)
 
 
 @pytest.mark.parametrize(
