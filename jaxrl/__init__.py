@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from jaxrl.loop import train as train
     from jaxrl.runs.api import run as run
     from jaxrl.runs.definition import Run as Run
+    from jaxrl.runs.pure import evaluate as evaluate
+    from jaxrl.runs.pure import policy as policy
+    from jaxrl.runs.pure import save as save
     from jaxrl.runs.train import resume as resume
     from jaxrl.runs.train import start as start
     from jaxrl.runs.trained import load as load

@@ -319,10 +319,17 @@ class TrainResult(NamedTuple):
       state: the final `RunState`; `state.agent.policy` acts.
       rows: dict of [R] arrays, one row per stretch of learning, with the mean of each metric, `return_mean` (NaN where no
         episode ended), `episodes` and `env_steps`.
+      config: that it was trained with, its traced fields as arrays.
     """
 
     state: RunState
     rows: dict[str, Array]
+    config: Config
+
+    def __repr__(self) -> str:
+        shape = self.rows["env_steps"].shape
+        runs = f", {shape[:-1]} runs" if shape[:-1] else ""
+        return f"TrainResult({self.state}, {shape[-1]} rows of {', '.join(self.rows)}{runs})"
 
 
 def train(
@@ -368,7 +375,7 @@ def train(
     count, rest = divmod(num_learn, num_rows)
     state, first = stretch(state, count + rest)
     state, others = jax.lax.scan(lambda state, _: stretch(state, count), state, None, length=num_rows - 1)
-    return TrainResult(state, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, others))
+    return TrainResult(state, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, others), config)
 
 
 def recent_return(recent: RecentEpisodes) -> tuple[np.ndarray, np.ndarray]:

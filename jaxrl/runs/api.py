@@ -45,6 +45,11 @@ class RunResult(NamedTuple):
         what = f"{of['agent']} on {of['env']}, seed {of['seed']}, {of['env_steps']:,} env steps"
         return f"RunResult({self.folder}: {what}, greedy return {shown}, {len(self.rows)} rows)"
 
+    @classmethod
+    def read(cls, folder: Path, summary: dict[str, Any]) -> RunResult:
+        """The result of a run that has ended."""
+        return cls(folder, summary, read_rows(folder / "metrics.jsonl"))
+
     def policy(self, env_steps: int | None = None) -> TrainedPolicy:
         """The trained policy, or its snapshot after so many env steps (`keep_every`); errors as of `jaxrl.load`."""
         return load(self.folder, env_steps)
@@ -85,7 +90,7 @@ def run(agent: str, env: str, *, out: str | os.PathLike[str], **options: Any) ->
         summary = resume(folder)
     else:
         summary = start(given, folder)
-    return RunResult(folder, summary, read_rows(folder / "metrics.jsonl"))
+    return RunResult.read(folder, summary)
 
 
 def split_options(cls: type[Training], config_class: type[Config], options: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:

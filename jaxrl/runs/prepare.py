@@ -79,7 +79,10 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
     check_run(run)
     check_config(run.config)
     check_division(run.devices, run.config.num_envs)
-    make_agent, _ = load_agent(run.agent)
+    make_agent, config_class = load_agent(run.agent)
+    if missing := [name for name in config_class.__dataclass_fields__ if not hasattr(run.config, name)]:
+        kind = type(run.config).__name__
+        raise UsageError(f"config={kind} has no {missing[0]}, which agent={run.agent} reads; give a {config_class.__name__}")
     mesh = make_mesh(run.devices, run.config.num_envs) if divided else None
     env = make(run.env, run.config.num_envs, **run.env_options)
     _check_mesh(run, mesh, env)

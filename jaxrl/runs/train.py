@@ -21,6 +21,7 @@ from jaxrl.analysis.curves import draw_or_say, plot_runs
 from jaxrl.drivers.evaluate import summarize
 from jaxrl.drivers.mesh import fitting
 from jaxrl.drivers.processes import agreed, in_writer, is_writer
+from jaxrl.errors import UsageError
 from jaxrl.loop import Plan, averages, recent_return, row_ends
 from jaxrl.records.console import Bar, console, open_bar
 from jaxrl.records.files import write_json
@@ -135,6 +136,8 @@ def adopt(run: Run, folder: Path, state: RunState, rows: list[Row]) -> None:
       UsageError: bad input; nothing was written.
     """
     prepared = prepare(run)
+    if jax.tree.map(np.shape, state.agent) != jax.tree.map(np.shape, prepared.agent_shapes):
+        raise UsageError(f"the state is not that of agent={run.agent} in env={run.env}; name those that it was trained with")
     with new_folder(folder, Run.what, Run.file):
         write_json(folder / Run.file, config_values(run))
         append_rows(folder / "metrics.jsonl", rows)

@@ -1,0 +1,64 @@
+"""What follows the pure `jaxrl.train`: scores, policies and folders of results, vmapped or not."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrl
+from helpers import assert_same_bits
+from jaxrl.agents import A2CConfig, make_a2c
+from jaxrl.errors import UsageError
+
+RATES = (1e-6, 0.03)
+STEPS = 2_000
+CONFIG = A2CConfig(num_envs=4, rollout_length=5, hidden=(8,), gamma=0.5)
+
+
+class Case(NamedTuple):
+    env: jaxrl.Env
+    result: object
+
+
+@pytest.fixture(scope="module")
+def case():
+    """Two learning rates as one vmapped result, where action 1 is right."""
+    env = jaxrl.make("probe/action", 4)
+
+    def run(rate):
+        return jaxrl.train(jax.random.key(3), A2CConfig(**{**vars(CONFIG), "learning_rate": rate}), make_a2c, env, STEPS, 3)
+
+    return Case(env, jax.jit(jax.vmap(run))(jnp.array(RATES)))
+
+
+def test_each_run_of_a_vmapped_result_is_scored(case):
+    scores = jaxrl.evaluate(jax.random.key(0), case.result, make_a2c, case.env, num_episodes=10)
+    assert scores["episodes"].tolist() == [12, 12] and scores["unfinished"].tolist() == [0, 0]
+    one = jaxrl.evaluate(jax.random.key(0), case.result, make_a2c, case.env, num_episodes=10, index=1)
+    assert one == {"episodes": 12, "mean": scores["mean"][1], "std": scores["std"][1], "unfinished": 0}
+    assert one["mean"] == 1.0
+
+
+def test_a_result_acts_as_its_networks_say(case):
+    policy = jaxrl.policy(case.result, make_a2c, case.env, index=1)
+    np.testing.assert_array_equal(policy(np.zeros((2, 1), np.float32)), [1, 1])
+    assert "make_a2c" in repr(policy)
+    assert len(repr(case.result)) < 400
+
+
+def test_a_result_is_saved_as_a_run_of_its_own(case, tmp_path):
+    saved = jaxrl.save(case.result, str(tmp_path / "a"), "a2c", "probe/action", seed=3, index=1, eval_episodes=4)
+    assert saved.summary["evaluation"] == {"episodes": 4, "mean": 1.0, "std": 0.0} and saved.summary["env_steps"] == STEPS
+    assert [row["env_steps"] for row in saved.rows] == [*np.asarray(case.result.rows["env_steps"][1]), STEPS]
+    assert saved.rows[0]["return_mean"] == pytest.approx(case.result.rows["return_mean"][1, 0].item(), rel=1e-6)
+    assert_same_bits(saved.policy().params, jax.tree.map(lambda leaf: leaf[1], case.result.state.agent.policy))
+    assert '"learning_rate": 0.03,' in (saved.folder / "config.json").read_text()
+
+
+def test_what_was_not_trained_is_not_saved(case, tmp_path):
+    for index, agent, what in ((None, "a2c", "2 runs"), (2, "a2c", "2 runs"), (1, "ppo", "give a PPOConfig")):
+        with pytest.raises(UsageError, match=what):
+            jaxrl.save(case.result, tmp_path / "a", agent, "probe/action", index=index)
+    assert not (tmp_path / "a").exists()
