@@ -17,12 +17,17 @@ import math
 import re
 import types
 import typing
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from jaxrl.errors import UsageError, unknown
 
 T = TypeVar("T")
+
+MAX_SEED = 2**32 - 1
+MAX_COUNT = 1_000_000
+"""The most rows, episodes, seeds or the like that one command makes: as much as fits into memory and is worth a wait."""
 
 
 def static(
@@ -32,7 +37,6 @@ def static(
     low: float = -math.inf,
     high: float = math.inf,
     low_open: bool = False,
-    finite: bool = True,
     choices: Sequence[Any] = (),
     flag: str | None = "",
     metavar: str = "",
@@ -42,12 +46,12 @@ def static(
 
     Args:
       default: its value; `...` where one must be given, a class such as `dict` where each instance has its own.
-      low, high: inclusive bounds of each element; `low_open` excludes `low` itself, `finite` infinities.
+      low, high: inclusive bounds of each element; `low_open` excludes `low` itself; infinities are no number.
       flag: name of the option and in messages, that of the field by default; None hides the field from the command line.
       metavar: what the help shows in place of the value, its type by default.
       positional: the option is given without its flag.
     """
-    ranges = {"low": low, "high": high, "low_open": low_open, "finite": finite, "choices": choices}
+    ranges = {"low": low, "high": high, "low_open": low_open, "choices": choices}
     return declare(default, help, **ranges, flag=flag, metavar=metavar, positional=positional)
 
 
@@ -115,6 +119,9 @@ def check_value(field: dataclasses.Field, declared: Any, value: Any) -> None:
     if value is None and optional:
         return
     name, meta = name_of(field), field.metadata
+    if declared == dict[str, Any] and isinstance(value, dict):
+        for option, given in value.items():
+            check_option(name, option, given)
     if is_tuple and not isinstance(value, tuple):
         raise UsageError(f"{name}={value!r} must be a tuple of {base.__name__}s{_such_as(field)}")
     for item in value if is_tuple else (value,):
@@ -126,6 +133,31 @@ def check_value(field: dataclasses.Field, declared: Any, value: Any) -> None:
             raise UsageError(f"{name}={item!r} is unknown; choose one of {', '.join(map(str, meta['choices']))}")
 
 
+def check_option(what: str, name: str, value: Any) -> None:
+    """Checks an option of an environment, whose type only the environment knows.
+
+    Raises:
+      UsageError: a value that no file could hold, or the number of environments, which is a field of the config.
+    """
+    if name == "num_envs":
+        raise UsageError(f"{what}: num_envs={value!r} is no option of the environment; give it as the field num_envs")
+    if not _is_plain(value):
+        shown = repr(value) if len(repr(value)) < 100 else f"{repr(value)[:100]}…"
+        raise UsageError(f"{what}: {name}={shown} is no finite number, text, bool, None or list of them; give one")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON can hold a value, and a float each of its numbers."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) and _is_plain(item) for name, item in value.items())
+    value = value.item() if getattr(value, "ndim", None) == 0 else value
+    if isinstance(value, (int, float)):
+        return abs(value) < 1e300
+    return value is None or isinstance(value, str)
+
+
 def _such_as(field: dataclasses.Field) -> str:
     default = default_of(field)
     return "" if default is ... else f", such as {default!r}"
@@ -133,7 +165,7 @@ def _such_as(field: dataclasses.Field) -> str:
 
 def _check_range(name: str, value: Any, meta: Mapping[str, Any]) -> None:
     low, high, low_open = meta.get("low", -math.inf), meta.get("high", math.inf), meta.get("low_open", False)
-    if meta.get("finite", True) and (value != value or value in (math.inf, -math.inf)):
+    if value != value or value in (math.inf, -math.inf):
         raise UsageError(f"{name}={value} is not a finite number; give a finite one")
     if not low <= value <= high or (low_open and value == low):
         shown = [str(bound) if isinstance(bound, int) else f"{bound:g}" for bound in (low, high)]
@@ -165,6 +197,14 @@ def is_whole_number(value: Any) -> bool:
     import numpy as np
 
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: Any, low: int = 1, high: int = 2**31 - 1) -> None:
+    """Raises `UsageError` for what is no whole number in [low, high]."""
+    if not is_whole_number(value) or value < low:
+        raise UsageError(f"{name}={value!r} is out of range; give a whole number of at least {low}")
+    if value > high:
+        raise UsageError(f"{name}={value!r} is out of range; give at most {high}")
 
 
 def _is_scalar_array(value: Any) -> bool:
@@ -200,6 +240,7 @@ def from_text(field: dataclasses.Field, declared: Any, *texts: str) -> Any:
             return tuple(_scalar(part, base) for part in parts)
         return _scalar(text, base)
     except ValueError:
+        text = text if len(text) < 100 else f"{text[:100]}…"
         fix = "give true or false" if base is bool else example(field)
         raise UsageError(f"{name_of(field)}={text!r} is not of type {_type_name(declared)}; {fix}") from None
 
@@ -209,6 +250,8 @@ def _scalar(text: str, base: type) -> Any:
         if text.lower() not in ("true", "false"):
             raise ValueError(text)
         return text.lower() == "true"
+    if base in (int, float) and not text.isascii():  # Python reads the digits of every script.
+        raise ValueError(text)
     return base(text)
 
 
@@ -220,11 +263,21 @@ def _name_value(option: str, text: str) -> tuple[str, Any]:
 
 
 def literal(text: str) -> Any:
-    """A Python literal, true or false, or else the text itself."""
+    """A Python literal, true, false or none, or else the text itself."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
     try:
-        return ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings(action="ignore"):  # Of what looks like a number and is none.
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
+
+
+def from_literal(value: Any) -> str:
+    """The inverse of `literal`."""
+    value = value.item() if hasattr(value, "item") else value
+    return value if isinstance(value, str) and literal(value) == value else repr(value)
 
 
 def example(field: dataclasses.Field) -> str:
@@ -247,7 +300,7 @@ def to_words(instance: Any) -> list[str]:
     for field in filter(is_option, dataclasses.fields(instance)):
         value = getattr(instance, field.name)
         if isinstance(value, dict):
-            parts = [f"{name}={item}" for name, item in value.items()]
+            parts = [f"{name}={from_literal(item)}" for name, item in value.items()]
         else:
             parts = list(map(to_text, value if isinstance(value, tuple) else (value,)))
         if value != default_of(field):

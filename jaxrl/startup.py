@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from jaxrl.errors import fail
+MAX_THREADS, MAX_DEVICES = 1024, 256
+"""The most threads and devices that a CPU is divided into."""
 
 ONE_CORE = {"NPROC": "1", "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
 """Environment variables of a process that computes on one CPU core, beside others."""
@@ -13,28 +15,34 @@ ONE_CORE = {"NPROC": "1", "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
 
 def use_threads(arguments: list[str], default: int = 1) -> None:
     """Sets the size of XLA's CPU thread pool; it is read when JAX starts, so this must come first."""
-    text = argument(arguments, "--threads") or str(default)
-    if not text.isdigit():
-        fail(f"threads={text!r} is out of range; give 0 or more")
-    if text != "0":
-        os.environ.setdefault("NPROC", text)
+    number = number_behind(arguments, "--threads", default)
+    if 0 < number <= MAX_THREADS:
+        os.environ.setdefault("NPROC", str(number))
 
 
-def argument(arguments: list[str], flag: str) -> str | None:
-    """The value behind a flag, for what must be known before JAX is imported."""
+def number_behind(arguments: list[str], flag: str, default: int = 0) -> int:
+    """The number behind a flag, for what must be known before JAX is imported.
+
+    What is no number of threads or devices is 0: who reads all options refuses it.
+    """
     text = None
     for index, argument in enumerate(arguments):
         if argument == flag and index + 1 < len(arguments):
             text = arguments[index + 1]
         elif argument.startswith(f"{flag}="):
             text = argument.split("=", 1)[1]
-    return text
+    return default if text is None else as_number(text)
 
 
-def use_devices(text: str | None) -> None:
+def as_number(text: str) -> int:
+    """A number of threads or devices, 0 of a text that is none."""
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
+
+
+def use_devices(number: int) -> None:
     """Divides the CPU into devices, where there is no accelerator; read when JAX starts, so this must come first."""
-    if text and text.isdigit() and int(text) > 1 and not devices_are_set():
-        os.environ["JAX_NUM_CPU_DEVICES"] = text
+    if 1 < number <= MAX_DEVICES and not devices_are_set():
+        os.environ["JAX_NUM_CPU_DEVICES"] = str(number)
 
 
 def devices_are_set() -> bool:

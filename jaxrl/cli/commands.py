@@ -19,8 +19,8 @@ from typing import Any
 
 from jaxrl.cli import options as opts
 from jaxrl.errors import EnvError, UsageError, fail, one_line, own_report, unknown
-from jaxrl.fields import static
-from jaxrl.startup import argument, use_compilation_cache, use_devices, use_threads
+from jaxrl.fields import MAX_COUNT, MAX_SEED, static
+from jaxrl.startup import as_number, number_behind, use_compilation_cache, use_devices, use_threads
 
 USAGE = """usage: jaxrl COMMAND ...
 
@@ -96,7 +96,7 @@ def train(arguments: list[str]) -> None:
         return
     agent, arguments = given
     use_threads(arguments)
-    use_devices(argument(arguments, "--devices"))
+    use_devices(number_behind(arguments, "--devices"))
     from jaxrl.runs.definition import Run
 
     config, run, processes, own = opts.read_agent("train", agent, arguments, Run, opts.Processes, TrainOptions)
@@ -110,12 +110,12 @@ def train(arguments: list[str]) -> None:
     _run_job(job, out, processes)
 
 
-def _stored_devices(folder: Path) -> str | None:
-    """The devices of a run on disk, None where there is none; `read_run` finds what is wrong with it."""
+def _stored_devices(folder: Path) -> int:
+    """The devices of a run on disk, 0 where there are none; `read_run` finds what is wrong with it."""
     try:
-        return str(json.loads((folder / "config.json").read_text())["devices"])
+        return as_number(str(json.loads((folder / "config.json").read_text())["devices"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return 0
 
 
 def _run_job(job: Callable[[], dict[str, Any]], out: Path, processes: dict[str, Any]) -> None:
@@ -181,8 +181,8 @@ class EvaluateOptions:
     """Options of `jaxrl evaluate`."""
 
     folder: str = static(..., "Folder of the run.", positional=True)
-    episodes: int | None = static(None, "Episodes to play; all of a finite environment, else 100.", low=1)
-    seed: int = static(0, "Seed of the episodes.", low=0)
+    episodes: int | None = static(None, "Episodes to play; all of a finite environment, else 100.", low=1, high=MAX_COUNT)
+    seed: int = static(0, "Seed of the episodes.", low=0, high=MAX_SEED)
     at: int | None = static(None, "Env steps of the snapshot to play, of a run with --keep-every; the last policy by default.")
     gif: str | None = static(None, "Write one episode as a GIF to this file.")
 

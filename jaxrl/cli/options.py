@@ -21,7 +21,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.errors import ContractError, DiskError, EnvError, UsageError, fail, one_line, own_report, unknown
 from jaxrl.fields import check_value, default_of, example, field_types, from_text, is_option, kind_of, name_of, static
-from jaxrl.startup import use_compilation_cache
+from jaxrl.startup import MAX_THREADS, use_compilation_cache
 
 T = TypeVar("T")
 
@@ -33,7 +33,10 @@ class Threads:
     """What must be known before JAX starts."""
 
     threads: int = static(
-        1, "CPU threads of compiled programs; 0 leaves it to JAX. Small networks are fastest with one.", low=0
+        1,
+        "CPU threads of compiled programs; 0 leaves it to JAX. Small networks are fastest with one.",
+        low=0,
+        high=MAX_THREADS,
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from jaxrl.cli import options as opts
 from jaxrl.errors import UsageError
-from jaxrl.fields import static
-from jaxrl.startup import argument, use_compilation_cache, use_devices, use_threads
+from jaxrl.fields import MAX_COUNT, MAX_SEED, static
+from jaxrl.startup import MAX_DEVICES, MAX_THREADS, number_behind, use_compilation_cache, use_devices, use_threads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,10 @@ class ManyOptions:
         "Range of a field to draw from: learning_rate=log:1e-5:1e-2 or gamma=uniform:0.9:0.999.",
         metavar="FIELD=VALUES",
     )
-    devices: int = static(0, "CPU devices to make; 0 is one a core.", low=0)
-    threads: int | None = static(None, "CPU threads of compiled programs, for all devices; by default one a device.", low=0)
+    devices: int = static(0, "CPU devices to make; 0 is one a core.", low=0, high=MAX_DEVICES)
+    threads: int | None = static(
+        None, "CPU threads of compiled programs, for all devices; by default one a device.", low=0, high=MAX_THREADS
+    )
     out: str | None = static(None, "Folder of the sweep or search; a new one under runs/ by default.")
 
 
@@ -38,9 +40,9 @@ class SweepOptions(ManyOptions):
         "of the environment.",
         metavar="FIELD=VALUES",
     )
-    num_draws: int = static(1, "Random draws, each with every combination of the grid.", low=1)
-    draw_seed: int = static(0, "Seed of the draws and of random decisions of the schedule.", low=0)
-    seeds: int = static(1, "Seeds 0, 1, ... of each config.", low=1)
+    num_draws: int = static(1, "Random draws, each with every combination of the grid.", low=1, high=MAX_COUNT)
+    draw_seed: int = static(0, "Seed of the draws and of random decisions of the schedule.", low=0, high=MAX_SEED)
+    seeds: int = static(1, "Seeds 0, 1, ... of each config.", low=1, high=MAX_COUNT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,9 @@ class TuneOptions(ManyOptions):
         "Values of a field to choose from: hidden=64x64,128x128.",
         metavar="FIELD=VALUES",
     )
-    seeds: int = static(3, "Seeds 0, 1, ... of each trial, trained together; its score is their interquartile mean.", low=1)
+    seeds: int = static(
+        3, "Seeds 0, 1, ... of each trial, trained together; its score is their interquartile mean.", low=1, high=MAX_COUNT
+    )
 
 
 def sweep(arguments: list[str]) -> None:
@@ -85,12 +89,9 @@ def sweep(arguments: list[str]) -> None:
 
 def use_all_cores(arguments: list[str]) -> None:
     """Makes each core a device of its own where there is no accelerator; read when JAX starts, so this must come first."""
-    text = argument(arguments, "--devices") or "0"
-    if not text.isdigit():
-        raise UsageError(f"devices={text!r} is out of range; give 0 or more")
-    num_devices = int(text) or len(os.sched_getaffinity(0))
+    num_devices = number_behind(arguments, "--devices") or len(os.sched_getaffinity(0))
     use_threads(arguments, num_devices)
-    use_devices(str(num_devices))
+    use_devices(num_devices)
 
 
 def finish(summary: dict[str, Any], out: Path) -> None:

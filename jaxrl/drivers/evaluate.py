@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.errors import UsageError
+from jaxrl.fields import MAX_COUNT
 from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, counted, episode_end, game_over, where_ended
 
 MAX_ENVS = 128
@@ -26,10 +27,10 @@ def split_episodes(num_episodes: int) -> tuple[int, int]:
     """(environments, episodes in each) that make at least `num_episodes` in all.
 
     Raises:
-      UsageError: no positive number.
+      UsageError: no positive number, or more than `MAX_COUNT`.
     """
-    if num_episodes < 1:
-        raise UsageError(f"episodes={num_episodes} is out of range; give at least 1")
+    if not 1 <= num_episodes <= MAX_COUNT:
+        raise UsageError(f"episodes={num_episodes} is out of range; give a number in [1, {MAX_COUNT}]")
     each = -(-num_episodes // MAX_ENVS)
     return -(-num_episodes // each), each
 
@@ -95,7 +96,7 @@ def episode_scores(key: Array, agent: Agent, env: Env, policy: PyTree, progress:
     The return is the raw score where the environment records one (`info["episode_return"]`), so clipped rewards do not count.
     An episode that does not end within the time limit, or `MAX_STEPS` where there is none, is NaN.
     """
-    limit = (env.spec.time_limit or MAX_STEPS) * each
+    limit = min((env.spec.time_limit or MAX_STEPS) * each, 2**31 - 1)
     rows = jnp.arange(env.num_envs)
 
     def unfinished(tally: _Tally) -> Array:

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
-from jaxrl.types import PyTree
+from jaxrl.types import PyTree, Spec, sample_action, spec_zeros
 
 ACCELERATOR_SHARE, HOST_SHARE = 0.85, 0.6
 """Shares of a memory that a batch of runs may take by default."""
@@ -17,6 +18,13 @@ ACCELERATOR_SHARE, HOST_SHARE = 0.85, 0.6
 def num_bytes(tree: PyTree) -> int:
     """Bytes of arrays, or of arrays with these shapes."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def rollout_bytes(spec: Spec, length: int, num_envs: int) -> int:
+    """Bytes of the observations, actions, rewards and ends of T = `length` steps in B = `num_envs` environments."""
+    key = jax.random.key(0)
+    row = jax.eval_shape(lambda: (spec_zeros(spec.obs, (2,)), sample_action(key, spec.action, (1,)), jnp.zeros(2)))
+    return num_bytes(row) * length * num_envs
 
 
 def host_bytes() -> int:

@@ -82,12 +82,14 @@ _EXACT = {
 
 _HOST = ("gymnasium", "envpool")
 """Families whose environments live on the host and have wrappers of their own."""
+_MAX_HOST_ENVS = 10_000
+"""Of each of which Python makes an object or a process."""
 
 _OWN_OPTIONS = {"gymnax": ("time_limit",), "gridworld": ("time_limit",), "maze": ("time_limit",), "garnet": ("time_limit",)}
 """Options of families that are called as a wrapper is."""
 
 
-def make(env_id: str, num_envs: int = 1, **options: Any) -> Env | HostEnv:
+def make(env_id: str, /, num_envs: int = 1, **options: Any) -> Env | HostEnv:
     """B = `num_envs` environments by name.
 
     Args:
@@ -126,9 +128,13 @@ def _takes(env_id: str, option: str) -> bool:
 
 def _make_bare(env_id: str, num_envs: int, options: dict[str, Any]) -> Env | HostEnv:
     """The environment without wrappers."""
+    from jaxrl.errors import UsageError
+
     if is_own(env_id):
         return _make_own(env_id, num_envs, options)
     family, name = resolve(env_id)
+    if family in _HOST and num_envs > _MAX_HOST_ENVS:
+        raise UsageError(f"num_envs={num_envs} is too many for env={env_id!r} on the host; give at most {_MAX_HOST_ENVS}")
     module = importlib.import_module(f"jaxrl.envs.{family}")
     return module.make(name, num_envs, **options)
 
@@ -176,7 +182,7 @@ def resolve(env_id: str) -> tuple[str, str]:
     raise UsageError(unknown("environment", env_id, known_ids()))
 
 
-def exact(env_id: str, discount: float | None = None, **options: Any) -> MDP:
+def exact(env_id: str, discount: float | None = None, /, **options: Any) -> MDP:
     """The MDP that an environment plays, as arrays to solve.
 
     Args:
@@ -206,7 +212,7 @@ def exact(env_id: str, discount: float | None = None, **options: Any) -> MDP:
     return mdp._replace(discount=mdp.discount * 0 + discount)
 
 
-def grid_of(env_id: str, **options: Any) -> Grid | None:
+def grid_of(env_id: str, /, **options: Any) -> Grid | None:
     """The map of an environment whose states are cells of a grid, None of any other.
 
     Args:

@@ -77,7 +77,7 @@ _DRAW_IN_MEMORY = ("envpool.atari", "envpool.classic_control")
 """Families that need no OpenGL to draw a picture."""
 
 
-def make(name: str, num_envs: int, **options: Any) -> EnvpoolEnv:
+def make(name: str, num_envs: int, /, **options: Any) -> EnvpoolEnv:
     """B = `num_envs` copies of an environment of envpool's registry.
 
     Args:

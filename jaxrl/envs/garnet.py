@@ -11,16 +11,18 @@ from typing import Any
 
 import jax
 
-from jaxrl.config import is_whole_number
 from jaxrl.envs.tools.mdp_env import mdp_env
 from jaxrl.errors import UsageError, unknown
+from jaxrl.fields import MAX_SEED, check_count
 from jaxrl.mdp.model import MDP, garnet
 from jaxrl.types import Env
 
 _DEFAULTS = {"states": 20, "actions": 4, "branching": 3, "seed": 0, "time_limit": 100}
+_MAX_SIZE = 10_000_000
+"""Transitions that an MDP may have."""
 
 
-def make(name: str, num_envs: int, **options: Any) -> Env:
+def make(name: str, num_envs: int, /, **options: Any) -> Env:
     """B copies of one random MDP; it has no terminal state, so only the time limit ends an episode.
 
     Args:
@@ -33,15 +35,18 @@ def make(name: str, num_envs: int, **options: Any) -> Env:
     for option, value in values.items():
         if option not in _DEFAULTS:
             raise UsageError(unknown(f"option of garnet/{name}", option, _DEFAULTS))
-        low = 0 if option == "seed" else 1
-        if not is_whole_number(value) or value < low:
-            raise UsageError(f"{option}={value!r} is out of range; give a whole number of at least {low}")
+        check_count(option, value, *((0, MAX_SEED) if option == "seed" else ()))
     return mdp_env(_draw(values), num_envs, values["time_limit"])
 
 
 def _draw(values: dict[str, int]) -> MDP:
     if values["branching"] > values["states"]:
         raise UsageError(f"branching={values['branching']} exceeds states={values['states']}; lower branching")
+    size = values["states"] * values["actions"] * values["branching"]
+    if size > _MAX_SIZE:
+        raise UsageError(
+            f"states={values['states']} makes {size} transitions; lower states, actions or branching ({_MAX_SIZE})"
+        )
     # An evaluation makes its environments inside a traced function, where a draw would be no number yet.
     with jax.ensure_compile_time_eval(), jax.enable_x64(False):
         draw = jax.jit(garnet, static_argnums=(1, 2, 3))

@@ -27,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jaxrl.config import is_whole_number
 from jaxrl.envs.tools.mdp_env import mdp_env
 from jaxrl.errors import UsageError, unknown
+from jaxrl.fields import check_count
 from jaxrl.mdp.grid import MOVES, Grid
 from jaxrl.mdp.model import MDP
 from jaxrl.mdp.model import make_mdp as make_checked_mdp
@@ -77,7 +77,7 @@ WORLDS: dict[str, GridWorld] = {
 """Grid worlds by name; `custom` is nothing without the option `map`."""
 
 
-def make(name: str, num_envs: int, **options: Any) -> Env:
+def make(name: str, num_envs: int, /, **options: Any) -> Env:
     """B grid worlds whose observation is the number of the state, row by row.
 
     Args:
@@ -90,7 +90,7 @@ def make(name: str, num_envs: int, **options: Any) -> Env:
     return to_env(define("gridworld", WORLDS, name, options), num_envs)
 
 
-def make_mdp(name_or_map: str, discount: float | None = None, **options: Any) -> MDP:
+def make_mdp(name_or_map: str, discount: float | None = None, /, **options: Any) -> MDP:
     """The exact MDP of a grid world: the arrays that `make` plays.
 
     Args:
@@ -101,7 +101,7 @@ def make_mdp(name_or_map: str, discount: float | None = None, **options: Any) ->
     return to_mdp(_define(name_or_map, options), discount)
 
 
-def grid_of(name_or_map: str, **options: Any) -> Grid:
+def grid_of(name_or_map: str, /, **options: Any) -> Grid:
     """The map of a grid world, with the numbers of its states."""
     return to_grid(_define(name_or_map, options))
 
@@ -142,8 +142,8 @@ def define(
     if not 0.0 <= given.get("slip", 0.0) <= 1.0:
         raise UsageError(f"slip={given['slip']} is out of range; give a probability in [0, 1]")
     limit = given.get("time_limit")
-    if limit is not None and (not is_whole_number(limit) or limit < 1):
-        raise UsageError(f"time_limit={limit!r} is no number of steps; give a whole number of at least 1")
+    if limit is not None:
+        check_count("time_limit", limit)
     text = "/".join(read_map(given.pop("map", base.map)))
     rewards = _rewards(given.pop("rewards", {}), text)
     return dataclasses.replace(base, map=text, rewards=dict(base.rewards) | rewards, **given)

@@ -24,7 +24,7 @@ _VECTORIZATION = ("sync", "async")
 
 
 def make(
-    name: str, num_envs: int, *, vectorization_mode: str = "sync", channels_first: bool | None = None, **options: Any
+    name: str, num_envs: int, /, *, vectorization_mode: str = "sync", channels_first: bool | None = None, **options: Any
 ) -> GymnasiumEnv:
     """B = `num_envs` copies of a registered Gymnasium environment.
 

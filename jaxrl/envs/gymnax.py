@@ -20,11 +20,15 @@ from gymnax.environments import spaces
 
 from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.envs.tools.bounds import is_bounded, rescale
-from jaxrl.errors import UsageError, unknown
+from jaxrl.errors import UsageError, one_line, unknown
+from jaxrl.fields import MAX_SEED, check_count
 from jaxrl.types import Array, ArraySpec, Box, Discrete, Env, PyTree, Spec, TreeSpec, Units, tree_spec
 
+_MAX_SIZE = 4096
+"""The largest whole number that a constructor is given: some make tables of its square."""
 
-def make(name: str, num_envs: int, **options: Any) -> Env:
+
+def make(name: str, num_envs: int, /, **options: Any) -> Env:
     """B gymnax environments.
 
     Args:
@@ -66,9 +70,34 @@ def _observation_spec(env: Any, params: Any) -> ArraySpec | TreeSpec:
 def _construct(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """gymnax's environment and its parameters, with `options` set in either."""
     factory = type(gymnax.make(name)[0])
-    constructor = [p for p in inspect.signature(factory).parameters if p in options]
-    env, params = gymnax.make(name, **{p: options[p] for p in constructor})
-    return env, _override(name, params, {k: v for k, v in options.items() if k not in constructor}, factory)
+    parameters = inspect.signature(factory).parameters
+    constructor = {key: value for key, value in options.items() if key in parameters}
+    for key, value in constructor.items():
+        _check_argument(key, value, parameters[key].default)
+    try:
+        env, params = gymnax.make(name, **constructor)
+        if constructor:
+            jax.eval_shape(lambda key: _try(key, env, params), jax.random.key(0))
+    except (TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in constructor.items())
+        raise UsageError(
+            f"env={name!r} cannot be made with {given} ({one_line(error)[:120]}); give others, a tuple as (4, 1)"
+        ) from None
+    return env, _override(name, params, {key: value for key, value in options.items() if key not in constructor}, factory)
+
+
+def _try(key: Array, env: Any, params: Any) -> Any:
+    """A step, which finds what an argument of the constructor does not fit."""
+    _, state = env.reset_env(key, params)
+    return env.step_env(key, state, env.action_space(params).sample(key), params)
+
+
+def _check_argument(key: str, value: Any, default: Any) -> None:
+    """An argument of a constructor, which may make arrays of its size."""
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise UsageError(f"{key}={value!r} is not true or false; give one of them")
+    if isinstance(default, int) and not isinstance(default, bool):
+        check_count(key, value, min(default, 1), MAX_SEED if "seed" in key else _MAX_SIZE)
 
 
 def _functions(env: Any, units: Units) -> tuple[Any, Any]:
@@ -102,7 +131,7 @@ def _override(name: str, params: Any, options: dict[str, Any], factory: Any) -> 
             raise UsageError(unknown(f"option of {name}", key, fields + list(inspect.signature(factory).parameters)))
         default = np.asarray(getattr(params, key), jnp.result_type(getattr(params, key)))
         try:
-            if isinstance(value, str) or np.iscomplexobj(value):
+            if np.asarray(value).dtype.kind not in "biuf":
                 raise TypeError
             with np.errstate(over="ignore", invalid="ignore"):
                 values[key] = np.asarray(value).astype(default.dtype)

@@ -37,9 +37,11 @@ _SIZES: dict[str, dict[str, Any]] = {
     "large": {"height": 31, "width": 41, "seed": 1, "loops": 0.1},
     "random": {"height": 11, "width": 15},
 }
+_MAX_CELLS = 1_000_000
+"""Of a random maze, which is made step by step."""
 
 
-def make(name: str, num_envs: int, **options: Any) -> Env:
+def make(name: str, num_envs: int, /, **options: Any) -> Env:
     """B mazes whose observation is the number of the cell, row by row.
 
     Args:
@@ -52,12 +54,12 @@ def make(name: str, num_envs: int, **options: Any) -> Env:
     return to_env(_define(name, options), num_envs)
 
 
-def make_mdp(name: str, discount: float | None = None, **options: Any) -> MDP:
+def make_mdp(name: str, discount: float | None = None, /, **options: Any) -> MDP:
     """The exact MDP of a maze: the arrays that `make` plays."""
     return to_mdp(_define(name, options), discount)
 
 
-def grid_of(name: str, **options: Any) -> Grid:
+def grid_of(name: str, /, **options: Any) -> Grid:
     """The map of a maze, with the numbers of its states."""
     return to_grid(_define(name, options))
 
@@ -86,9 +88,11 @@ def random_maze(height: int = 11, width: int = 15, seed: int = 0, loops: float =
     for name, value in (("height", height), ("width", width)):
         if not is_whole_number(value) or value < 5 or value % 2 == 0:
             raise UsageError(f"{name}={value!r} is no size of a maze; give an odd number of at least 5")
+    if height * width > _MAX_CELLS:
+        raise UsageError(f"height={height}, width={width} make too many cells; give at most {_MAX_CELLS}")
     if not is_whole_number(seed) or seed < 0:
         raise UsageError(f"seed={seed!r} is out of range; give a whole number of at least 0")
-    if isinstance(loops, (bool, str)) or not 0.0 <= loops <= 1.0:
+    if isinstance(loops, bool) or not isinstance(loops, (int, float)) or not 0.0 <= loops <= 1.0:
         raise UsageError(f"loops={loops!r} is out of range; give a share in [0, 1]")
     rng = np.random.default_rng(seed)
     free = _spanning_tree(rng, height, width)

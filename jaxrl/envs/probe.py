@@ -21,7 +21,7 @@ from jaxrl.types import Array, ArraySpec, Box, Discrete, Env, PyTree, Spec, tree
 _VECTOR = ArraySpec((1,), "float32")
 
 
-def make(name: str, num_envs: int, **options: Any) -> Env:
+def make(name: str, num_envs: int, /, **options: Any) -> Env:
     """B probe environments; see the functions of this module for what each one knows."""
     if options:
         raise UsageError(f"probe/{name} has no option {next(iter(options))!r}; leave it out")

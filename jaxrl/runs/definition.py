@@ -19,7 +19,7 @@ import jax
 from jaxrl.agents import load_agent
 from jaxrl.config import Config
 from jaxrl.errors import UsageError
-from jaxrl.fields import check_fields, check_value, from_json, static, to_json
+from jaxrl.fields import MAX_COUNT, MAX_SEED, check_fields, check_value, from_json, static, to_json
 from jaxrl.records.console import say
 from jaxrl.records.files import Types, misfit, read_json, write_json
 from jaxrl.records.folders import check_folder, check_places
@@ -28,8 +28,6 @@ from jaxrl.records.sinks import SINKS, check_sinks
 _PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
 _NO_FIELDS = ("versions", "device", "worker", "stream")
 """What a definition's file holds beside its fields."""
-MAX_SEED = 2**32 - 1
-
 STREAM = 1
 """Version of the order in which random numbers are drawn; files without one are of the first."""
 
@@ -46,7 +44,9 @@ class Training:
     )
     _: dataclasses.KW_ONLY
     total_steps: int = static(500_000, "Env steps to train for.", low=1)
-    eval_episodes: int | None = static(None, "Episodes of each evaluation; all of a finite environment, else 100.", low=1)
+    eval_episodes: int | None = static(
+        None, "Episodes of each evaluation; all of a finite environment, else 100.", low=1, high=MAX_COUNT
+    )
     eval_env_options: dict[str, Any] = static(
         dict, "Options of the environment that policies are scored in, where they differ from training.", flag="eval_env_option"
     )
@@ -61,10 +61,10 @@ class Training:
 class Recorded:
     """What runs and sweeps have in common: what is recorded. Runs of a batch are evaluated at their ends only."""
 
-    num_rows: int = static(100, "Rows of metrics over the run.", low=1)
+    num_rows: int = static(100, "Rows of metrics over the run.", low=1, high=MAX_COUNT)
     eval_every: int = static(0, "Env steps between evaluations while training; 0 evaluates at the end only.", low=0)
     checkpoint_seconds: float = static(
-        30.0, "Wall-clock seconds between checkpoints; 0 writes one after every row.", low=0, finite=False
+        30.0, "Wall-clock seconds between checkpoints; 0 writes one after every row, 1e9 none on the way.", low=0
     )
 
 

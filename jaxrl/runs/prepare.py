@@ -13,17 +13,20 @@ from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.drivers.device import Driver, device_driver
 from jaxrl.drivers.evaluate import NUM_EPISODES, check_interface, split_episodes
 from jaxrl.drivers.host import host_driver
-from jaxrl.drivers.memory import device_bytes, host_bytes, num_bytes
+from jaxrl.drivers.memory import device_bytes, host_bytes, num_bytes, rollout_bytes
 from jaxrl.drivers.mesh import check_division, make_mesh
 from jaxrl.drivers.rehearse import rehearse
 from jaxrl.envs import evaluation_options, make
 from jaxrl.errors import UsageError
+from jaxrl.fields import MAX_COUNT
 from jaxrl.loop import Plan, RunKeys, build_in, plan, run_keys
-from jaxrl.runs.definition import Run, Training, check_run
+from jaxrl.runs.definition import Recorded, Run, Training, check_run
 from jaxrl.types import Agent, Env, HostEnv, PyTree
 
 REPLAY_SHARE = 0.8
 """Share of a memory that a replay may take."""
+_MANY_ENVS = 10_000
+"""Below, the state of the environments is small beside any memory."""
 
 
 class Prepared(NamedTuple):
@@ -87,6 +90,8 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
     env = make(run.env, run.config.num_envs, **run.env_options)
     _check_mesh(run, mesh, env)
     schedule = plan(run.config, env.spec, run.total_steps)
+    check_stops(run, schedule)
+    _check_batch(env, run.config.num_envs, schedule.rollout_length, mesh.size if mesh else 1)
     config, keys = as_arrays(run.config), run_keys(jax.random.key(run.seed))
     evaluation = evaluation_of(run, run.env_options, env)
     agent = build_in(make_agent, config, env)
@@ -161,6 +166,30 @@ def _replay_device(agent_shapes: PyTree) -> jax.Device | None:
     if jax.default_backend() == "cpu" or not device * REPLAY_SHARE < replay_bytes(agent_shapes) < host * REPLAY_SHARE:
         return None
     return jax.local_devices(backend="cpu")[0]
+
+
+def check_stops(recorded: Recorded, schedule: Plan) -> None:
+    """Refuses more evaluations or snapshots than anyone waits for, each of which ends a call of the compiled program."""
+    num_steps = schedule.num_iterations * schedule.steps_per_iteration
+    for name in ("eval_every", "keep_every"):
+        every = getattr(recorded, name, 0)
+        if every and num_steps // max(every, schedule.steps_per_iteration) > MAX_COUNT:
+            raise UsageError(
+                f"{name}={every} stops the training more than {MAX_COUNT} times; give at least {num_steps // MAX_COUNT}"
+            )
+
+
+def _check_batch(env: Env | HostEnv, num_envs: int, length: int, num_devices: int) -> None:
+    """Environments and a rollout that exceed the device's memory would hang or kill the process."""
+    needed = rollout_bytes(env.spec, length, num_envs)
+    if isinstance(env, Env) and num_envs > _MANY_ENVS:
+        needed += num_bytes(jax.eval_shape(env.reset, jax.random.key(0), env.params))
+    limit = memory_limits()[0] * num_devices
+    if needed > limit:
+        raise UsageError(
+            f"num_envs={num_envs} with {length} steps a rollout takes {needed / 1e9:.1f} GB and the device has "
+            f"{limit / 1e9:.1f} GB; lower num_envs or rollout_length"
+        )
 
 
 def _check_memory(agent_shapes: PyTree) -> None:

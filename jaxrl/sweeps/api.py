@@ -25,7 +25,7 @@ import numpy as np
 from jaxrl.agents import load_agent
 from jaxrl.analysis.results import Results, read_results
 from jaxrl.errors import UsageError
-from jaxrl.fields import is_whole_number
+from jaxrl.fields import MAX_COUNT, is_whole_number
 from jaxrl.runs.api import split_options
 from jaxrl.runs.trained import TrainedPolicy, load
 from jaxrl.runs.trained import score as score_run
@@ -152,6 +152,8 @@ def sweep(
 def _seeds(seeds: Any) -> tuple[int, ...]:
     """0, 1, ... of a number of seeds, or the given seeds."""
     if is_whole_number(seeds):
+        if seeds > MAX_COUNT:
+            raise UsageError(f"seeds={seeds} is out of range; give at most {MAX_COUNT}")
         return tuple(range(seeds))
     try:
         return tuple(operator.index(seed) for seed in seeds)

@@ -18,14 +18,14 @@ import jax
 
 from jaxrl.agents import load_agent
 from jaxrl.config import Config, as_arrays, check_config
-from jaxrl.drivers.memory import batch_limit, num_bytes
+from jaxrl.drivers.memory import batch_limit, num_bytes, rollout_bytes
 from jaxrl.drivers.rehearse import rehearse
 from jaxrl.envs import make
 from jaxrl.errors import UsageError
-from jaxrl.fields import check_fields, static
+from jaxrl.fields import MAX_COUNT, MAX_SEED, check_fields, static
 from jaxrl.loop import Plan, build_in, init_state, plan, run_keys
-from jaxrl.runs.definition import MAX_SEED, Recorded, Training
-from jaxrl.runs.prepare import Evaluation, evaluation_of, memory_limits
+from jaxrl.runs.definition import Recorded, Training
+from jaxrl.runs.prepare import Evaluation, check_stops, evaluation_of, memory_limits
 from jaxrl.sweeps.population import BATCHINGS, EnvParams, differing, without_iteration
 from jaxrl.sweeps.schedulers import Schedule, check_schedule
 from jaxrl.sweeps.space import ENV_PREFIX, Draw, check_name, make_configs
@@ -159,6 +159,7 @@ def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environm
     env = environments.make(config.num_envs, options)
     solo = _is_solo(sweep, env)
     schedule = plan(config, env.spec, sweep.total_steps)
+    check_stops(sweep, schedule)
     agent = build_in(make_agent, as_arrays(config), env)
     key = run_keys(jax.random.key(0)).init
     if isinstance(env, Env):
@@ -170,10 +171,10 @@ def _group(sweep: Sweep, make_agent: Callable[..., Any], environments: _Environm
         what = "stop_return" if sweep.schedule.method == "none" else f"schedule={sweep.schedule.method!r}"
         raise UsageError(f"{what} goes by training returns, and env={sweep.env!r} has none; leave it out")
     limit = sweep.memory_limit or limit
-    if (needed := num_bytes(shapes)) > limit:
+    if (needed := num_bytes(shapes) + rollout_bytes(env.spec, schedule.rollout_length, config.num_envs)) > limit:
         raise UsageError(
-            f"memory_limit={limit} bytes is below the {needed} that the state of one run takes; raise it, or lower capacity or "
-            "network sizes"
+            f"memory_limit={limit} bytes is below the {needed} that the state and rollout of one run take; raise it, or lower "
+            "capacity, num_envs or network sizes"
         )
 
     params = tuple(environments.params(*configure(sweep, sweep.configs[index])) for index in configs)
@@ -270,6 +271,10 @@ def _check_sweep(sweep: Sweep) -> None:
     for name in sweep.fields:
         check_name(type(sweep.config), name)
     check_fields(sweep)
+    if sweep.num_runs > MAX_COUNT:
+        raise UsageError(
+            f"seeds: {len(sweep.seeds)} of {len(sweep.configs)} configs are too many; give {MAX_COUNT} runs at most"
+        )
     if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
         raise UsageError(f"seeds={sweep.seeds} are none or not all different; give different ones")
     if sweep.executor == "ray" and importlib.util.find_spec("ray") is None:

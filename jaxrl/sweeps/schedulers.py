@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.errors import UsageError
-from jaxrl.fields import check_fields, static
+from jaxrl.fields import MAX_SEED, check_fields, static
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Schedule:
         0.2, "pbt: share of the runs that is replaced by as many of the best.", low=0.0, low_open=True, high=0.5
     )
     pbt_factor: float = static(1.25, "pbt: explored values are multiplied or divided by it.", low=1.0, low_open=True)
-    seed: int = static(0, "Seed of random decisions.", low=0, flag=None)
+    seed: int = static(0, "Seed of random decisions.", low=0, high=MAX_SEED, flag=None)
 
 
 class Bracket(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxrl.config import Config
 from jaxrl.errors import UsageError, unknown
-from jaxrl.fields import field_types, from_text, literal
+from jaxrl.fields import MAX_COUNT, check_option, field_types, from_text, literal
 
 ENV_PREFIX = "env."
 
@@ -47,6 +47,9 @@ def make_configs(
         check_draw(type(config), name, draws[name])
     if num_draws < 1 or (num_draws > 1 and not draws):
         raise UsageError(f"num_draws={num_draws} for {len(draws)} drawn fields; give at least 1, and more only with draws")
+    num_configs = math.prod(len(values) if hasattr(values, "__len__") else 1 for values in grid.values()) * num_draws
+    if num_configs > MAX_COUNT:
+        raise UsageError(f"num_draws={num_draws} with this grid makes {num_configs} configs; give at most {MAX_COUNT}")
     if seed < 0:
         raise UsageError(f"seed={seed} of the draws is out of range; give at least 0")
     rng = np.random.default_rng(seed)
@@ -63,19 +66,24 @@ def _grid_values(name: str, values: Any) -> list[Any]:
         raise UsageError(f"grid: {name}={values!r} is no list of values; give one or more in a list")
     scalar = (np.generic, np.ndarray, jax.Array)
     plain = [value.item() if isinstance(value, scalar) and value.ndim == 0 else value for value in given]
-    for index, value in enumerate(plain):
-        if repr(value) in map(repr, plain[:index]):
+    seen: set[str] = set()
+    for value in plain:
+        if name.startswith(ENV_PREFIX):
+            check_option("grid", name.removeprefix(ENV_PREFIX), value)
+        if repr(value) in seen:
             raise UsageError(f"grid: {name} has the value {value!r} twice; give each once")
+        seen.add(repr(value))
     return plain
 
 
 def check_draw(config_class: type[Config], name: str, draw: Draw, values: str = "grid") -> None:
     check_name(config_class, name)
-    if not -math.inf < draw.low < draw.high < math.inf:
+    if not -1e300 < draw.low < draw.high < 1e300:
         raise UsageError(f"draw: {name} has low={draw.low:g}, high={draw.high:g}; give finite ones with LOW < HIGH")
     if draw.log and draw.low <= 0:
         raise UsageError(f"draw: {name} has low={draw.low:g}, which has no logarithm; raise LOW above 0, or draw uniformly")
     if name.startswith(ENV_PREFIX):
+        check_option("draw", name.removeprefix(ENV_PREFIX), draw.low)
         return
     if field_types(config_class)[name] not in (int, float):
         raise UsageError(f"draw: {name} is not a number; put its values into the {values}")
@@ -107,7 +115,7 @@ def parse_grid(config_class: type[Config], texts: Sequence[str], option: str = "
     grid: dict[str, list[Any]] = {}
     for text in texts:
         name, values = _field_text(option, text, config_class, "learning_rate=1e-4,3e-4")
-        parsed = [_parse(config_class, name, value) for value in values.split(",")]
+        parsed = _parse(config_class, name, values)
         if name in grid:
             raise UsageError(f"{option}: field {name!r} is given twice; give all its values at once")
         grid[name] = parsed
@@ -156,7 +164,10 @@ def check_name(config_class: type[Config], name: str) -> None:
         raise UsageError(unknown("field", name, known) + f"; options of the environment are written {ENV_PREFIX}NAME")
 
 
-def _parse(config_class: type[Config], name: str, text: str) -> Any:
+def _parse(config_class: type[Config], name: str, text: str) -> list[Any]:
+    """The values of a field; between brackets and quotes a comma separates none of an option of the environment."""
     if name.startswith(ENV_PREFIX):
-        return literal(text)
-    return from_text(config_class.__dataclass_fields__[name], field_types(config_class)[name], text)
+        together = literal(f"[{text}]")
+        return together if isinstance(together, list) else [literal(value) for value in text.split(",")]
+    field, declared = config_class.__dataclass_fields__[name], field_types(config_class)[name]
+    return [from_text(field, declared, value) for value in text.split(",")]

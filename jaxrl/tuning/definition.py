@@ -24,8 +24,8 @@ import numpy as np
 from jaxrl.analysis.results import format_value
 from jaxrl.config import check_config
 from jaxrl.errors import UsageError
-from jaxrl.fields import check_fields, field_types, static
-from jaxrl.runs.definition import MAX_SEED, Training, read_definition, values_of
+from jaxrl.fields import MAX_COUNT, MAX_SEED, check_fields, field_types, static
+from jaxrl.runs.definition import Training, read_definition, values_of
 from jaxrl.runs.definition import to_values as written_values
 from jaxrl.sweeps.plan import Batched, Sweep, make_groups
 from jaxrl.sweeps.space import ENV_PREFIX, Draw
@@ -46,9 +46,9 @@ class Tuning(Batched, Training):
 
     draws: Mapping[str, Draw] = static(dict, "Ranges of searched numbers; env.NAME is an option of the environment.", flag=None)
     choices: Mapping[str, Sequence[Any]] = static(dict, "Values of searched fields.", flag=None)
-    num_trials: int = static(50, "Trials that end, complete or pruned, over all processes.", low=1)
+    num_trials: int = static(50, "Trials that end, complete or pruned, over all processes.", low=1, high=MAX_COUNT)
     seeds: tuple[int, ...] = static((0, 1, 2), "Of the runs of each trial.", low=0, high=MAX_SEED, flag=None)
-    num_rungs: int = static(10, "How often a trial reports and may be pruned.", low=1)
+    num_rungs: int = static(10, "How often a trial reports and may be pruned.", low=1, high=10_000)
     objective: str = static(
         "training",
         "training: mean of the last training episodes; evaluation: of greedy ones.",
@@ -63,14 +63,12 @@ class Tuning(Batched, Training):
     pruning_startup: int = static(5, "Complete trials before the median prunes.", low=0)
     sampler: str = static("tpe", "What proposes values: tpe or random.", choices=("tpe", "random"))
     sampler_startup: int = static(10, "Random trials before tpe has a model.", low=1)
-    sampler_seed: int = static(0, "Seed of the proposals.", low=0)
+    sampler_seed: int = static(0, "Seed of the proposals.", low=0, high=MAX_SEED)
     storage: str | None = static(
         None, "URL of Optuna's database, which processes may share; by default study.db in the folder."
     )
     study_name: str | None = static(None, "Name of the study in the database; of agent and environment by default.")
-    max_seconds: float | None = static(
-        None, "Begin no further trial after so many seconds.", low=0.0, low_open=True, finite=False
-    )
+    max_seconds: float | None = static(None, "Begin no further trial after so many seconds.", low=0.0, low_open=True)
     stop_value: float | None = static(None, "Begin no further trial once one has reached this.")
 
     file = "tune.json"

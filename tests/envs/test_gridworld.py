@@ -128,7 +128,7 @@ BAD = {
     "slip": ({"map": "S.G", "slip": 1.5}, r"slip=1.5 is out of range; give a probability in \[0, 1\]"),
     "slip as text": ({"map": "S.G", "slip": "often"}, "slip='often' is not a finite number; give one"),
     "step reward": ({"map": "S.G", "step_reward": float("nan")}, "step_reward=nan is not a finite number; give one"),
-    "time limit": ({"map": "S.G", "time_limit": 0}, "time_limit=0 is no number of steps; give a whole number of at least 1"),
+    "time limit": ({"map": "S.G", "time_limit": 0}, "time_limit=0 is out of range; give a whole number of at least 1"),
     "rewards of no cell": ({"map": "S.G", "rewards": {"B": 1}}, "rewards names 'B', no cell of the map; give"),
     "rewards as a number": ({"map": "S.G", "rewards": 3}, "rewards=3 cannot be read; give them as A:10,B:5"),
     "rewards as bad text": ({"map": "S.G", "rewards": "G=1"}, "rewards='G=1' cannot be read; give them as A:10,B:5"),

@@ -280,7 +280,7 @@ def test_a_draw_that_does_not_fit_is_named(text, message):
         ({"batching": "parallel"}, "batching='parallel' is unknown; choose one of auto, serial, vmap, solo"),
         ({"executor": "dask"}, "executor='dask' is unknown; choose one of local, ray"),
         ({"checkpoint_seconds": -1.0}, "checkpoint_seconds=-1.0 is out of range"),
-        ({"checkpoint_seconds": math.nan}, "checkpoint_seconds=nan is out of range"),
+        ({"checkpoint_seconds": math.nan}, "checkpoint_seconds=nan is not a finite number"),
         ({"stop_return": math.inf}, "stop_return=inf is not a finite number"),
         ({"schedule": "halving"}, "schedule='halving' has nothing to choose from: the sweep has one config"),
         ({"schedule": "best"}, "schedule='best' is unknown"),

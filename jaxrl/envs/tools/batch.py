@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.config import is_whole_number
 from jaxrl.contracts.environments import check_flags
 from jaxrl.contracts.returns import as_arrays, check_params, check_shapes, described, obs_shapes, parts_of, refuse
-from jaxrl.errors import UsageError
+from jaxrl.fields import check_count
 from jaxrl.types import SAME_UNITS, Array, Env, PyTree, Spec, TimeStep, Units, where_ended
 
 GROUP = 32
@@ -119,9 +118,8 @@ def batch_env(
     Raises:
       UsageError: a limit below 1; when it is traced, a function that returns another shape or dtype than it should.
     """
-    if time_limit is not None and not (is_whole_number(time_limit) and time_limit >= 1):
-        raise UsageError(f"time_limit={time_limit!r} is out of range; give a whole number of at least 1")
     if time_limit is not None:
+        check_count("time_limit", time_limit)
         spec = spec._replace(time_limit=min(time_limit, spec.time_limit or time_limit))
 
     check_params(params)

@@ -20,6 +20,7 @@ from jaxrl.config import is_whole_number
 from jaxrl.contracts.environments import RECORDS, trace_env
 from jaxrl.envs.tools.batch import most
 from jaxrl.errors import UsageError
+from jaxrl.fields import check_count
 from jaxrl.maths.normalize import Moments, init_moments, normalize, update_moments
 from jaxrl.types import Array, ArraySpec, Env, PyTree, TimeStep, Units, action_zeros, episode_end, where_ended
 
@@ -66,7 +67,7 @@ def time_limit(env: Env, limit: int) -> Env:
     All B environments are reset in a step in which the limit struck one of them, since an `Env` resets only as a whole: with
     many environments that may cost more than stepping them. The `time_limit` of `batch_env` resets those that ended.
     """
-    _check_count("time_limit", limit)
+    check_count("time_limit", limit)
 
     def reset(key: Array, params: PyTree) -> tuple[Wrapped, PyTree]:
         state, obs = env.reset(key, params)
@@ -98,7 +99,7 @@ def frame_stack(env: Env, num_frames: int) -> Env:
     observation, so no frame crosses an episode's end.
     """
     spec = _array_obs(env, "frame_stack")
-    _check_count("frame_stack", num_frames)
+    check_count("frame_stack", num_frames)
     shape, axis = (*spec.shape, 1), len(spec.shape)
     if len(spec.shape) == 3:
         shape, axis = spec.shape, 0 if spec.picture == "CHW" else 2
@@ -297,11 +298,6 @@ def wrap(env: Env, options: Mapping[str, Any]) -> Env:
         if name in options:
             env = wrapper(env, options[name])
     return env._replace(static=static) if options else env
-
-
-def _check_count(name: str, value: Any) -> None:
-    if not is_whole_number(value) or value < 1:
-        raise UsageError(f"{name}={value!r} is out of range; give a whole number of at least 1")
 
 
 def _array_obs(env: Env, wrapper: str) -> ArraySpec:
