@@ -41,7 +41,8 @@ from jaxrl.types import (
     where_ended,
 )
 
-Sums = dict[str, Array]
+Sums = dict[str, Any]
+"""Sums of reports by name, arrays of JAX or of NumPy."""
 NUM_RECENT = 100
 
 
@@ -295,18 +296,34 @@ def record(
 
 
 def repeat(
-    key: Array, agent: Agent, env: Env, state: RunState, count: Array | int, progress: Progress, length: int, learn: bool
+    key: Array,
+    agent: Agent,
+    env: Env,
+    state: RunState,
+    count: Array | int,
+    progress: Progress,
+    length: int,
+    learn: bool,
+    sums: Sums | None = None,
 ) -> tuple[RunState, Sums]:
-    """`count` iterations of one kind, and the sums of their reports."""
+    """`count` iterations of one kind, and the sums of their reports on top of `sums`."""
 
     def body(_: Array, carry: tuple[RunState, Sums]) -> tuple[RunState, Sums]:
         state, sums = carry
         state, new = iterate(key, agent, env, state, progress, length, learn)
-        return state, jax.tree.map(jnp.add, sums, new)
+        return state, {**sums, **{name: sums[name] + value for name, value in new.items()}}
 
-    shapes = jax.eval_shape(lambda s: iterate(key, agent, env, s, progress, length, learn)[1], state)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.fori_loop(0, count, body, (state, zeros))
+    if sums is None:
+        shapes = jax.eval_shape(lambda s: iterate(key, agent, env, s, progress, length, learn)[1], state)
+        sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.fori_loop(0, count, body, (state, sums))
+
+
+def no_sums(agent: Agent, env: Env, state: RunState, progress: Progress, length: int) -> Sums:
+    """Zeros on the host, for the sums of iterations that warm up and learn; `state` may be shapes."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(lambda key, s: iterate(key, agent, env, s, progress, length, True)[1], key, state)
+    return {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
 
 
 # --- a whole run as one pure function -------------------------------------------------------------------------------

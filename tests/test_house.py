@@ -12,7 +12,7 @@ from helpers import run_python
 
 ROOT = Path(jaxrl.__file__).parent
 FLOORS = (
-    ("errors", "startup", "lazy", "fields"),
+    ("errors", "startup", "lazy", "interrupts", "fields"),
     ("types", "config", "parallel", "contracts"),
     ("maths",),
     ("nets",),

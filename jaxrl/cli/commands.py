@@ -20,6 +20,7 @@ from typing import Any
 from jaxrl.cli import options as opts
 from jaxrl.errors import EnvError, UsageError, fail, one_line, own_report, unknown
 from jaxrl.fields import MAX_COUNT, MAX_SEED, static
+from jaxrl.interrupts import ended_at_once
 from jaxrl.startup import as_number, number_behind, use_compilation_cache, use_devices, use_threads
 
 USAGE = """usage: jaxrl COMMAND ...
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # A folder's name may hold what the terminal cannot show.
     try:
-        _run(arguments)
+        with ended_at_once(lambda: "interrupted"):
+            _run(arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UsageError as error:

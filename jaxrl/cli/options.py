@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import signal
 import sys
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.errors import ContractError, DiskError, EnvError, UsageError, fail, one_line, own_report, unknown
 from jaxrl.fields import check_value, default_of, example, field_types, from_text, is_option, kind_of, name_of, static
+from jaxrl.interrupts import EXIT_CODE, ended_at_once
 from jaxrl.startup import MAX_THREADS, use_compilation_cache
 
 T = TypeVar("T")
@@ -226,19 +226,22 @@ def out_folder(out: str | None, agent: str, env: str, seed: int) -> Path:
 def guarded(job: Callable[[], dict[str, Any]], out: Path) -> dict[str, Any]:
     """Runs a training job; an interrupt or a NaN found by --debug ends it with a line."""
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def interrupted() -> str:
+        return f"interrupted; {f'go on with: jaxrl resume {out}' if has_begun(out) else 'nothing was written'}"
 
-    signal.signal(signal.SIGTERM, interrupt)
+    with ended_at_once(interrupted):
+        return _guarded(job, out, interrupted)
+
+
+def _guarded(job: Callable[[], dict[str, Any]], out: Path, interrupted: Callable[[], str]) -> dict[str, Any]:
     use_compilation_cache()
     from jax.experimental.checkify import JaxRuntimeError
 
     try:
         return job()
     except KeyboardInterrupt:
-        end = f"go on with: jaxrl resume {out}" if has_begun(out) else "nothing was written"
-        print(f"jaxrl: interrupted; {end}", file=sys.stderr)
-        sys.exit(130)
+        print(f"jaxrl: {interrupted()}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
     except JaxRuntimeError as error:
         print(f"jaxrl: the first NaN arose here: {one_line(error)}", file=sys.stderr)
         sys.exit(1)

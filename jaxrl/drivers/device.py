@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxrl import parallel
 from jaxrl.config import Config, rollout_length
 from jaxrl.drivers import evaluate
 from jaxrl.drivers.mesh import gather, local, place, shardings
-from jaxrl.loop import Sums, build_in, init_state, repeat
+from jaxrl.loop import Sums, build_in, init_state, no_sums, repeat
 from jaxrl.types import Array, Env, MakeAgent, Progress, PyTree, RunState
 
 
@@ -31,9 +32,11 @@ class Driver(NamedTuple):
 
     Attributes:
       init: (key, config, env_params) -> RunState, from the stream `RunKeys.init`.
-      advance: (key, config, env_params, state, num_observe, num_learn, progress) -> (state, sums); does so many iterations
-        that only store, then so many that learn, from the stream `RunKeys.train`. The state is donated. Counts are numbers, not
-        shapes; `progress` is the run's, its iteration that of the state.
+      advance: (key, config, env_params, state, num_observe, num_learn, progress, sums=None) -> (state, sums); does so many
+        iterations that only store, then so many that learn, from the stream `RunKeys.train`. The state is donated. Counts are
+        numbers, not shapes; `progress` is the run's, its iteration that of the state. The sums of reports are on top of `sums`:
+        iterations done in several calls add up to the bits of one.
+      no_sums: (config, env_params, state) -> zeros on the host, for the `sums` of the first of several calls.
       evaluate: (key, config, env_params, eval_params, policy, progress, num_episodes) -> `Scores` of greedy episodes. The agent
         is that of training, with its model and params; `eval_params` are those of the environment that it is scored in.
       saved: (state) -> the part of the state that a checkpoint can hold.
@@ -46,6 +49,7 @@ class Driver(NamedTuple):
 
     init: Callable[..., RunState]
     advance: Callable[..., tuple[RunState, Sums]]
+    no_sums: Callable[[Config, PyTree, RunState], Sums]
     evaluate: Callable[..., evaluate.Scores]
     saved: Callable[[RunState], RunState]
     restart: Callable[[Array, Config, RunState], RunState]
@@ -56,7 +60,7 @@ class Driver(NamedTuple):
 
 
 def make_chunk(make_agent: MakeAgent, env: Env) -> Callable[..., tuple[RunState, Sums]]:
-    """(key, config, env_params, state, num_observe, num_learn, progress) -> (state, sums), not yet jitted."""
+    """(key, config, env_params, state, num_observe, num_learn, progress, sums) -> (state, sums), not yet jitted."""
 
     def chunk(
         key: Array,
@@ -66,12 +70,13 @@ def make_chunk(make_agent: MakeAgent, env: Env) -> Callable[..., tuple[RunState,
         num_observe: Array,
         num_learn: Array,
         progress: Progress,
+        sums: Sums | None = None,
     ) -> tuple[RunState, Sums]:
         bound = env._replace(params=env_params)
         length, agent = rollout_length(config, env.spec), build_in(make_agent, config, bound)
-        state, observed = repeat(key, agent, bound, state, num_observe, progress, length, learn=False)
-        state, sums = repeat(key, agent, bound, state, num_learn, progress, length, learn=True)
-        return state, sums | {name: sums[name] + observed[name] for name in observed}
+        sums = no_sums(agent, bound, state, progress, length) if sums is None else sums
+        state, sums = repeat(key, agent, bound, state, num_observe, progress, length, False, sums)
+        return repeat(key, agent, bound, state, num_learn, progress, length, True, sums)
 
     return chunk
 
@@ -133,10 +138,16 @@ def device_driver(
         agent = build_in(make_agent, config, env._replace(params=env_params))
         return evaluate.episode_scores(key, agent, eval_env._replace(params=eval_params), policy, progress, each)
 
+    def zeros(config: Config, env_params: PyTree, state: RunState) -> Sums:
+        bound = env._replace(params=env_params)
+        progress, length = Progress(*[np.int32(0)] * 4), rollout_length(config, env.spec)  # type: ignore[arg-type]
+        return no_sums(build_in(make_agent, config, bound), bound, state, progress, length)
+
     chunk = make_chunk(make_agent, env)
     driver = Driver(
         init=init,
         advance=find_nan(chunk) if debug else jax.jit(chunk, donate_argnums=3),
+        no_sums=zeros,
         evaluate=evaluate.compiled(evaluate_policy, make_eval_env),
         saved=lambda state: state,
         restart=lambda key, config, state: state,

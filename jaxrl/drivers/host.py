@@ -117,6 +117,7 @@ def host_driver(
     return Driver(
         init=loop.init,
         advance=loop.advance,
+        no_sums=lambda config, env_params, state: {},
         evaluate=evaluate_policy,
         saved=lambda state: state._replace(obs=(), memory=()),
         restart=loop.restart,
@@ -193,15 +194,15 @@ class _HostLoop:
         num_observe: int,
         num_learn: int,
         progress: Progress,
+        sums: Sums | None = None,
     ) -> tuple[RunState, Sums]:
-        total: Sums = {}
+        total = dict(sums or {})
         for count, learn in ((int(num_observe), False), (int(num_learn), True)):
-            report: Sums | None = None
             for _ in range(count):
-                state, sums = self._iterate(key, config, state, progress, learn)
-                report = sums if report is None else _add(report, sums)
-            total |= {name: total.get(name, 0) + value for name, value in jax.device_get(report or {}).items()}
-        return state, total
+                state, new = self._iterate(key, config, state, progress, learn)
+                before = {name: total[name] for name in new if name in total}
+                total |= _add(before, new) if before else new
+        return state, jax.device_get(total)
 
     def close(self) -> None:
         for group in self.groups:
@@ -278,8 +279,9 @@ def _joined(parts: Sequence[PyTree]) -> PyTree:
 
 
 @jax.jit
-def _add(report: Sums, sums: Sums) -> Sums:
-    return jax.tree.map(jnp.add, report, sums)
+def _add(before: Sums, sums: Sums) -> Sums:
+    """The sums on top of those that there were before."""
+    return {name: before[name] + value if name in before else value for name, value in sums.items()}
 
 
 def host_episode_scores(

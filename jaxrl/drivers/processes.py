@@ -137,6 +137,14 @@ def agreed(decision: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.bool_(decision)))
 
 
+def shared(number: int, flag: bool) -> tuple[int, bool]:
+    """(the number that process 0 gives, whether any process raises its flag), in every process."""
+    if not is_connected():
+        return number, flag
+    both = multihost_utils.process_allgather(np.array([number, flag], np.int32))
+    return int(both[0, 0]), bool(both[:, 1].any())
+
+
 def in_writer(action: Callable[[], None]) -> None:
     """Does something in process 0 alone; if it refuses there, it refuses everywhere.
 

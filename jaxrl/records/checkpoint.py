@@ -27,6 +27,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxrl.errors import DiskError, UsageError, one_line
+from jaxrl.interrupts import is_heard
 from jaxrl.records.files import Types, misfit, parse_json, writing
 from jaxrl.types import PyTree
 
@@ -123,11 +124,11 @@ def _plain(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _interrupts_held_back() -> Iterator[None]:
     """Lets an interrupt wait until a checkpoint is whole; Orbax, stopped midway, prints tracebacks on its way out."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     waiting: list[int] = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread() or is_heard():
+        yield
+        return
     for number in handlers:
         signal.signal(number, lambda number, _: waiting.append(number))
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxrl.drivers.processes import is_writer
 from jaxrl.errors import UsageError
+from jaxrl.loop import Sums
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
 from jaxrl.records.files import Types
@@ -41,7 +42,12 @@ class Clock(NamedTuple):
     compile: float
 
 
-def save_state(prepared: Prepared, folder: Path, state: RunState, clock: Clock) -> None:
+def save_state(prepared: Prepared, folder: Path, state: RunState, clock: Clock, sums: Sums | None = None) -> None:
+    """Writes a checkpoint.
+
+    Args:
+      sums: of the reports of the row that is not complete yet.
+    """
     saved = prepared.driver.saved(state)
     has_replay = prepared.run.checkpoint_replay or replay_bytes(state.agent) <= REPLAY_LIMIT
     if not has_replay:
@@ -51,10 +57,11 @@ def save_state(prepared: Prepared, folder: Path, state: RunState, clock: Clock) 
         return
     metrics_file = folder / "metrics.jsonl"
     meta = {
-        "metrics_bytes": os.path.getsize(metrics_file),
+        "metrics_bytes": os.path.getsize(metrics_file) if metrics_file.exists() else 0,
         "has_replay": has_replay,
         "wall_seconds": clock.wall,
         "compile_seconds": clock.compile,
+        "sums": {name: (np.asarray(value).item(), str(value.dtype)) for name, value in (sums or {}).items()},
     }
     checkpoint.save(folder / "checkpoints", iteration, saved, meta)
 
@@ -114,6 +121,11 @@ def restore(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tu
     return prepared.driver.place(state), restored.meta
 
 
+def held_sums(meta: Mapping[str, Any]) -> Sums:
+    """The sums of the row that a checkpoint was written in, nothing where it was written between two rows."""
+    return {name: np.asarray(value, kind) for name, (value, kind) in meta.get("sums", {}).items()}
+
+
 def refill(prepared: Prepared, state: RunState, say: Callable[[str], None]) -> RunState:
     """Acts without learning until a replay that was left out holds a warm-up's worth again."""
     count = max(prepared.plan.num_warmup, 1)
@@ -121,7 +133,9 @@ def refill(prepared: Prepared, state: RunState, say: Callable[[str], None]) -> R
     iteration, recent = jnp.copy(state.iteration), jax.tree.map(jnp.copy, state.recent)
     key = jax.random.fold_in(prepared.keys.init, int(iteration))
     progress = prepared.plan.progress(int(iteration))
-    state, _ = prepared.driver.advance(key, prepared.config, prepared.env_params, state, np.int32(count), np.int32(0), progress)
+    sums = prepared.driver.no_sums(prepared.config, prepared.env_params, state)
+    counts = np.int32(count), np.int32(0)
+    state, _ = prepared.driver.advance(key, prepared.config, prepared.env_params, state, *counts, progress, sums)
     return state._replace(iteration=iteration, recent=recent)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,29 @@ from jaxrl.drivers.evaluate import summarize
 from jaxrl.drivers.mesh import fitting
 from jaxrl.drivers.processes import agreed, in_writer, is_writer
 from jaxrl.errors import UsageError
-from jaxrl.loop import Plan, averages, recent_return, row_ends
+from jaxrl.interrupts import held_back
+from jaxrl.loop import Plan, recent_return, row_ends
 from jaxrl.records.console import Bar, console, open_bar
 from jaxrl.records.files import write_json
 from jaxrl.records.folders import alone, check_places, new_folder
 from jaxrl.records.rows import Row, append_row, append_rows, cut_rows, plain
 from jaxrl.records.sinks import open_sink
+from jaxrl.runs.advance import Rows, advance, env_steps_of
 from jaxrl.runs.definition import Run, config_values, follow_stream, read_run, read_summary
 from jaxrl.runs.prepare import Prepared, prepare
-from jaxrl.runs.restore import Clock, load_state, refill, restore, save_snapshot, save_state, say_once, snapshots, with_replay
+from jaxrl.runs.restore import (
+    Clock,
+    held_sums,
+    load_state,
+    refill,
+    restore,
+    save_snapshot,
+    save_state,
+    say_once,
+    snapshots,
+    with_replay,
+)
 from jaxrl.types import PyTree, RunState
-
-PROFILE_ITERATIONS = 100
-"""Iterations that `--profile` traces at most."""
-
 
 # --- training -------------------------------------------------------------------------------------------------------
 
@@ -66,7 +75,7 @@ def _begin(prepared: Prepared, folder: Path, learned: PyTree | None, profile: bo
     state = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
     if learned is not None:
         state = prepared.driver.place(state._replace(agent=with_replay(learned, state.agent)))
-    return _train(prepared, folder, state, Clock(0.0, 0.0), profile)
+    return _train(prepared, folder, state, {}, profile)
 
 
 def resume(folder: str | Path) -> dict[str, Any]:
@@ -105,7 +114,7 @@ def _go_on(prepared: Prepared, folder: Path) -> dict[str, Any]:
         in_writer(lambda: (folder / "metrics.jsonl").unlink(missing_ok=True))
         return _begin(prepared, folder, load_state(Path(run.init_from), prepared) if run.init_from else None)
     state, meta = restored
-    say_once(f"resuming at {_env_steps(prepared, state):,} env steps")
+    say_once(f"resuming at {env_steps_of(prepared, state):,} env steps")
     in_writer(lambda: cut_rows(folder / "metrics.jsonl", meta["metrics_bytes"]))
     if not prepared.driver.keeps_episodes:
         say_once("host environments cannot be saved: the agent is restored exactly, its episodes begin anew")
@@ -113,7 +122,7 @@ def _go_on(prepared: Prepared, folder: Path) -> dict[str, Any]:
         state = prepared.driver.restart(key, prepared.config, state)
     if not meta["has_replay"]:
         state = refill(prepared, state, say_once)
-    return _train(prepared, folder, state, Clock(meta["wall_seconds"], meta["compile_seconds"]))
+    return _train(prepared, folder, state, meta)
 
 
 def _on_devices_here(run: Run) -> Run:
@@ -154,7 +163,7 @@ class _Journal:
         self.bar = Bar(lambda env_steps, score: None, lambda: None)
         if self.writes:
             total = prepared.plan.num_iterations * prepared.plan.steps_per_iteration
-            self.bar = open_bar(total, _env_steps(prepared, state), console())
+            self.bar = open_bar(total, env_steps_of(prepared, state), console())
         self.warned = False
 
     def write(self, row: Row, seconds: float) -> None:
@@ -174,9 +183,12 @@ class _Journal:
             sink.close()
 
 
-def _train(prepared: Prepared, folder: Path, state: RunState, before: Clock, profile: bool = False) -> dict[str, Any]:
+def _train(prepared: Prepared, folder: Path, state: RunState, meta: Mapping[str, Any], profile: bool = False) -> dict[str, Any]:
+    """Trains from a state to the end; `meta` is that of its checkpoint."""
     run, schedule, begun = prepared.run, prepared.plan, time.perf_counter()
-    state, _ = jax.block_until_ready(_advance(prepared, state, int(state.iteration)))
+    before = Clock(meta.get("wall_seconds", 0.0), meta.get("compile_seconds", 0.0))
+    zeros = prepared.driver.no_sums(prepared.config, prepared.env_params, state)
+    state, sums = advance(prepared, state, int(state.iteration), zeros | held_sums(meta))
     compiled = time.perf_counter()
     clock = Clock(before.wall, before.compile + compiled - begun)
 
@@ -185,9 +197,13 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: Clock, pro
 
     first, last_checkpoint = int(state.iteration), compiled
     journal, profiled = _Journal(prepared, folder, state), _profiled_end(run, schedule, first) if profile else None
-    try:
+    with held_back() as interrupted, contextlib.closing(journal.bar):
+        training = Rows(prepared, zeros, interrupted)
         for end in (end for end in _boundaries(run, schedule) if end > first):
-            state, row = _advance_row(prepared, state, end, folder / "profile" if end == profiled else None)
+            state, sums, row = training.next(state, sums, end, folder / "profile" if end == profiled else None)
+            if row is None:
+                save_state(prepared, folder, state, clock._replace(wall=elapsed()), sums)
+                raise KeyboardInterrupt
             journal.write(row, elapsed())
             if end in _multiples(run.eval_every, schedule):
                 journal.write(_eval_row(prepared, state), elapsed())
@@ -197,8 +213,6 @@ def _train(prepared: Prepared, folder: Path, state: RunState, before: Clock, pro
             if agreed(is_last or time.perf_counter() - last_checkpoint >= run.checkpoint_seconds):
                 save_state(prepared, folder, state, clock._replace(wall=elapsed()))
                 last_checkpoint = time.perf_counter()
-    finally:
-        journal.bar.close()
     trained, final = time.perf_counter(), _eval_row(prepared, state)
     journal.write(final, elapsed())
     journal.close()
@@ -222,7 +236,7 @@ def _summary(prepared: Prepared, state: RunState, final: Row, clock: Clock, rate
         "env": run.env,
         "seed": run.seed,
         "status": "nan" if _has_nan_leaf(state.agent.policy) else "ok",
-        "env_steps": _env_steps(prepared, state),
+        "env_steps": env_steps_of(prepared, state),
         "wall_seconds": round(clock.wall, 3),
         "compile_seconds": round(clock.compile, 3),
         "steps_per_second": rate,
@@ -251,56 +265,17 @@ def _multiples(every: int, schedule: Plan) -> range:
     return range(iterations, schedule.num_iterations, iterations)
 
 
-def _advance(prepared: Prepared, state: RunState, end: int) -> tuple[RunState, dict[str, Any]]:
-    """Runs up to iteration `end`."""
-    begin = int(state.iteration)
-    counts = map(np.int32, prepared.plan.split(begin, end))
-    return prepared.driver.advance(
-        prepared.keys.train, prepared.config, prepared.env_params, state, *counts, prepared.plan.progress(begin)
-    )
-
-
 def _profiled_end(run: Run, schedule: Plan, first: int) -> int | None:
     """The end of the chunk in the middle of those that learn, for `--profile`."""
     ends = [end for end in _boundaries(run, schedule) if end > max(first, schedule.num_warmup)]
     return ends[len(ends) // 2] if ends else None
 
 
-def _advance_profiled(prepared: Prepared, state: RunState, end: int, folder: Path) -> tuple[RunState, dict[str, Any]]:
-    """As `_advance`, with a trace of its last `PROFILE_ITERATIONS`: a trace of many more would not fit into memory."""
-    begin = max(int(state.iteration), end - PROFILE_ITERATIONS)
-    state, sums = jax.block_until_ready(_advance(prepared, state, begin))
-    context = jax.profiler.trace(str(folder)) if is_writer() else contextlib.nullcontext()
-    with context:
-        state, traced = jax.block_until_ready(_advance(prepared, state, end))
-    say_once(
-        f"profile of {end - begin} iterations in {folder}; look at it with: xprof --logdir {folder} (pip install xprof), "
-        "TensorBoard with its profile plugin, or open its *.trace.json.gz in https://ui.perfetto.dev"
-    )
-    return state, {name: sums.get(name, 0) + value for name, value in traced.items()}
-
-
-def _advance_row(prepared: Prepared, state: RunState, end: int, profile: Path | None) -> tuple[RunState, Row]:
-    begin, started = int(state.iteration), time.perf_counter()
-    if profile is None:
-        state, sums = jax.block_until_ready(_advance(prepared, state, end))
-    else:
-        state, sums = jax.block_until_ready(_advance_profiled(prepared, state, end, profile))
-    seconds = time.perf_counter() - started
-    with np.errstate(divide="ignore", invalid="ignore"):
-        means = averages(jax.device_get(sums))
-    if not means["updates"]:
-        means = {name: means[name] for name in ("updates", "episodes", "return_mean", "length_mean")}
-    rate = (end - begin) * prepared.plan.steps_per_iteration / seconds
-    row = {"kind": "train", "env_steps": _env_steps(prepared, state)} | plain(means)
-    return state, row | {"steps_per_second": round(rate, 1)}
-
-
 def _eval_row(prepared: Prepared, state: RunState) -> Row:
     score = evaluate_state(prepared, state.agent.policy, int(state.iteration), prepared.evaluation.num_episodes)
     return {
         "kind": "eval",
-        "env_steps": _env_steps(prepared, state),
+        "env_steps": env_steps_of(prepared, state),
         "eval_return": score["mean"],
         "eval_return_std": score["std"],
         "eval_episodes": score["episodes"],
@@ -316,10 +291,6 @@ def evaluate_state(
     progress = prepared.plan.progress(iteration)
     params = prepared.env_params, prepared.evaluation.params
     return plain(summarize(prepared.driver.evaluate(key, prepared.config, *params, policy, progress, num_episodes)))
-
-
-def _env_steps(prepared: Prepared, state: RunState) -> int:
-    return int(state.iteration) * prepared.plan.steps_per_iteration
 
 
 def _has_nan(row: Row) -> bool:

@@ -6,7 +6,7 @@ Under `serial` its row is no longer visited; under `vmap` the rows are repacked 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -89,17 +89,31 @@ def turns_of(population: Population, rows: np.ndarray) -> Turns:
     return jax.device_put(turns, population.sharding)
 
 
-def advance(batch: Batch, plan: Plan, end: int) -> tuple[Batch, dict[str, np.ndarray]]:
+def advance(
+    batch: Batch, plan: Plan, end: int, sums: Mapping[str, np.ndarray] | None = None
+) -> tuple[Batch, dict[str, np.ndarray]]:
     """Advances the living up to iteration `end`.
+
+    Args:
+      sums: so far, of the iterations before.
 
     Returns:
       The batch and its sums, each with an entry for each living run in front.
     """
+    population, rows = batch.population, batch.rows[list(batch.living)]
+    held = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in population.sum_shapes.items()}
+    for name, values in (sums or {}).items():
+        held[name][rows] = values
     counts = map(np.int32, plan.split(batch.iteration, end))
-    states, sums = batch.population.advance(
-        batch.on_device, batch.shared, batch.turns, batch.states, *counts, plan.progress(batch.iteration)
+    states, sums = population.advance(
+        batch.on_device,
+        batch.shared,
+        batch.turns,
+        batch.states,
+        jax.device_put(held, population.sharding),
+        *counts,
+        plan.progress(batch.iteration),
     )
-    rows = batch.rows[list(batch.living)]
     return batch._replace(states=states, iteration=end), rows_of(sums, rows)
 
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ import jax
 
 from jaxrl.drivers.memory import batch_limit, num_bytes
 from jaxrl.errors import EnvError, UsageError, one_line
+from jaxrl.interrupts import EXIT_CODE, never
 from jaxrl.records.folders import lock
 from jaxrl.startup import ONE_CORE, use_compilation_cache
 from jaxrl.sweeps.plan import Group, Sweep
@@ -45,14 +46,16 @@ _WORDS = "jaxrl: "
 # --- here -----------------------------------------------------------------------------------------------------------
 
 
-def child_processes(sweep: Sweep, groups: Sequence[Group], folder: Path, progress: ProgressCallback) -> Workers:
+def child_processes(
+    sweep: Sweep, groups: Sequence[Group], folder: Path, progress: ProgressCallback, interrupted: Callable[[], bool] = never
+) -> Workers:
     """Workers that train each unit, of one run, in a process of its own."""
     limit = sweep.memory_limit or batch_limit()
     fitting = limit // max(num_bytes(group.shapes) for group in groups)
     at_once = max(min(len(os.sched_getaffinity(0)), sweep.num_runs, fitting), 1)
 
     def execute(units: Sequence[Unit]) -> list[dict[str, Any]]:
-        _train(folder, units, at_once, Rows(folder, progress))
+        _train(folder, units, at_once, Rows(folder, progress), interrupted)
         return [read_outcome(folder, unit.name) or {} for unit in units]
 
     return Workers(execute, at_once, 1, limit, "solo")
@@ -63,11 +66,12 @@ class _Child(NamedTuple):
     process: subprocess.Popen[bytes]
 
 
-def _train(folder: Path, units: Sequence[Unit], at_once: int, rows: Rows) -> None:
+def _train(folder: Path, units: Sequence[Unit], at_once: int, rows: Rows, interrupted: Callable[[], bool] = never) -> None:
     """Trains the units that are not done.
 
     Raises:
       EnvError: an environment failed.
+      KeyboardInterrupt: there was an interrupt, and the children have saved.
       UsageError: a child failed otherwise.
     """
     waiting = deque(unit for unit in units if read_outcome(folder, unit.name) is None)
@@ -79,6 +83,8 @@ def _train(folder: Path, units: Sequence[Unit], at_once: int, rows: Rows) -> Non
             while waiting and len(children) < at_once:
                 children.append(_begin(folder, waiting.popleft(), at_once))
             time.sleep(POLL_SECONDS)
+            if interrupted():
+                raise KeyboardInterrupt
             ended = [child for child in children if child.process.poll() is not None]
             for child in children:
                 rows.read(child.unit)
@@ -145,6 +151,8 @@ def main(folder: str, values: dict[str, Any]) -> None:
                     Worker(read_sweep(path), (), path, 0).work(unit, lambda num_steps, score: None)
                     return
             time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:  # By the parent, which says so; all is saved.
+        sys.exit(EXIT_CODE)
     except tuple(_CODES.values()) as error:
         print(f"{_WORDS}{one_line(error)}", file=sys.stderr)
         sys.exit(next(code for code, kind in _CODES.items() if isinstance(error, kind)))

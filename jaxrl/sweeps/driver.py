@@ -26,6 +26,7 @@ from jaxrl.analysis.stats import area_under_curve, interquartile_mean
 from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import UsageError
 from jaxrl.fields import field_types
+from jaxrl.interrupts import held_back
 from jaxrl.records.console import console, open_bar, say
 from jaxrl.records.files import write_json
 from jaxrl.records.folders import alone, check_places, new_folder
@@ -143,7 +144,10 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
     bar = _open_bar(sum(_planned_steps(sweep, bracket) for bracket in plans))
     standings: dict[int, Standing] = {}
     outcomes: list[dict[str, Any]] = []
-    with contextlib.closing(bar), _workers(sweep, groups, folder, bar.advance) as workers:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(bar))
+        interrupted = stack.enter_context(held_back())
+        workers = stack.enter_context(_workers(sweep, groups, folder, bar.advance, interrupted))
         planner = Planner(sweep, groups, workers)
         for number, bracket in enumerate(plans):
             outcomes += _train_bracket(planner, number, bracket, standings)
@@ -267,19 +271,21 @@ def _open_bar(total: int) -> _SweepBar:
 
 
 @contextlib.contextmanager
-def _workers(sweep: Sweep, groups: Sequence[Group], folder: Path, progress: ProgressCallback) -> Iterator[Workers]:
+def _workers(
+    sweep: Sweep, groups: Sequence[Group], folder: Path, progress: ProgressCallback, interrupted: Callable[[], bool]
+) -> Iterator[Workers]:
     """Where units are worked on: in this process, in processes of their own, or by many on a Ray cluster."""
     if sweep.executor == "ray":
         from jaxrl.sweeps.ray_executor import ray_executor
 
-        with ray_executor(sweep, folder, progress) as workers:
+        with ray_executor(sweep, folder, progress, interrupted) as workers:
             yield workers
         return
     if groups[0].solo:
-        yield child_processes(sweep, groups, folder, progress)
+        yield child_processes(sweep, groups, folder, progress, interrupted)
         return
     limit = sweep.memory_limit or batch_limit()
-    worker = Worker(sweep, groups, folder, limit)
+    worker = Worker(sweep, groups, folder, limit, interrupted)
 
     def execute(units: Sequence[Unit]) -> list[dict[str, Any]]:
         return [worker.work(unit, progress) for unit in units]

@@ -20,10 +20,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxrl.config import Config, as_arrays
+from jaxrl.config import Config, as_arrays, rollout_length
 from jaxrl.drivers import evaluate
 from jaxrl.drivers.device import make_chunk
-from jaxrl.loop import RunKeys, Sums, build_in, init_state, run_keys
+from jaxrl.loop import RunKeys, Sums, build_in, init_state, no_sums, run_keys
 from jaxrl.types import Array, Env, MakeAgent, Progress, PyTree, RunState
 
 BATCHINGS = ("auto", "serial", "vmap")
@@ -74,11 +74,12 @@ class Population(NamedTuple):
       batching: `serial` or `vmap`.
       varies: `EnvParams` of bools, which leaves are in `Members.params` and not in `shared`.
       init: (members, shared) -> states.
-      advance: (members, shared, turns, states, num_observe, num_learn, progress) -> (states, sums), each with an axis over
-        rows; `sums["nan"]` is true where a policy holds a NaN. The states are donated. Only `turns` are advanced under
-        `serial`; `vmap` advances every row.
+      advance: (members, shared, turns, states, sums, num_observe, num_learn, progress) -> (states, sums), each with an axis
+        over rows; `sums["nan"]` is true where a policy holds a NaN. The states and the sums so far are donated. Only `turns`
+        are advanced under `serial`; `vmap` advances every row.
       evaluate: (members, shared, turns, policies, progress, num_episodes) -> `Scores` with [capacity, episodes].
       state_shapes: of the states.
+      sum_shapes: of the sums.
       num_bytes: that the compiled training program needs on all devices together.
     """
 
@@ -90,6 +91,7 @@ class Population(NamedTuple):
     advance: Callable[..., tuple[PyTree, Sums]]
     evaluate: Callable[..., evaluate.Scores]
     state_shapes: PyTree
+    sum_shapes: Sums
     num_bytes: int
 
 
@@ -193,15 +195,16 @@ def make_population(
     sharding = NamedSharding(mesh, P(_AXIS))
     row = _Row(make_agent, env, make_chunk(make_agent, env))
     shapes = _shapes(row, config, EnvParams(env.params, eval_params), varies)
-    functions = _Functions(row, mesh, capacity, batching, shapes.sums)
+    functions = _Functions(row, mesh, capacity, batching)
     rows = partial(_arranged, sharding, (capacity,))
     arguments = (
         rows(shapes.member),
         _arranged(NamedSharding(mesh, P()), (), shapes.shared),
         Turns(rows(_NUMBER), jax.ShapeDtypeStruct((mesh.size,), jnp.int32, sharding=sharding)),
         rows(shapes.state),
+        rows(shapes.sums),
     )
-    compiled = jax.jit(functions.advance, donate_argnums=3, out_shardings=sharding)
+    compiled = jax.jit(functions.advance, donate_argnums=(3, 4), out_shardings=sharding)
     program = compiled.lower(*arguments, *_COUNTS).compile()
     return Population(
         capacity=capacity,
@@ -212,6 +215,7 @@ def make_population(
         advance=program,
         evaluate=evaluate.compiled(functions.evaluate, make_eval_env),
         state_shapes=rows(shapes.state),
+        sum_shapes=rows(shapes.sums),
         num_bytes=_program_bytes(program) * mesh.size,
     )
 
@@ -237,14 +241,14 @@ def _shapes(row: _Row, config: Config, params: EnvParams, varies: EnvParams) -> 
 
     member, shared = jax.eval_shape(member_of, params)
     state = jax.eval_shape(row.init, shared, member)
-    return _Shapes(member, shared, state, jax.eval_shape(row.advance, shared, member, state, *_COUNTS)[1])
+    return _Shapes(member, shared, state, jax.eval_shape(row.no_sums, shared, member, state))
 
 
 class _Functions:
     """What a population does, over the rows of all devices."""
 
-    def __init__(self, row: _Row, mesh: Mesh, capacity: int, batching: str, sums: Sums) -> None:
-        self.row, self.mesh, self.capacity, self.batching, self.sums = row, mesh, capacity, batching, sums
+    def __init__(self, row: _Row, mesh: Mesh, capacity: int, batching: str) -> None:
+        self.row, self.mesh, self.capacity, self.batching = row, mesh, capacity, batching
         self.each = _serial if batching == "serial" else _vmap
 
     def over_devices(self, function: Callable[..., Any], roles: str) -> Callable[..., Any]:
@@ -259,12 +263,13 @@ class _Functions:
 
         return self.over_devices(share, "rs")(members, shared)
 
-    def advance(self, members: Members, shared: EnvParams, turns: Turns, states: PyTree, *counts: Any) -> tuple[PyTree, Sums]:
+    def advance(
+        self, members: Members, shared: EnvParams, turns: Turns, states: PyTree, sums: Sums, *counts: Any
+    ) -> tuple[PyTree, Sums]:
         def share(members: Members, shared: EnvParams, turns: Turns, buffers: PyTree, *counts: Any) -> Any:
-            return self.each(lambda member, held: self.row.advance(shared, member, held[0], *counts), turns, members, buffers)
+            return self.each(lambda member, held: self.row.advance(shared, member, *held, *counts), turns, members, buffers)
 
-        zeros = jax.tree.map(lambda leaf: jnp.zeros((self.capacity, *leaf.shape), leaf.dtype), self.sums)
-        return self.over_devices(share, "rsrrsss")(members, shared, turns, (states, zeros), *counts)
+        return self.over_devices(share, "rsrrsss")(members, shared, turns, (states, sums), *counts)
 
     def evaluate(
         self,
@@ -298,11 +303,25 @@ class _Row(NamedTuple):
         bound = self.env._replace(params=joined(member.params, shared).train)
         return without_iteration(init_state(member.keys.init, build_in(self.make_agent, member.config, bound), bound))
 
+    def no_sums(self, shared: EnvParams, member: Members, state: RunState) -> Sums:
+        bound = self.env._replace(params=joined(member.params, shared).train)
+        agent, progress = build_in(self.make_agent, member.config, bound), Progress(*[jnp.int32(0)] * 4)
+        state, length = state._replace(iteration=progress.iteration), rollout_length(member.config, self.env.spec)
+        return no_sums(agent, bound, state, progress, length) | {"nan": np.zeros((), bool)}
+
     def advance(
-        self, shared: EnvParams, member: Members, state: RunState, num_observe: Array, num_learn: Array, progress: Progress
+        self,
+        shared: EnvParams,
+        member: Members,
+        state: RunState,
+        sums: Sums,
+        num_observe: Array,
+        num_learn: Array,
+        progress: Progress,
     ) -> tuple[PyTree, Sums]:
         params, state = joined(member.params, shared).train, state._replace(iteration=progress.iteration)
-        state, sums = self.chunk(member.keys.train, member.config, params, state, num_observe, num_learn, progress)
+        counted = {name: value for name, value in sums.items() if name != "nan"}
+        state, sums = self.chunk(member.keys.train, member.config, params, state, num_observe, num_learn, progress, counted)
         return without_iteration(state), sums | {"nan": _has_nan(state.agent.policy)}
 
     def evaluate(

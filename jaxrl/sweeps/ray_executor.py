@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import EnvError, UsageError
+from jaxrl.interrupts import never
 from jaxrl.records.console import say
 from jaxrl.records.files import read_json, write_json
 from jaxrl.records.folders import lock
@@ -54,14 +55,16 @@ _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
 @contextlib.contextmanager
-def ray_executor(sweep: Sweep, folder: Path, progress: ProgressCallback) -> Iterator[Workers]:
+def ray_executor(
+    sweep: Sweep, folder: Path, progress: ProgressCallback, interrupted: Callable[[], bool] = never
+) -> Iterator[Workers]:
     """Workers on a Ray cluster; they are gone at the end, and so is a cluster that was started for them.
 
     Raises:
       UsageError: the cluster cannot be reached, or its workers cannot start or do not see `folder`.
     """
     with _cluster():
-        pool = _Pool(sweep, folder.resolve(), progress)
+        pool = _Pool(sweep, folder.resolve(), progress, interrupted)
         try:
             yield Workers(execute=pool.execute, num_devices=1, **pool.cut())
         finally:
@@ -152,14 +155,22 @@ class _RayWorker:
         """
         if self.worker is None:
             sweep = read_sweep(self.folder)
-            self.worker = Worker(sweep, make_groups(sweep), self.folder, limit)
+            self.worker = Worker(sweep, make_groups(sweep), self.folder, limit, _stop_file(self.folder).exists)
         folder = unit_folder(self.folder, unit.name)
         folder.mkdir(parents=True, exist_ok=True)
         with lock(folder / "lock", _process(os.getpid(), socket.gethostname())) as holder:
             if holder is None:
-                return self.worker.work(unit, lambda num_steps, score: None)
+                try:
+                    return self.worker.work(unit, lambda num_steps, score: None)
+                except KeyboardInterrupt:  # Of the stop file; all is saved.
+                    return {"held_by": "nobody"}
         time.sleep(POLL_SECONDS)
         return {"held_by": holder}
+
+
+def _stop_file(folder: Path) -> Path:
+    """Tells the workers of the sweep in `folder`, wherever they are, to save and to stop."""
+    return folder / "state" / "stop"
 
 
 def _holder(folder: Path) -> str:
@@ -185,8 +196,9 @@ class _Job(NamedTuple):
 class _Pool:
     """Actors, what each is doing, and how far runs have come."""
 
-    def __init__(self, sweep: Sweep, folder: Path, progress: ProgressCallback) -> None:
-        self.sweep, self.folder = sweep, folder
+    def __init__(self, sweep: Sweep, folder: Path, progress: ProgressCallback, interrupted: Callable[[], bool] = never) -> None:
+        self.sweep, self.folder, self.interrupted = sweep, folder, interrupted
+        _stop_file(folder).unlink(missing_ok=True)
         self.jobs: dict[Any, _Job] = {}
         self.idle: list[Any] = []
         self.about: dict[Any, dict[str, Any]] = {}
@@ -247,6 +259,8 @@ class _Pool:
         names = {unit.name for unit in units}
         while missing := names - outcomes.keys():
             busy = {job.unit.name for job in self.jobs.values() if job.unit}
+            if self.interrupted():
+                self._stop()
             self._assign([unit for unit in units if unit.name in missing - busy])
             self._wait(names, outcomes)
         return [outcomes[unit.name] for unit in units]
@@ -256,6 +270,19 @@ class _Pool:
         for actor in self.groups:
             ray.kill(actor)
         self.idle, self.jobs, self.groups = [], {}, {}
+
+    def _stop(self) -> None:
+        """Lets the workers save.
+
+        Raises:
+          KeyboardInterrupt: when they have.
+        """
+        _stop_file(self.folder).touch()
+        working = [ref for ref, job in self.jobs.items() if job.unit]
+        if working:
+            ray.wait(working, num_returns=len(working))
+        _stop_file(self.folder).unlink()
+        raise KeyboardInterrupt
 
     def _hire(self) -> None:
         paths = [str(Path(path).resolve()) for path in sys.path]

@@ -8,7 +8,7 @@ not depend on each other, so an executor may run them anywhere, in any order and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,9 @@ import numpy as np
 
 from jaxrl.drivers.evaluate import summarize
 from jaxrl.drivers.memory import peak_bytes
+from jaxrl.drivers.stretches import Pace
 from jaxrl.errors import UsageError
+from jaxrl.interrupts import never
 from jaxrl.loop import NUM_RECENT, averages, recent_return, row_ends
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
@@ -172,8 +174,15 @@ class Worker:
       compilations: training programs compiled so far.
     """
 
-    def __init__(self, sweep: Sweep, groups: Sequence[Group], folder: Path, limit: int) -> None:
-        self.sweep, self.groups, self.folder, self.limit = sweep, groups, folder, limit
+    def __init__(
+        self,
+        sweep: Sweep,
+        groups: Sequence[Group],
+        folder: Path,
+        limit: int,
+        interrupted: Callable[[], bool] = never,
+    ) -> None:
+        self.sweep, self.groups, self.folder, self.limit, self.interrupted = sweep, groups, folder, limit, interrupted
         self.compilations = 0
         self._programs: dict[tuple[int, int], Population] = {}
         self._finals: dict[str, PyTree] = {}
@@ -289,6 +298,7 @@ class _Task:
         self.reports = worker.reports(unit.sources) if unit.sources else [Report() for _ in unit.runs]
         self.before, self.bytes = 0.0, 0
         self.begun = time.perf_counter()
+        self.pace, self.sums = Pace(self.schedule), dict[str, np.ndarray]()
 
     def run(self) -> dict[str, Any]:
         batch = self._start()
@@ -321,6 +331,7 @@ class _Task:
             return batches.load(population, members, shared, states, everyone, unit.begin)
         self.reports = [Report(**report) for report in restored.meta["reports"]]
         self.before = restored.meta["seconds"]
+        self.sums = {name: np.asarray(*held) for name, held in restored.meta.get("sums", {}).items()}
         cut_rows(rows, restored.meta["rows_bytes"])
         living = [index for index in everyone if self.reports[index].status == OK]
         states = jax.tree.map(on_host, restored.state)
@@ -347,7 +358,7 @@ class _Task:
     def _advance(self, batch: Batch, end: int) -> Batch:
         """Runs up to iteration `end`, with a row for each living run."""
         begin, living = batch.iteration, batch.living
-        batch, sums = batches.advance(batch, self.schedule, end)
+        batch, sums = self._stretches(batch, end)
         scores, episodes = (leaf[batch.rows] for leaf in recent_return(batch.states.recent))
         nan, env_steps = sums.pop("nan"), end * self.schedule.steps_per_iteration
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -364,6 +375,22 @@ class _Task:
         num_steps = (end - begin) * self.schedule.steps_per_iteration * len(living)
         self.progress(num_steps, sum(shown) / len(shown) if shown else None)
         return batch
+
+    def _stretches(self, batch: Batch, end: int) -> tuple[Batch, dict[str, np.ndarray]]:
+        """Runs up to iteration `end`, and ends with a checkpoint where an interrupt comes before.
+
+        Raises:
+          KeyboardInterrupt: once that is written.
+        """
+        sums, self.sums = self.sums, {}
+        while batch.iteration < end:
+            begin, started = batch.iteration, time.perf_counter()
+            if self.worker.interrupted():
+                self._save(batch, sums)
+                raise KeyboardInterrupt
+            batch, sums = batches.advance(batch, self.schedule, self.pace.end(begin, end), sums)
+            self.pace.note(begin, batch.iteration, time.perf_counter() - started)
+        return batch, sums
 
     def _stop(self, batch: Batch) -> Batch:
         """Takes out runs that became NaN, and runs that reached the return at which to stop, which are evaluated."""
@@ -385,8 +412,12 @@ class _Task:
         for index, scores in zip(runs, found, strict=True):
             self.reports[index] = self.reports[index]._replace(eval_return=summarize(scores)["mean"])
 
-    def _save(self, batch: Batch) -> PyTree:
-        """Writes a checkpoint of all runs of the unit, and returns their states on the host."""
+    def _save(self, batch: Batch, sums: Mapping[str, np.ndarray] | None = None) -> PyTree:
+        """Writes a checkpoint of all runs of the unit, and returns their states on the host.
+
+        Args:
+          sums: of the living, of a row that is not complete.
+        """
         states = batches.host_states(batch)
         rows = self.path / "rows.jsonl"
         meta = {
@@ -394,6 +425,7 @@ class _Task:
             "reports": [report._asdict() for report in self.reports],
             "iteration": batch.iteration,
             "seconds": self._seconds(),
+            "sums": {name: (values.tolist(), str(values.dtype)) for name, values in (sums or {}).items()},
         }
         checkpoint.save(self.path / "checkpoints", batch.iteration, states, meta)
         return states

@@ -539,12 +539,13 @@ def wait_for(condition, process, seconds=60.0):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_resume_and_keeps_a_whole_checkpoint(number):
-    long = ["--total-steps", "2000000000", "--num-rows", "1000000", "--checkpoint-seconds", "0", "--out", "run"]
+    long = ["--total-steps", "2000000000", "--num-rows", "1000000", "--out", "run"]
     with started("-m", "jaxrl", *TRAIN, *long) as process:
-        wait_for(lambda: list(Path("run", "checkpoints").glob("[0-9]*")), process)
+        wait_for(Path("run", "metrics.jsonl").exists, process)
         process.send_signal(number)
         out, err = ended(process, 130)
     assert out == ""
+    assert "jaxrl: finishing the present stretch, then saving; again to stop now" in err.splitlines()
     assert err.splitlines()[-1] == "jaxrl: interrupted; go on with: jaxrl resume run"
     assert "Traceback" not in err
     whole = [path for path in Path("run", "checkpoints").glob("[0-9]*") if checkpoint.damage(path) is None]

@@ -1,6 +1,8 @@
 """Runs and their folders: what they leave behind, how they resume, and what happens when something is damaged."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -21,6 +23,7 @@ from jaxrl.records import checkpoint
 from jaxrl.records.console import say
 from jaxrl.records.folders import LOCK
 from jaxrl.records.rows import WALL_CLOCK_FIELDS, read_rows
+from jaxrl.runs import advance
 from jaxrl.runs import train as runs
 from jaxrl.runs.definition import Run, config_values, read_run
 from jaxrl.runs.prepare import prepare
@@ -68,6 +71,24 @@ def assert_same_end(folder, reference):
     ends = [json.loads((path / "summary.json").read_text()) for path in (folder, reference)]
     for name in ("agent", "env", "seed", "status", "env_steps", "evaluation", "training_return"):
         assert ends[0][name] == ends[1][name]
+
+
+def stop_after(monkeypatch, count, job):
+    """Runs a job in stretches of at most 37 iterations; an interrupt comes after so many of them."""
+
+    @contextlib.contextmanager
+    def held_back():
+        asked = itertools.count(1)
+        yield lambda: next(asked) > count
+
+    class Pace(advance.Pace):
+        def end(self, begin, end):
+            return min(super().end(begin, end), begin + 37)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runs, "held_back", held_back)
+        patch.setattr(advance, "Pace", Pace)
+        job()
 
 
 def started_from(monkeypatch):
@@ -480,3 +501,17 @@ def test_nothing_in_the_package_pickles():
         with path.open("rb") as file:
             names = {token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.NAME}
         assert not {name for name in names if "pickle" in name or name in ("dill", "joblib", "marshal", "shelve")}, path
+
+
+# --- interrupts -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_interrupted_in_the_midst_of_rows_ends_as_if_it_never_was(reference, tmp_path, monkeypatch, capsys):
+    folder, run = tmp_path / "run", dataclasses.replace(RUN, checkpoint_seconds=30.0)
+    stop_after(monkeypatch, 2, lambda: runs.start(run, folder))
+    assert checkpoint.iterations(folder / "checkpoints") == [9] and not (folder / "metrics.jsonl").exists()
+    stop_after(monkeypatch, 8, lambda: runs.resume(folder))
+    assert len(rows(folder)) > 1
+    runs.resume(folder)
+    assert "resuming at 36 env steps" in capsys.readouterr().err
+    assert_same_end(folder, reference)

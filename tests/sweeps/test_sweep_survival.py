@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
 import json
 import os
 import random
@@ -12,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from helpers import assert_close, ended, started
+from helpers import assert_close, assert_same_bits, ended, started
 from jaxrl.errors import UsageError
 from jaxrl.records import checkpoint
 from jaxrl.records import console as record
@@ -305,3 +307,21 @@ def test_a_damaged_sweep_json_is_named(tmp_path, text):
     with pytest.raises(UsageError, match=r"sweep\.json") as error:
         driver.resume(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_sweep_interrupted_in_the_midst_of_a_row_saves_and_ends_as_if_it_never_was(undisturbed, tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def held_back():
+        asked = itertools.count(1)
+        yield lambda: next(asked) > 2
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(driver, "held_back", held_back)
+        table_sweep(tmp_path / "sweep")
+    [saved] = (tmp_path / "sweep").glob("state/*/checkpoints")
+    assert checkpoint.iterations(saved) == [9] and not rows(tmp_path / "sweep")[saved.parent.name]
+    driver.resume(tmp_path / "sweep")
+    assert table(tmp_path / "sweep") == table(undisturbed)
+    assert rows(tmp_path / "sweep") == rows(undisturbed)
+    for state, expected in zip(states(tmp_path / "sweep"), states(undisturbed), strict=True):
+        assert_same_bits(state, expected)
