@@ -116,11 +116,43 @@ def check_spec(spec: Any, whose: str) -> None:
             is_shape = False
         if not is_shape or not isinstance(leaf.dtype, str):
             refuse(f"{whose}: spec.obs is {leaf!r}; give a shape such as (4,) and the name of a dtype such as 'float32'")
+        _check_meaning(leaf, whose)
     if not _is_action(spec.action):
         refuse(f"{whose}: spec.action is {spec.action!r}; give a jaxrl.Discrete, a jaxrl.Box or a NamedTuple of both")
     limit = spec.time_limit
     if limit is not None and not (isinstance(limit, (int, np.integer)) and limit >= 1):
         refuse(f"{whose}: spec.time_limit is {limit!r}; give a whole number of at least 1, or None")
+
+
+def _check_meaning(spec: ArraySpec, whose: str) -> None:
+    """Checks the fields of an `ArraySpec` that say what its numbers mean."""
+
+    def is_count(value: Any) -> bool:
+        return isinstance(value, (int, np.integer)) and bool(value >= 1)
+
+    is_category = spec.num_values is not None
+    is_picture = spec.picture in ("HWC", "CHW") and len(spec.shape) == 3 and not is_category
+    wanted = {
+        "num_values": (
+            not is_category or (is_count(spec.num_values) and np.dtype(spec.dtype).kind in "iu"),
+            "how many values integers have, or None",
+        ),
+        "num_frames": (
+            is_count(spec.num_frames) and (*spec.shape, 1)[0] % spec.num_frames == 0,
+            "a divisor of the length of the first axis",
+        ),
+        "picture": (
+            spec.picture is None or is_picture,
+            "'HWC' or 'CHW' of three axes of quantities, None of all else",
+        ),
+        "scale": (
+            isinstance(spec.scale, (int, float)) and 0.0 < spec.scale < np.inf,
+            "a number above 0, such as 255.0 of brightness in bytes",
+        ),
+    }
+    for field, (fits, fix) in wanted.items():
+        if not fits:
+            refuse(f"{whose}: {field}={getattr(spec, field)!r} does not fit {spec!r}; give {fix}")
 
 
 def _is_action(action: Any) -> bool:

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.errors import UsageError
 from jaxrl.maths.checks import check_shape, check_type
 from jaxrl.types import BYTE, Array, ArraySpec, Position, PyTree, TreeSpec, flat_size, tree_spec
 
@@ -34,17 +33,9 @@ def _scaled(x: Array, spec: ArraySpec) -> Array:
 
 
 def picture_shape(spec: ArraySpec | TreeSpec) -> tuple[int, int, int] | None:
-    """(H, W, C) of an observation that is a picture, as its spec says; None of any other.
-
-    Raises:
-      UsageError: a spec of a picture that is none.
-    """
+    """(H, W, C) of an observation that is a picture, as its spec says; None of any other."""
     if not isinstance(spec, ArraySpec) or spec.picture is None:
         return None
-    if spec.picture not in ("HWC", "CHW") or len(spec.shape) != 3 or spec.num_values is not None:
-        raise UsageError(
-            f"picture={spec.picture!r} does not fit {spec}; give HWC or CHW to three axes of quantities, else None"
-        )
     first, middle, last = spec.shape
     return (middle, last, first) if spec.picture == "CHW" else (first, middle, last)
 

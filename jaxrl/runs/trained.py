@@ -69,7 +69,7 @@ class TrainedPolicy(NamedTuple):
         Raises:
           UsageError: the policy is recurrent, use `step`; or it sees more than one observation, as under `frame_stack`.
         """
-        memory = self.initial_memory(jax.tree.leaves(obs)[0].shape[0])
+        memory = self.initial_memory((*np.shape(jax.tree.leaves(obs)[0]), 1)[0])
         if jax.tree.leaves(memory):
             raise UsageError("this policy is recurrent; call step(obs, memory), starting from initial_memory(num_envs)")
         return self.step(obs, memory)[0]

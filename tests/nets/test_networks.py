@@ -501,12 +501,6 @@ def test_whether_three_axes_are_a_picture_is_asked_and_not_guessed(torso, shape)
     assert torso_of("mlp", spec) == "mlp"
 
 
-@pytest.mark.parametrize("spec", [ArraySpec((4, 4), "uint8", picture="HWC"), ArraySpec((4, 4, 4), "uint8", picture="WHC")])
-def test_a_spec_of_a_picture_that_is_none_is_refused(spec):
-    with pytest.raises(UsageError, match="does not fit"):
-        torso_of("auto", spec)
-
-
 @pytest.mark.parametrize(("gru", "shared"), [(None, True), (8, True), (None, False)])
 def test_initialising_convolutions_needs_no_decomposition(gru, shared):
     spec = Spec(ArraySpec((4, 36, 36), "uint8", picture="CHW", scale=BYTE), Discrete(2))

@@ -199,6 +199,40 @@ def test_a_policy_plays_an_environment_of_ones_own_as_it_was_scored():
     assert device_score(env, agent, policy) == pytest.approx(total, rel=1e-5)
 
 
+class Thermometer:
+    """An own environment of the host: Fahrenheit to the agent, Celsius outside."""
+
+    units = Units(
+        to_obs=lambda params, celsius: np.float32(celsius * 1.8 + 32), to_action=lambda params, action: 4 + np.asarray(action)
+    )
+
+    def __init__(self, num_envs):
+        self.spec, self.num_envs = Spec(jaxrl.ArraySpec((1,), "float32"), jaxrl.Discrete(2)), num_envs
+
+    def reset(self, seed):
+        self.celsius = np.full((self.num_envs, 1), seed % 30.0)
+        return self.units.to_obs((), self.celsius)
+
+    def step(self, action):
+        self.celsius = self.celsius + self.units.to_action((), action)[:, None]
+        obs, reward, ended = self.units.to_obs((), self.celsius), np.float32(self.celsius[:, 0]), self.celsius[:, 0] > 60
+        return jaxrl.TimeStep(
+            obs, reward, ended, np.zeros_like(ended), obs, {"episode_return": reward, "episode_length": reward}
+        )
+
+    def close(self):
+        pass
+
+
+def test_an_environment_of_ones_own_on_the_host_may_have_units_too():
+    agent, policy = policy_in(jaxrl.make("test_trained:Thermometer"))
+    found, seed = host_score("test_trained:Thermometer", agent, policy)
+    celsius = np.full((1, 1), seed % 30.0)
+    while celsius[0, 0] <= 60:
+        celsius = celsius + policy(celsius)[:, None]
+    assert found == np.float32(celsius[0, 0])
+
+
 @pytest.mark.parametrize("env_id", ["maze/classic", "probe/target"])
 def test_in_a_world_without_units_of_its_own_both_policies_are_one(env_id):
     env = jaxrl.make(env_id)
