@@ -288,7 +288,8 @@ def example(field: dataclasses.Field) -> str:
 
 
 def to_text(value: Any) -> str:
-    """The inverse of `from_text`: `64x64` for a tuple, `none`, `true`."""
+    """The inverse of `from_text`: `64x64` for a tuple, `none`, `true`, all digits of a float."""
+    value = value.item() if hasattr(value, "item") else value
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     return "x".join(map(to_text, value)) if isinstance(value, (tuple, list)) else str(value)
@@ -299,13 +300,20 @@ def to_words(instance: Any) -> list[str]:
     words = []
     for field in filter(is_option, dataclasses.fields(instance)):
         value = getattr(instance, field.name)
-        if isinstance(value, dict):
-            parts = [f"{name}={from_literal(item)}" for name, item in value.items()]
-        else:
-            parts = list(map(to_text, value if isinstance(value, tuple) else (value,)))
         if value != default_of(field):
-            words += [f"--{name_of(field).replace('_', '-')}", *parts]
+            words += option_words(name_of(field), value)
     return words
+
+
+def option_words(name: str, value: Any) -> list[str]:
+    """An option of the command line with its value, as `from_text` reads it."""
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, Mapping):
+        return [flag, *(f"{option}={from_literal(item)}" for option, item in value.items())]
+    if isinstance(value, (tuple, list)):
+        return [flag, *map(to_text, value)]
+    text = to_text(value)
+    return [f"{flag}={text}"] if text.startswith("--") else [flag, text]
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------

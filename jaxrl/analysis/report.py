@@ -20,10 +20,12 @@ import numpy as np
 from jaxrl.analysis import figures
 from jaxrl.analysis.results import ConfigScores, Results, format_value, rank, read_results, score_runs, show_value
 from jaxrl.analysis.stats import interquartile_mean
+from jaxrl.fields import option_words
 from jaxrl.records.files import write_whole
 
 _NUM_ROWS = 25
 _NUM_FAILED = 200
+_RUN_FIELDS = ("eval_episodes", "num_rows", "eval_every", "checkpoint_seconds")
 _NONE, _MINUS = "\u2013", "\u2212"
 _READING = (
     "Final return: mean of a run's last 100 training episodes. Eval return: greedy policy, after training. Area under the "
@@ -376,15 +378,26 @@ def _plain(value: Any) -> str:
 def _train(results: Results, config: ConfigScores) -> str:
     """The `jaxrl train` command of one run of a config, with every field that its command needs."""
     sweep = results.sweep
-    swept = dict(zip(results.fields, config.values, strict=True))
-    fields = {**sweep.get("config", {}), **{k: v for k, v in swept.items() if not k.startswith("env.")}}
-    options = {k.removeprefix("env."): v for k, v in swept.items() if k.startswith("env.")}
-    options = {**sweep.get("env_options", {}), **options}
-    words = ["jaxrl", "train", str(sweep.get("agent")), "--env", str(sweep.get("env"))]
-    words += ["--total-steps", str(sweep.get("total_steps")), "--seed", str(results.seed[config.runs[0]])]
-    for name, value in fields.items():
-        parts = value if isinstance(value, (list, tuple)) else [value]
-        words += ["--" + name.replace("_", "-"), *map(format_value, parts)]
-    if options:
-        words += ["--env-option", *(f"{name}={format_value(value)}" for name, value in options.items())]
+    swept = _values(results, config)
+    options = {name.removeprefix("env."): value for name, value in swept.items() if name.startswith("env.")}
+    fields = {name: value for name, value in swept.items() if not name.startswith("env.")}
+    words = ["jaxrl", "train", str(sweep.get("agent")), *option_words("env", sweep.get("env"))]
+    words += [*option_words("total_steps", sweep.get("total_steps")), "--seed", str(results.seed[config.runs[0]])]
+    for name, value in {**sweep.get("config", {}), **fields}.items():
+        words += option_words(name, value)
+    for name in _RUN_FIELDS:
+        words += option_words(name, sweep[name]) if name in sweep else []
+    for flag, given in (
+        ("env_option", {**sweep.get("env_options", {}), **options}),
+        ("eval_env_option", sweep.get("eval_env_options")),
+    ):
+        words += option_words(flag, given) if given else []
     return shlex.join(words)
+
+
+def _values(results: Results, config: ConfigScores) -> dict[str, Any]:
+    """The values of a config as they were given; of population-based training, which changes them, the last ones."""
+    configs, method = results.sweep.get("configs"), (results.sweep.get("schedule") or {}).get("method")
+    if configs and method != "pbt":
+        return dict(configs[config.number])
+    return dict(zip(results.fields, config.values, strict=True))

@@ -89,16 +89,17 @@ def _cell(value: Any) -> str:
     value = value.item() if hasattr(value, "item") else value
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
-    return format_value(value)
+    return f"{value:.9g}" if isinstance(value, float) else format_value(value)
 
 
 def format_value(value: Any) -> str:
-    """A field's value as on the command line: `64x64` for a tuple, `none`, `true`, floats of up to 9 digits."""
+    """A field's value as on the command line: `64x64` for a tuple, `none`, `true`, floats with all digits that they need."""
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:.9g}"
+        text = f"{value:.9g}"
+        return text if float(text) == value else repr(value)
     if isinstance(value, (tuple, list)):
         return "x".join(map(format_value, value)) or "()"
     return str(value)

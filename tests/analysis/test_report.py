@@ -11,9 +11,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.analysis import report
 from jaxrl.analysis.report import write_report
 from jaxrl.analysis.results import format_value, rank, read_cell, read_results, score_runs, write_curves, write_results
+from jaxrl.cli import options as opts
+from jaxrl.cli.commands import TrainOptions
 from jaxrl.errors import UsageError
+from jaxrl.fields import to_json
+from jaxrl.runs.definition import Run
+from jaxrl.sweeps.plan import Sweep
+from jaxrl.sweeps.solo import run_of
 
 SECTIONS = ["best", "curves", "configs", "improvement", "profiles", "sensitivity", "parallel", "failed", "reading", "commands"]
 COMMAND = "jaxrl sweep dqn --env CartPole-v1 --grid learning_rate=0.001,0.01 --seeds 3"
@@ -112,9 +120,10 @@ def grid_page(grid):
         (True, "true"),
         (False, "false"),
         (3, "3"),
-        (0.1 + 0.2, "0.3"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        (0.3, "0.3"),
         (1e-5, "1e-05"),
-        (0.123456789123, "0.123456789"),
+        (0.123456789123, "0.123456789123"),
         ("adam", "adam"),
         ("0x10y", "0x10y"),
         ((), "()"),
@@ -356,3 +365,37 @@ def test_texts_of_a_user_are_shown_letter_by_letter_in_a_report(tmp_path):
     folder = write_sweep(tmp_path / "sweep", (f"env.{text}",), ((text,), ("b",)), num_seeds=1, agent=f"own:{text}")
     page = page_of(folder)
     assert f"own:{text} on CartPole-v1" in page.text and f"Swept: env.{text}." in page.text
+
+
+SWEPT = Sweep(
+    "dqn",
+    "CartPole-v1",
+    DQNConfig(gamma=0.1 + 0.2, hidden=(), max_grad_norm=None, loss="huber"),
+    {"gravity": 9.8, "mask_observation": [0, 2]},
+    total_steps=10_000,
+    eval_env_options={"time_limit": 7},
+    checkpoint_seconds=1e9,
+    fields=("learning_rate", "hidden", "env.gravity", "env.note"),
+    configs=(
+        {"learning_rate": 1 / 3, "hidden": (8, 16), "env.gravity": 10.000000001, "env.note": "12"},
+        {"learning_rate": 1e-9, "hidden": (8,), "env.gravity": 2, "env.note": "a b = $x"},
+        {"learning_rate": 0.5, "hidden": (), "env.gravity": 3, "env.note": (4, 1)},
+        {"learning_rate": 0.5, "hidden": (2,), "env.gravity": -1e-20, "env.note": None},
+    ),
+    seeds=(3, 4),
+)
+
+
+@pytest.mark.parametrize("best", range(4))
+def test_the_printed_command_is_read_back_as_the_run(tmp_path, best):
+    configs = [tuple(config.values()) for config in SWEPT.configs]
+    written = json.loads(json.dumps(to_json(SWEPT)))
+    folder = write_sweep(tmp_path, SWEPT.fields, configs, 2, lambda values: float(values == configs[best]), noise=0.01)
+    (folder / "sweep.json").write_text(json.dumps(written))
+    results = read_results(folder)
+    words = shlex.split(report._train(results, rank(results, score_runs(results))[0]))
+    assert words[:3] == ["jaxrl", "train", "dqn"]
+    config, run, *_ = opts.read_agent("train", "dqn", words[3:], Run, opts.Processes, TrainOptions)
+    wanted = run_of(SWEPT, 2 * best, SWEPT.configs[best])
+    assert to_json(Run(agent="dqn", config=config, **run)) == to_json(wanted) | {"seed": run["seed"]}
+    assert run["seed"] in (0, 1)
