@@ -63,6 +63,17 @@ class Results(NamedTuple):
         return f"Results({self.folder}: {len(self.run)} runs of {len(np.unique(self.config))} configs)"
 
 
+def best_run(results: Results) -> int:
+    """The run with the highest final return.
+
+    Raises:
+      UsageError: no run has one.
+    """
+    if np.all(np.isnan(results.final_return)):
+        raise UsageError(f"{results.folder}: no run has a final return, so none is the best; train longer")
+    return int(results.run[np.nanargmax(results.final_return)])
+
+
 # --- writing --------------------------------------------------------------------------------------------------------
 
 

@@ -185,12 +185,19 @@ class EvaluateOptions:
     folder: str = static(..., "Folder of the run.", positional=True)
     episodes: int | None = static(None, "Episodes to play; all of a finite environment, else 100.", low=1, high=MAX_COUNT)
     seed: int = static(0, "Seed of the episodes.", low=0, high=MAX_SEED)
+    env_options: dict[str, Any] = static(
+        dict,
+        "Options of the environment to act in where they differ from those of the run's evaluations: gravity=12.",
+        flag="env_option",
+    )
+    run: str | None = static(None, "Of a sweep's folder: number of the run, as in results.csv; the best by default.")
+    seeds: bool = static(False, "Of a sweep's folder: score all runs of that run's config, one for each seed, and their mean.")
     at: int | None = static(None, "Env steps of the snapshot to play, of a run with --keep-every; the last policy by default.")
     gif: str | None = static(None, "Write one episode as a GIF to this file.")
 
 
 def evaluate(arguments: list[str]) -> None:
-    """jaxrl evaluate DIR [--episodes N] [--seed S] [--at ENV_STEPS] [--gif FILE]"""
+    """jaxrl evaluate DIR [--run N] [--seeds] [--episodes N] [--seed S] [--env-option A=B] [--at ENV_STEPS] [--gif FILE]"""
     options = opts.parse(EvaluateOptions, arguments, "jaxrl evaluate")
     if options.gif and not Path(options.gif).resolve().parent.is_dir():
         fail(f"gif={options.gif} cannot be written: its folder does not exist; make it first")
@@ -198,16 +205,31 @@ def evaluate(arguments: list[str]) -> None:
         fail(f"gif={options.gif} is a folder; give the name of a file")
     use_threads(arguments)
     use_compilation_cache()
+    folder = Path(options.folder)
+    if (folder / "sweep.json").exists():
+        from jaxrl.cli import sweeps
+
+        sweeps.evaluate(folder, options.run or "best", options.seeds, lambda one, about: _score(one, options, about))
+    elif options.run is not None or options.seeds:
+        fail(f"{'run' if options.run is not None else 'seeds'}: {folder} holds no sweep; leave it out")
+    else:
+        _score(folder, options, {})
+
+
+def _score(folder: Path, options: EvaluateOptions, about: dict[str, Any]) -> dict[str, Any]:
+    """Prints the score of a run behind what is said `about` it, and draws it."""
     from jaxrl.runs import trained
 
-    folder = Path(options.folder)
-    frames = trained.episode_pictures(folder, options.seed, options.at) if options.gif else None
-    print(json.dumps(trained.score(folder, options.episodes, options.seed, options.at)))
+    where = options.seed, options.at, options.env_options
+    frames = trained.episode_pictures(folder, *where) if options.gif else None
+    found = trained.score(folder, options.episodes, *where)
+    print(json.dumps(about | found))
     if options.gif and frames is not None:
         from jaxrl.envs.tools.render import save_gif
 
         save_gif(options.gif, frames, fps=30)
         print(options.gif)
+    return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

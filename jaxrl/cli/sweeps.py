@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,19 +172,28 @@ def _finish_tune(summary: dict[str, Any], out: Path) -> None:
 class TakeOptions(opts.Threads):
     """Options of `jaxrl take`."""
 
-    folder: str = static(..., "Folder of the sweep.", positional=True)
-    run: int = static(..., "Number of the run, as in results.csv.", positional=True)
+    folder: str = static(..., "Folder of the sweep or search.", positional=True)
+    run: str = static(
+        ..., "Number of the run, as in results.csv (of a search, of the trial, as in trials.csv), or best.", positional=True
+    )
     out: str = static(..., "Folder to write: an ordinary run, to evaluate, plot, resume or start others from.")
 
 
 def take(arguments: list[str]) -> None:
-    """jaxrl take DIR RUN --out FOLDER"""
+    """jaxrl take DIR RUN|best --out FOLDER"""
     parsed = opts.parse(TakeOptions, arguments, "jaxrl take")
+    folder, out = Path(parsed.folder), Path(parsed.out)
     use_threads(arguments)
     use_compilation_cache()
-    from jaxrl.sweeps.export import save_run
+    if (folder / "tune.json").exists():
+        from jaxrl.tuning.results import take_trial
 
-    print(save_run(Path(parsed.folder), parsed.run, Path(parsed.out)))
+        opts.guarded(lambda: take_trial(folder, parsed.run, out), out)
+    else:
+        from jaxrl.sweeps.export import choose, save_run
+
+        save_run(folder, choose(folder, parsed.run)[0].run, out)
+    print(out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,6 +210,33 @@ def compare(arguments: list[str]) -> None:
     from jaxrl.analysis.compare import compare, report
 
     print(report(compare(Path(parsed.first), Path(parsed.second))))
+
+
+def evaluate(folder: Path, run: str, seeds: bool, score: Callable[[Path, dict[str, Any]], dict[str, Any]]) -> None:
+    """jaxrl evaluate DIR, of a sweep: a line for each run, and one for all seeds of a config.
+
+    Args:
+      score: (folder of a run, what is said of it) -> its score, printed.
+    """
+    import numpy as np
+
+    from jaxrl.analysis.stats import bootstrap_interval
+    from jaxrl.records.rows import plain
+    from jaxrl.sweeps.export import choose, folder_of
+
+    chosen, means = choose(folder, run, seeds), []
+    for one in chosen:
+        about = {"run": one.run, "config": one.config, "seed": one.seed}
+        if one.status == "nan" and seeds:
+            print(json.dumps(about | {"status": "nan"}))
+            continue
+        with folder_of(folder, one.run) as own:
+            means.append(score(own, about)["mean"])
+    found = np.array([mean for mean in means if mean is not None])
+    if seeds and len(found):
+        low, high = bootstrap_interval(found)
+        scored = plain({"config": chosen[0].config, "seeds": len(found), "mean": found.mean(), "low": low, "high": high})
+        print(json.dumps(scored))
 
 
 COMMANDS = {"sweep": sweep, "tune": tune, "compare": compare, "take": take}

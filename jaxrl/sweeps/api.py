@@ -11,11 +11,9 @@ a device of its own, unless JAX has started already, so call `sweep` before othe
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +21,7 @@ import jax
 import numpy as np
 
 from jaxrl.agents import load_agent
-from jaxrl.analysis.results import Results, read_results
+from jaxrl.analysis.results import Results, best_run, read_results
 from jaxrl.errors import UsageError
 from jaxrl.fields import MAX_COUNT, is_whole_number
 from jaxrl.runs.api import split_options
@@ -31,7 +29,7 @@ from jaxrl.runs.trained import TrainedPolicy, load
 from jaxrl.runs.trained import score as score_run
 from jaxrl.startup import devices_are_set
 from jaxrl.sweeps import driver
-from jaxrl.sweeps.export import own_folder, save_run
+from jaxrl.sweeps.export import folder_of, own_folder, save_run
 from jaxrl.sweeps.plan import Sweep, make_sweep
 from jaxrl.sweeps.schedulers import Schedule
 from jaxrl.sweeps.space import Draw
@@ -59,10 +57,7 @@ class SweepResult(NamedTuple):
         Raises:
           UsageError: no run has one.
         """
-        returns = self.results.final_return
-        if np.all(np.isnan(returns)):
-            raise UsageError(f"{self.folder}: no run has a final return, so none is the best; train longer")
-        return int(self.results.run[np.nanargmax(returns)])
+        return best_run(self.results)
 
     def save(self, run: int, folder: str | Path) -> Path:
         """Writes a run as a folder of its own, as `jaxrl train` would have; one that ended early can be resumed.
@@ -74,13 +69,19 @@ class SweepResult(NamedTuple):
 
     def policy(self, run: int) -> TrainedPolicy:
         """The trained policy of a run, a function of observations; errors as of `save`."""
-        with self._folder_of(run) as folder:
+        with folder_of(self.folder, run) as folder:
             return load(folder)
 
-    def evaluate(self, run: int, num_episodes: int = 100, seed: int = 0) -> dict[str, Any]:
-        """Greedy score of a run: episodes, mean, std, unfinished; errors as of `save`."""
-        with self._folder_of(run) as folder:
-            return score_run(folder, num_episodes, seed)
+    def evaluate(
+        self, run: int, num_episodes: int = 100, seed: int = 0, env_options: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Greedy score of a run: episodes, mean, std, unfinished; errors as of `save`.
+
+        Args:
+          env_options: of the environment, where they differ from those of the sweep's evaluations.
+        """
+        with folder_of(self.folder, run) as folder:
+            return score_run(folder, num_episodes, seed, env_options=env_options)
 
     def run_folder(self, run: int) -> Path:
         """The folder of a run that was trained alone (`batching="solo"`), with its rows, evaluations and checkpoints.
@@ -91,12 +92,6 @@ class SweepResult(NamedTuple):
         if (folder := own_folder(self.folder, run)) is None:
             raise UsageError(f"run={run} of {self.folder} was trained in a batch; write its folder with save(run, folder)")
         return folder
-
-    @contextlib.contextmanager
-    def _folder_of(self, run: int) -> Iterator[Path]:
-        """The folder of a run, for as long as it is needed."""
-        with tempfile.TemporaryDirectory() as scratch:
-            yield own_folder(self.folder, run) or save_run(self.folder, run, Path(scratch) / "run", finish=False)
 
 
 def sweep(

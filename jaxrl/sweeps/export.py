@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxrl.analysis.results import best_run, read_results
 from jaxrl.errors import UsageError
 from jaxrl.records.folders import LOCK, new_folder
 from jaxrl.runs.definition import Run
@@ -46,6 +51,51 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
     if finish and report.env_steps >= sweep.total_steps:
         resume(out)
     return out
+
+
+@contextlib.contextmanager
+def folder_of(folder: Path, run: int) -> Iterator[Path]:
+    """The folder of a run of a finished sweep, for as long as it is needed; errors as of `save_run`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        yield own_folder(folder, run) or save_run(folder, run, Path(scratch) / "run", finish=False)
+
+
+class Chosen(NamedTuple):
+    """A run of a sweep as `results.csv` names it."""
+
+    run: int
+    config: int
+    seed: int
+    status: str
+
+
+def choose(folder: Path, run: str = "best", all_seeds: bool = False) -> list[Chosen]:
+    """A run of a finished sweep by its number, or the best one; or all runs of its config, which differ by their seed.
+
+    Raises:
+      UsageError: no such run, or the sweep is not finished.
+    """
+    results = read_results(folder)
+    number = best_run(results) if run == "best" else run_number(run)
+    if number not in results.run:
+        raise UsageError(f"run={number} is out of range; give a run of {folder} in [0, {len(results.run) - 1}]")
+    config = results.config[results.run == number][0]
+    where = results.config == config if all_seeds else results.run == number
+    rows = zip(results.run, results.config, results.seed, results.status, strict=True)
+    return [Chosen(int(a), int(b), int(c), str(d)) for (a, b, c, d), chosen in zip(rows, where, strict=True) if chosen]
+
+
+def run_number(text: str) -> int:
+    """The number of a run or trial.
+
+    Raises:
+      UsageError: it is no whole number.
+    """
+    if not text.isdecimal():
+        raise UsageError(
+            f"run={text!r} is no whole number and not best; give a number of the first column of the table, or best"
+        )
+    return int(text)
 
 
 def own_folder(folder: Path, run: int) -> Path | None:

@@ -19,13 +19,27 @@ import numpy as np
 
 from jaxrl.analysis.curves import literal, save_figure
 from jaxrl.analysis.results import format_value, show_value, write_curves
+from jaxrl.errors import UsageError
 from jaxrl.fields import to_words
 from jaxrl.records.console import console, say
 from jaxrl.records.files import write_csv, write_json
 from jaxrl.runs.definition import Run, Training, values_of
+from jaxrl.runs.train import start
+from jaxrl.sweeps.export import run_number
 from jaxrl.sweeps.plan import configure
-from jaxrl.tuning.definition import Tuning, as_sweep
-from jaxrl.tuning.study import STATES, best_trial, importances_of, is_over, point_of, trials_of
+from jaxrl.tuning.definition import Tuning, as_sweep, check_package, read_tuning
+from jaxrl.tuning.study import (
+    STATES,
+    best_trial,
+    importances_of,
+    is_over,
+    open_storage,
+    open_study,
+    point_of,
+    quiet,
+    storage_url,
+    trials_of,
+)
 
 
 def write_results(tuning: Tuning, study: Any, folder: Path, seconds: float) -> dict[str, Any]:
@@ -75,11 +89,45 @@ def write_trials(path: Path, tuning: Tuning, study: Any) -> None:
     write_curves(path.with_name("curves.csv"), curves)
 
 
+def take_trial(folder: Path, trial: str, out: Path) -> dict[str, Any]:
+    """Trains a trial of a search, with the first of its seeds, as a run in the new folder `out`, and returns its summary.
+
+    A search keeps scores and no networks; what is trained here is what was scored there, up to rounding.
+
+    Args:
+      trial: its number, or best.
+
+    Raises:
+      UsageError: no such trial, or `out` cannot be used; nothing was written.
+    """
+    check_package()
+    tuning = read_tuning(folder)
+    if tuning.storage is None and not (folder / "study.db").is_file():
+        raise UsageError(f"{folder} holds no study.db, where the trials of its search are; search again")
+    with quiet():
+        trials = trials_of(study := open_study(tuning, open_storage(storage_url(tuning, folder))), "COMPLETE", "PRUNED")
+        best = best_trial(study)
+    if trial == "best" and best is None:
+        raise UsageError(f"{folder}: no trial is complete, so none is the best; go on with: jaxrl resume {folder}")
+    number = best.number if trial == "best" else run_number(trial)
+    point = next((point_of(one, tuning) for one in trials if one.number == number), None)
+    if point is None:
+        known = ", ".join(str(one.number) for one in trials[:20]) or "none"
+        raise UsageError(f"run={number} is no trial of {folder} that has ended; give best or one of: {known}")
+    say(f"trial {number} with seed {tuning.seeds[0]} is trained again, since a search keeps no networks")
+    return start(run_of_point(tuning, point), out)
+
+
+def run_of_point(tuning: Tuning, point: Mapping[str, Any]) -> Run:
+    """The run of a point of the search space with the first of the seeds."""
+    config, env_options = configure(as_sweep(tuning), point)
+    return Run(**values_of(tuning, Training) | {"config": config, "env_options": env_options}, seed=tuning.seeds[0])
+
+
 def train_command(tuning: Tuning, point: Mapping[str, Any]) -> str:
     """The command line that trains a point of the search space, with the first of the seeds."""
-    config, env_options = configure(as_sweep(tuning), point)
-    shared = values_of(tuning, Training) | {"config": config, "env_options": env_options}
-    return shlex.join(["jaxrl", "train", tuning.agent, *to_words(Run(**shared, seed=tuning.seeds[0])), *to_words(config)])
+    run = run_of_point(tuning, point)
+    return shlex.join(["jaxrl", "train", tuning.agent, *to_words(run), *to_words(run.config)])
 
 
 def _table(tuning: Tuning, study: Any) -> Any:

@@ -67,6 +67,7 @@ from jaxrl.tuning.study import (
     quiet,
     report,
     retry_failed,
+    storage_url,
     suggest,
     trials_of,
 )
@@ -110,8 +111,7 @@ def _search(tuning: Tuning, folder: Path) -> dict[str, Any]:
     """Trains trials until the search is over or out of time, then writes its results."""
     begun, worker = time.perf_counter(), read_values(Tuning, folder)["worker"]
     with quiet():
-        storage = open_storage(tuning.storage or f"sqlite:///{(folder / 'study.db').absolute()}")
-        study = open_study(tuning, storage)
+        study = open_study(tuning, open_storage(storage_url(tuning, folder)))
         fail_abandoned(study, worker, tuning.storage is None)
         trainer = _Trainer(tuning, folder)
         objective = _objective(tuning, study, trainer, worker)

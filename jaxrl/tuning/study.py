@@ -21,6 +21,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -40,6 +41,11 @@ _MOST_RETRIES = 3
 """How often a trial is trained again whose process died; its values may be what kills it."""
 _NOT_COMPARED = ("num_trials", "storage", "study_name", "max_seconds", "batching", "memory_limit", "command")
 """What processes that share a study may have different."""
+
+
+def storage_url(tuning: Tuning, folder: Path) -> str:
+    """Where the trials of a search in this folder are."""
+    return tuning.storage or f"sqlite:///{(folder / 'study.db').absolute()}"
 
 
 def open_storage(url: str) -> Any:

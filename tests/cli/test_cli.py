@@ -238,6 +238,15 @@ def test_evaluate_refuses_bad_options(trained, arguments, words, capsys):
     assert words in refusal(capsys, "evaluate", str(trained), *arguments)
 
 
+def test_a_policy_is_scored_in_another_environment_than_it_was_trained_in(trained, capsys):
+    """No pole falls within three steps."""
+    cli.main(["evaluate", str(trained), "--episodes", "4", "--env-option", "time_limit=3"])
+    assert json.loads(capsys.readouterr().out) == {"episodes": 4, "mean": 3.0, "std": 0.0, "unfinished": 0}
+    line = refusal(capsys, "evaluate", str(trained), "--env-option", "mask_observation=[0]")
+    assert "obs is ArraySpec(shape=(1,)" in line and "and ArraySpec(shape=(4,)" in line
+    assert "seeds: " in refusal(capsys, "evaluate", str(trained), "--seeds")
+
+
 def test_evaluate_of_a_run_without_a_checkpoint_says_how_to_get_one(trained, capsys):
     Path("run").mkdir()
     shutil.copy(trained / "config.json", "run")

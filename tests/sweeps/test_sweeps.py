@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import os
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from jaxrl.agents.value.dqn import DQNConfig
 from jaxrl.analysis import curves as plot
 from jaxrl.analysis.report import write_report
 from jaxrl.analysis.results import read_results
+from jaxrl.cli import commands as cli
 from jaxrl.drivers.memory import num_bytes
 from jaxrl.errors import UsageError
 from jaxrl.records import checkpoint
@@ -32,7 +34,7 @@ from jaxrl.sweeps import api, driver, unit
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.api import SweepResult, sweep
 from jaxrl.sweeps.batch import entry
-from jaxrl.sweeps.export import save_run
+from jaxrl.sweeps.export import choose, save_run
 from jaxrl.sweeps.plan import make_groups
 from jaxrl.sweeps.schedulers import Schedule
 from jaxrl.sweeps.store import read_sweep
@@ -417,6 +419,24 @@ def test_a_run_is_evaluated_from_its_folder(rates, tmp_path):
     found = rates.evaluate(8, num_episodes=6, seed=5)
     assert found["episodes"] == 6
     assert found == trained.score(rates.save(8, tmp_path / "run"), 6, 5)
+
+
+def test_a_run_of_a_sweep_and_all_seeds_of_its_config_are_scored_where_they_are(rates, capsys):
+    cli.main(["evaluate", str(rates.folder), "--run", "8", "--seeds", "--episodes", "6", "--seed", "5"])
+    one, all_seeds = map(json.loads, capsys.readouterr().out.splitlines())
+    assert one == {"run": 8, "config": 8, "seed": 0} | rates.evaluate(8, num_episodes=6, seed=5)
+    assert all_seeds == {"config": 8, "seeds": 1, **dict.fromkeys(("mean", "low", "high"), one["mean"])}
+
+
+def test_runs_are_chosen_by_number_as_the_best_and_with_all_seeds():
+    folder = Path(__file__).resolve().parent.parent / "fixtures" / "stream1" / "sweep"
+    assert [one.run for one in choose(folder, "3")] == [3]
+    assert [(one.run, one.config, one.seed) for one in choose(folder, "3", all_seeds=True)] == [(2, 1, 0), (3, 1, 1)]
+    returns = read_results(folder).final_return
+    assert choose(folder)[0].run == int(np.argmax(returns))
+    for text, words in (("4", "run=4 is out of range"), ("x", "run='x' is no whole number")):
+        with pytest.raises(UsageError, match=words):
+            choose(folder, text)
 
 
 def test_the_same_sweep_in_the_same_folder_is_read_and_not_trained_again(rates, capsys, monkeypatch):

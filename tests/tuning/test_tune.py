@@ -26,13 +26,13 @@ from jaxrl.cli import commands as cli
 from jaxrl.config import config, static, traced
 from jaxrl.errors import UsageError
 from jaxrl.records.folders import alone
-from jaxrl.runs.definition import Run
+from jaxrl.runs.definition import Run, read_run
 from jaxrl.sweeps.space import Draw
 from jaxrl.tuning import results as tune_results
 from jaxrl.tuning import search as tune_module
 from jaxrl.tuning import study as study_module
 from jaxrl.tuning.definition import labels_of, read_tuning
-from jaxrl.tuning.results import train_command
+from jaxrl.tuning.results import take_trial, train_command
 from jaxrl.tuning.search import Tuning, resume, tune
 from jaxrl.types import Agent, Array, Progress, Rollout, Spec
 
@@ -128,6 +128,19 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 draw = tune_results._draw
+
+
+def test_the_best_trial_of_a_search_is_taken_as_a_run(searched: Searched, tmp_path: Path, capsys: Any) -> None:
+    """It learns what it learned in the search, and the others can be taken by number."""
+    folder, summary = searched
+    cli.main(["take", str(folder), "best", "--out", str(tmp_path / "best")])
+    run = read_run(tmp_path / "best")
+    assert run.config.learning_rate == pytest.approx(summary["best_params"]["learning_rate"])  # type: ignore[attr-defined]
+    assert (run.seed, run.total_steps) == (TINY.seeds[0], TINY.total_steps)
+    assert str(tmp_path / "best") in capsys.readouterr().out
+    with pytest.raises(UsageError, match="run=99 is no trial"):
+        take_trial(folder, "99", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_search_holds_the_curve_of_every_trial(searched: Searched) -> None:
