@@ -120,7 +120,7 @@ def make(env_id: str, /, num_envs: int = 1, **options: Any) -> Env | HostEnv:
 def _takes(env_id: str, option: str) -> bool:
     """True of an option that the environment, or its family, understands itself."""
     if is_own(env_id):
-        parameters = _parameters(import_by_name(env_id, "env"), f"env={env_id!r}").parameters
+        parameters = _parameters(_own_function(env_id), f"env={env_id!r}").parameters
         return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     family, _ = resolve(env_id)
     return family in _HOST or option in _OWN_OPTIONS.get(family, ())
@@ -147,7 +147,7 @@ def evaluation_options(env_id: str, options: Mapping[str, Any], given: Mapping[s
     `evaluation_options`, a dict.
     """
     if is_own(env_id):
-        own = getattr(import_by_name(env_id, "env"), "evaluation_options", {})
+        own = getattr(_own_function(env_id), "evaluation_options", {})
     else:
         family, name = resolve(env_id)
         module = importlib.import_module(f"jaxrl.envs.{family}")
@@ -161,6 +161,13 @@ def is_own(env_id: str) -> bool:
     return bool(colon) and "/" not in module
 
 
+def _own_function(env_id: str) -> Any:
+    """The function that `module:function` names."""
+    if not env_id.partition(":")[2].isidentifier():
+        fail(f"env={env_id!r} names no function; an id that a module registers with Gymnasium is gymnasium/{env_id}")
+    return import_by_name(env_id, "env")
+
+
 def resolve(env_id: str) -> tuple[str, str]:
     """(family, name) of an id.
 
@@ -172,7 +179,7 @@ def resolve(env_id: str) -> tuple[str, str]:
     family, slash, name = env_id.partition("/")
     if slash:
         if family not in ENVS:
-            raise UsageError(unknown("environment family", family, ENVS))
+            raise UsageError(f"{unknown('environment family', family, ENVS)}; an id of Gymnasium is gymnasium/{env_id}")
         if ENVS[family] and name not in ENVS[family]:
             raise UsageError(unknown("environment", env_id, known_ids()))
         return family, name
@@ -251,7 +258,7 @@ def _make_own(env_id: str, num_envs: int, options: dict[str, Any]) -> Env | Host
     from jaxrl.errors import UsageError
     from jaxrl.types import Env, HostEnv
 
-    make_own, whose = import_by_name(env_id, "env"), f"env={env_id!r}"
+    make_own, whose = _own_function(env_id), f"env={env_id!r}"
     try:
         _parameters(make_own, whose).bind(num_envs=num_envs, **options)
     except TypeError as error:

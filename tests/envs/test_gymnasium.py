@@ -309,6 +309,8 @@ def test_an_id_that_a_module_registers_is_made_by_naming_both(space, tmp_path, m
     [
         ("gymnasium/no_such_shop:Cart-v0", "env='gymnasium/no_such_shop:Cart-v0': no module 'no_such_shop' here"),
         ("gymnasium/json:Cart-v0", "unknown Gymnasium environment 'Cart-v0'"),
+        ("json:Shop/Cart-v0", "'json:Shop/Cart-v0' names no function; an id .* is gymnasium/json:Shop/Cart-v0"),
+        ("Shop/Cart-v0", "unknown environment family 'Shop'; .*; an id of Gymnasium is gymnasium/Shop/Cart-v0"),
     ],
 )
 def test_an_id_that_its_module_does_not_register_is_refused(env_id, message):
