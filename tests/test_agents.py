@@ -17,18 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import JaxHostEnv, assert_close, assert_same_bits, copy, progress_at, slow_but
+from helpers import JaxHostEnv, assert_close, progress_at, slow_but
 from jaxrl.agents import AGENTS, load_agent
+from jaxrl.checks import trial
+from jaxrl.checks.trial import TINY, Trial
 from jaxrl.config import Config, as_arrays, check_config
-from jaxrl.drivers.device import Driver, device_driver, make_chunk
 from jaxrl.drivers.host import host_driver
 from jaxrl.envs import make
 from jaxrl.envs.tools.mdp_env import mdp_env
-from jaxrl.loop import Plan, RunKeys, build, plan, run_keys, train
+from jaxrl.loop import build, train
 from jaxrl.mdp.model import MDP, make_mdp
 from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.nets.heads import QNetwork
-from jaxrl.records import checkpoint
 from jaxrl.types import Env, RunState, TimeStep
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -43,19 +43,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 TABULAR = ("dyna_q", "expected_sarsa", "monte_carlo", "q_learning", "sarsa")
 """Agents whose observations must name a state."""
-
-TINY = {
-    "num_envs": 4,
-    "hidden": (16,),
-    "capacity": 256,
-    "batch_size": 16,
-    "learning_starts": 32,
-    "target_period": 40,
-    "num_minibatches": 2,
-    "num_value_updates": 2,
-    "num_planning_steps": 2,
-}
-"""Fields made small in every agent that has them."""
 
 PROBE = {"num_envs": 16, "hidden": (32,), "capacity": 1024, "batch_size": 64, "learning_starts": 256, "gamma": 0.5} | {
     "learning_rate": 5e-3,
@@ -190,161 +177,76 @@ def fitted(name: str, fields: dict[str, Any]) -> Config:
     return config
 
 
-def on_device(state: RunState) -> RunState:
-    """Tied to its device as restored arrays are: one program then advances a first state and a restored one."""
-    return jax.device_put(state, jax.local_devices()[0])
-
-
-class Setup(NamedTuple):
-    name: str
-    make_agent: Any
-    config: Config
-    env: Any
-    driver: Driver
-    plan: Plan
-    keys: RunKeys
-
-    def init(self) -> RunState:
-        return on_device(self.driver.init(self.keys.init, self.config, self.env.params))
-
-    def advance(self, state: RunState, warmup: int, learn: int, config: Config | None = None) -> tuple[RunState, Any]:
-        counts = np.int32(warmup), np.int32(learn), self.plan.progress(0)
-        return self.driver.advance(self.keys.train, config or self.config, self.env.params, state, *counts)
-
-
 NAMES = sorted([*AGENTS, *VARIANTS])
 QUICK = ("actor_critic", "dqn", "ppo-recurrent", "sarsa")
 """Those of which every check is among the quick tests; the others leave three to the longer ones."""
 
-each_agent = pytest.mark.parametrize("setup", slow_but(QUICK, NAMES), indirect=True, scope="module")
+each_agent = pytest.mark.parametrize("name", slow_but(QUICK, NAMES), scope="module")
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def setup(request: pytest.FixtureRequest) -> Setup:
-    name = request.param
-    make_agent, _ = load_agent(agent_of(name))
-    config = fitted(name, TINY | ({"rollout_length": 16} if agent_of(name) == "ppo" else {}))
-    env = make_suite_env(name, config.num_envs)
-    schedule = plan(config, env.spec, 4000)
-    driver = device_driver(make_agent, env, lambda n: make_suite_env(name, n))
-    return Setup(name, make_agent, as_arrays(config), env, driver, schedule, run_keys(jax.random.key(3)))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def trained(setup: Setup) -> RunState:
+def setup(name: str) -> Trial:
+    make_agent, _ = load_agent(agent_of(name))
+    config = fitted(name, TINY | ({"rollout_length": 16} if agent_of(name) == "ppo" else {}))
+    return trial.make_trial(make_agent, config, lambda n: make_suite_env(name, n))
+
+
+@pytest.fixture(scope="module")
+def after(setup: Trial) -> RunState:
     """The state after the warm-up and 20 iterations."""
-    return setup.advance(setup.init(), setup.plan.num_warmup, 20)[0]
+    return setup.trained()
 
 
-def test_same_key_gives_same_bits(setup: Setup, trained: RunState) -> None:
-    again, _ = setup.advance(setup.init(), setup.plan.num_warmup, 20)
-    assert_same_bits(trained, again)
+@pytest.fixture
+def trained(after: RunState) -> RunState:
+    """A copy that may be donated."""
+    return trial.copy(after)
 
 
-def test_another_key_gives_another_policy(setup: Setup, trained: RunState) -> None:
-    other = setup._replace(keys=run_keys(jax.random.key(4)))
-    state, _ = other.advance(other.init(), setup.plan.num_warmup, 20)
-    leaves = zip(jax.tree.leaves(state.agent.policy), jax.tree.leaves(trained.agent.policy), strict=True)
-    assert any(not np.array_equal(a, b) for a, b in leaves)
+def test_same_key_gives_same_bits(setup: Trial, trained: RunState) -> None:
+    trial.same_key_same_bits(setup, trained)
 
 
-def test_state_structure_is_stable(setup: Setup, trained: RunState) -> None:
-    before, after = setup.init(), trained
-    assert jax.tree.structure(before) == jax.tree.structure(after)
-    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
+def test_another_key_gives_another_policy(setup: Trial, trained: RunState) -> None:
+    trial.another_key_another_policy(setup, trained)
 
 
-def test_an_update_changes_the_policy_and_a_warm_up_does_not(setup: Setup, trained: RunState) -> None:
-    """Moments of observations are gathered in a warm-up too: they are seen, not learned."""
-
-    def parameters(state: RunState) -> Any:
-        return getattr(state.agent.policy, "params", state.agent.policy)
-
-    state = setup.init()
-    start = copy(parameters(state))
-    warm, _ = setup.advance(state, 5, 0)
-    assert_same_bits(parameters(warm), start)
-    leaves = zip(jax.tree.leaves(parameters(trained)), jax.tree.leaves(start), strict=True)
-    assert any(not np.array_equal(a, b) for a, b in leaves)
+def test_state_structure_is_stable(setup: Trial, trained: RunState) -> None:
+    trial.state_keeps_its_types(setup, trained)
 
 
-def test_another_number_of_iterations_or_value_of_a_traced_field_compiles_nothing(setup: Setup, trained: RunState) -> None:
-    advance = setup.driver.advance
-    before = advance._cache_size()  # type: ignore[attr-defined]
-    assert before == 1
-    for field in dataclasses.fields(setup.config):
-        value = getattr(setup.config, field.name)
-        if not field.metadata["static"]:
-            other = dataclasses.replace(setup.config, **{field.name: value * 0.9})
-            setup.advance(copy(trained), 0, 3, as_arrays(other))
-    plain = dataclasses.replace(
-        setup.config, **{f.name: np.asarray(getattr(setup.config, f.name)).item() for f in _traced(setup.config)}
-    )
-    setup.advance(copy(trained), 2, 1, as_arrays(plain))
-    assert advance._cache_size() == before  # type: ignore[attr-defined]
+def test_an_update_changes_the_policy_and_a_warm_up_does_not(setup: Trial, trained: RunState) -> None:
+    trial.learning_changes_the_policy_alone(setup, trained)
 
 
-def _traced(config: Config) -> list[dataclasses.Field]:
-    return [f for f in dataclasses.fields(config) if not f.metadata["static"]]
+def test_another_number_of_iterations_or_value_of_a_traced_field_compiles_nothing(setup: Trial, trained: RunState) -> None:
+    trial.numbers_compile_nothing(setup, trained)
+    assert setup.driver.advance._cache_size() == 1  # type: ignore[attr-defined]
 
 
-def test_halves_with_a_checkpoint_between_equal_the_whole_bit_for_bit(setup: Setup, trained: RunState, tmp_path: Any) -> None:
-    half, _ = setup.advance(setup.init(), setup.plan.num_warmup, 10)
-    checkpoint.save(tmp_path, int(half.iteration), half, {"note": 1})
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), trained)
-    restored = checkpoint.restore(tmp_path, lambda meta: shapes, pytest.fail)
-    assert restored is not None
-    num_programs = setup.driver.advance._cache_size()  # type: ignore[attr-defined]
-    whole, _ = setup.advance(on_device(restored.state), 0, 10)
-    assert_same_bits(whole, trained)
-    assert setup.driver.advance._cache_size() == num_programs  # type: ignore[attr-defined]
+def test_halves_with_a_checkpoint_between_equal_the_whole_bit_for_bit(setup: Trial, trained: RunState) -> None:
+    trial.halves_with_a_checkpoint_equal_the_whole(setup, trained)
+    assert setup.driver.advance._cache_size() == 1  # type: ignore[attr-defined]
 
 
 @each_agent
-def test_a_vmapped_member_equals_its_solo_run(setup: Setup, trained: RunState) -> None:
-    """Over 20 iterations within tolerance, every traced field a batch axis; the second member has another learning rate."""
-    batch = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), setup.config)
-    rate = np.asarray(setup.config.learning_rate)  # type: ignore[attr-defined]
-    batch = dataclasses.replace(batch, learning_rate=np.stack([rate, rate / 2]))
-    axes = RunState(agent=0, env=0, obs=0, memory=0, recent=0, iteration=None)
-    init = jax.vmap(setup.driver.init, in_axes=(0, 0, None), out_axes=axes)
-    chunk = jax.vmap(make_chunk(setup.make_agent, setup.env), in_axes=(0, 0, None, axes, None, None, None), out_axes=(axes, 0))
-
-    @jax.jit
-    def run(keys: RunKeys, config: Config, params: Any, warmup: Any, total: Any) -> RunState:
-        state = init(keys.init, config, params)
-        return chunk(keys.train, config, params, state, warmup, np.int32(20), total)[0]
-
-    keys = jax.jit(jax.vmap(run_keys))(jnp.stack([jax.random.key(3), jax.random.key(7)]))
-    counts = np.int32(setup.plan.num_warmup), setup.plan.progress(0)
-    state = jax.device_get(run(keys, batch, setup.env.params, *counts))
-    member = jax.tree.map(lambda leaf: leaf[0], state._replace(iteration=state.iteration[None]))
-    assert_close(member, trained)
+def test_a_vmapped_member_equals_its_solo_run(setup: Trial, trained: RunState) -> None:
+    trial.vmapped_equals_solo(setup, trained)
 
 
 @each_agent
-def test_every_traced_field_can_be_a_batch_axis_alone(setup: Setup) -> None:
-    """Traced without compiling: a field that shaped anything would fail here. That all can be at once is shown above."""
-    chunk = make_chunk(setup.make_agent, setup.env)
-
-    @jax.jit
-    def run(config: Config) -> RunState:
-        """Traced once for all fields."""
-        state = setup.driver.init(setup.keys.init, config, setup.env.params)
-        return chunk(setup.keys.train, config, setup.env.params, state, 3, 3, setup.plan.progress(0))[0]
-
-    axes = RunState(agent=0, env=0, obs=0, memory=0, recent=0, iteration=None)
-    for field in _traced(setup.config):
-        value = getattr(setup.config, field.name)
-        config = dataclasses.replace(setup.config, **{field.name: jnp.stack([value, value])})
-        config_axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, config)
-        shapes = jax.eval_shape(jax.vmap(run, in_axes=(config_axes,), out_axes=axes, axis_size=2), config)
-        assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(shapes.agent)), field.name
+def test_every_traced_field_can_be_a_batch_axis_alone(setup: Trial) -> None:
+    """That all can be at once is shown above."""
+    trial.every_traced_field_can_be_a_batch_axis(setup)
 
 
 @each_agent
-def test_the_host_driver_equals_the_device_driver(setup: Setup, trained: RunState) -> None:
+def test_the_host_driver_equals_the_device_driver(setup: Trial, trained: RunState) -> None:
     env = JaxHostEnv(setup.env, setup.keys.init, setup.keys.train, setup.plan.rollout_length)
     driver = host_driver(setup.make_agent, env, lambda n: env)
     state = driver.init(setup.keys.init, setup.config, ())
@@ -356,22 +258,13 @@ def test_the_host_driver_equals_the_device_driver(setup: Setup, trained: RunStat
     assert_close(dict(sums), dict(device_sums))
 
 
-def test_a_greedy_action_ignores_exploration(setup: Setup, trained: RunState) -> None:
-    agent = build(setup.make_agent, setup.config, setup.env.spec)
-    memory = agent.initial_memory(4)
-    start, end = (progress_at(i, 100) for i in (0, 100))
-    first = agent.act(jax.random.key(0), trained.agent.policy, memory, trained.obs, start, False)
-    second = agent.act(jax.random.key(1), trained.agent.policy, memory, trained.obs, end, False)
-    assert_same_bits(first[:2], second[:2])
+def test_a_greedy_action_ignores_exploration(setup: Trial, trained: RunState) -> None:
+    trial.greedy_ignores_exploration(setup, trained)
 
 
-def test_metrics_are_finite_scalars(setup: Setup) -> None:
-    _, sums = setup.advance(setup.init(), setup.plan.num_warmup, 20)
-    names = [name for name in sums if name.startswith("metric/")]
-    size_of_update = {"metric/td_error", "metric/table_change"} if agent_of(setup.name) in TABULAR else {"metric/grad_norm"}
-    assert {"metric/loss"} | size_of_update <= set(names)
-    for name in names:
-        assert sums[name].shape == () and np.isfinite(sums[name]), name
+def test_metrics_are_finite_scalars(name: str, setup: Trial) -> None:
+    size_of_update = {"metric/td_error", "metric/table_change"} if agent_of(name) in TABULAR else {"metric/grad_norm"}
+    assert {"metric/loss"} | size_of_update <= set(trial.metrics_are_finite(setup))
 
 
 # --- what must be learned -------------------------------------------------------------------------------------------

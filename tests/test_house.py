@@ -25,6 +25,7 @@ FLOORS = (
     ("envs",),
     ("drivers",),
     ("runs",),
+    ("checks",),
     ("sweeps",),
     ("tuning",),
     ("cli",),

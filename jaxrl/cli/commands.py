@@ -33,6 +33,7 @@ USAGE = """usage: jaxrl COMMAND ...
   plot DIR [DIR ...]       learning curves of runs, sweeps and searches
   compare DIR DIR          whether two sweeps differ
   take DIR RUN --out DIR   a run of a sweep as a folder of its own
+  check NAME               your own agent or environment (module:function) against its contracts
   solve ENV                exact values and policy of a grid world, a maze or another finite MDP
   list [agents|envs|experiments]
 
@@ -345,6 +346,13 @@ def _sweep_command(name: str) -> Callable[[list[str]], None]:
     return run
 
 
+def check(arguments: list[str]) -> None:
+    """A command of `jaxrl.cli.check`, imported when it is called."""
+    from jaxrl.cli import check as checking
+
+    checking.check(arguments)
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "resume": resume,
@@ -355,5 +363,6 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "tune": _sweep_command("tune"),
     "compare": _sweep_command("compare"),
     "take": _sweep_command("take"),
+    "check": check,
     "list": list_names,
 }

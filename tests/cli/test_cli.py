@@ -262,12 +262,6 @@ def test_list_refuses_an_unknown_kind(capsys):
     assert "'gadgets' cannot be listed; choose one of agents, envs, experiments" in refusal(capsys, "list", "gadgets")
 
 
-def test_a_fault_of_the_users_own_code_is_no_usage_error(capsys):
-    Path("faulty_env.py").write_text("def make(num_envs):\n    raise ValueError('my own fault')\n")
-    with pytest.raises(ValueError, match="my own fault"):
-        cli.main([*TRAIN, "--env", "faulty_env:make"])
-
-
 # --- help and lists ---------------------------------------------------------------------------------------------------
 
 
