@@ -9,9 +9,46 @@ import importlib
 import importlib.util
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+
+_ALIASES = {
+    alias: ours.split()
+    for ours, aliases in {
+        "learning_rate": "lr alpha step_size policy_lr q_lr",
+        "value_learning_rate": "value_lr critic_lr",
+        "learning_rate_end": "anneal_lr lr_end lr_schedule",
+        "total_steps": "steps timesteps total_timesteps num_steps_total max_steps num_timesteps",
+        "num_envs": "envs n_envs num_environments num_workers",
+        "rollout_length": "n_steps num_steps unroll_length",
+        "gamma": "discount discount_factor",
+        "entropy_coef": "ent_coef ent",
+        "value_coef": "vf_coef vf",
+        "clip": "clip_coef clip_range clip_eps epsilon",
+        "clip_value": "clip_vloss clip_range_vf",
+        "gae_lambda": "lam lambda gae_lam",
+        "batch_size": "batch minibatch_size",
+        "num_minibatches": "minibatches n_minibatches",
+        "num_epochs": "epochs n_epochs update_epochs",
+        "capacity": "buffer_size buffer replay_size memory_size",
+        "num_updates": "gradient_steps updates",
+        "target_period": "target_update_interval target_network_frequency target_update_freq",
+        "learning_starts": "start_steps warmup warmup_steps",
+        "epsilon_start": "start_e exploration_initial_eps eps_start",
+        "epsilon_end": "end_e exploration_final_eps eps_end eps",
+        "hidden": "hidden_sizes hidden_size layers net_arch",
+        "max_grad_norm": "grad_clip grad_norm max_norm",
+        "normalize_advantage": "norm_adv normalize_adv",
+        "eval_every": "eval_freq eval_interval",
+        "eval_episodes": "n_eval_episodes num_eval_episodes",
+        "keep_every": "save_freq save_interval",
+        "env": "env_id environment",
+        "env_option": "env_kwargs",
+    }.items()
+    for alias in aliases.split()
+}
+"""What other libraries call fields of ours."""
 
 
 class UsageError(ValueError):
@@ -52,9 +89,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that does not exist, with the nearest names that do."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+def unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """The message for a name that does not exist, with ours for what other libraries call so, or the nearest names that do."""
+    names = {key.replace("-", "_"): key for key in known}
+    near = [names[ours] for ours in _ALIASES.get(name.replace("-", "_"), ()) if ours in names]
+    near = near or difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(sorted(known)[:12])}"
     return f"unknown {kind} {name!r}; {hint}"
 

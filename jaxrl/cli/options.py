@@ -2,8 +2,8 @@
 
     values = read("jaxrl evaluate", arguments, EvaluateOptions)[0]
 
-An option is a field of a dataclass, declared with `jaxrl.fields.static`. Values are read here; tyro shows the help. Imports no
-JAX, so that help is instant.
+An option is a field of a dataclass, declared with `jaxrl.fields.static`. Values are read here; `jaxrl.cli.help` shows them.
+Imports no JAX, so that help is instant.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from jaxrl.agents import AGENTS, load_agent
+from jaxrl.cli.help import Option, show_help
 from jaxrl.errors import ContractError, DiskError, EnvError, UsageError, fail, one_line, own_report, unknown
 from jaxrl.fields import check_value, default_of, example, field_types, from_text, is_option, kind_of, name_of, static
 from jaxrl.interrupts import EXIT_CODE, ended_at_once
@@ -56,34 +57,6 @@ class Processes:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-class Option(NamedTuple):
-    """A declared field as an option.
-
-    Attributes:
-      owner: the dataclass that it is a field of.
-      declared: its type.
-    """
-
-    owner: type
-    field: dataclasses.Field
-    declared: Any
-
-    @property
-    def positional(self) -> bool:
-        return self.field.metadata.get("positional", False)
-
-    @property
-    def takes_many(self) -> bool:
-        """Whether it has any number of values, as a tuple and a dict have."""
-        _, base, is_tuple = kind_of(self.declared)
-        return is_tuple or base is dict
-
-    @property
-    def accumulates(self) -> bool:
-        """Whether the values of a repeated option come together; of others the last one counts."""
-        return self.takes_many and kind_of(self.declared)[1] in (str, dict)
-
-
 def parse(options: type[T], arguments: list[str], program: str) -> T:
     """The options of a command that one dataclass declares; errors as of `read`."""
     return options(**read(program, arguments, options)[0])
@@ -103,7 +76,7 @@ def read(program: str, arguments: list[str], *classes: type, config_class: type 
                 fail(f"{owner.__name__}: its field {field.name!r} is an option of {program}; rename the field")
             options[name_of(field)] = Option(owner, field, types[field.name])
     if "--help" in arguments or "-h" in arguments:
-        _show_help(program, options, config_class)
+        show_help(program, list(options.values()), config_class)
     try:
         texts = _texts(options, arguments)
         values = {name: _value(option, texts.get(name)) for name, option in options.items()}
@@ -164,31 +137,6 @@ def _value(option: Option, texts: list[str] | None) -> Any:
     if (value := default_of(option.field)) is ...:
         fail(f"{name_of(option.field)} is missing; give one")
     return value
-
-
-def _show_help(program: str, options: dict[str, Option], config_class: type | None) -> None:
-    """tyro prints the options of a command and exits."""
-    import tyro
-
-    fields: list[tuple[str, Any, Any]] = []
-    for name, option in sorted(options.items(), key=lambda item: default_of(item[1].field) is not ...):
-        meta, default, kind = option.field.metadata, default_of(option.field), option.declared
-        words = [meta.get("help", "")]
-        if any(str(choice) not in words[0] for choice in meta.get("choices", ())):
-            words.append(f"One of {', '.join(map(str, meta['choices']))}.")
-        if option.owner is config_class:
-            words.append("[static]" if meta.get("static", True) else "[traced]")
-        metavar = meta.get("metavar") or None
-        if kind_of(kind)[1] is dict:
-            kind, default, metavar = tuple[str, ...], (), "NAME=VALUE ..."
-        marks = [tyro.conf.arg(help=" ".join(words), metavar=metavar)]
-        if option.positional:
-            marks.append(tyro.conf.Positional)
-        elif option.accumulates:
-            marks.append(tyro.conf.UseAppendAction)
-        field = dataclasses.field() if default is ... else dataclasses.field(default=default)
-        fields.append((name, Annotated[kind, *marks], field))
-    tyro.cli(dataclasses.make_dataclass("Options", fields, frozen=True), args=["--help"], prog=program)
 
 
 # --- commands that take an agent ------------------------------------------------------------------------------------

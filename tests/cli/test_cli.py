@@ -22,6 +22,7 @@ from jaxrl.agents import AGENTS, load_agent
 from jaxrl.agents.value.dqn import DQNConfig
 from jaxrl.cli import commands as cli
 from jaxrl.envs import ENVS, make
+from jaxrl.fields import to_text
 from jaxrl.records import checkpoint
 from jaxrl.records.rows import read_rows
 from jaxrl.runs import train as runs
@@ -295,11 +296,53 @@ def test_the_help_of_an_agent_explains_every_field(capsys, monkeypatch):
     text = " ".join(re.sub(r"[│|]", " ", capsys.readouterr().out).split())
     for field in dataclasses.fields(DQNConfig):
         role = "static" if field.metadata["static"] else "traced"
-        default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else to_text(field.default)
         start = text.index("--" + field.name.replace("_", "-") + " ") if not isinstance(field.default, bool) else 0
         entry = text[start:]
         meaning = re.escape(field.metadata["help"])
-        assert re.search(rf"{meaning}( One of [^\[]*)? ?\[{role}\] \(default: {re.escape(str(default))}\)", entry)
+        assert re.search(rf"{meaning}( One of [^\[]*)? ?\[{role}\] \(default: {re.escape(default)}\)", entry)
+
+
+@pytest.mark.parametrize(
+    "command", ["evaluate", "plot", "resume", "take", "compare", "solve", "sweep dqn", "tune dqn", "train dqn"]
+)
+def test_the_help_of_a_command_is_in_boxes_and_shows_how_each_option_is_written(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command.split(), "--help"])
+    out = capsys.readouterr().out
+    boxes = ["the agent's config"] if command.endswith("dqn") else []
+    boxes.insert(0, {"train": "the run", "sweep": "the sweep", "tune": "the search"}.get(command.split()[0], "options"))
+    assert stop.value.code == 0 and re.findall(r"╭─ (.*?) ─", out) == boxes
+    assert out.startswith(f"usage: jaxrl {command} ") and "STR" not in out and "None" not in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_an_option_of_many_values_says_so(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        cli.main(["sweep", "dqn", "--help"])
+    text = " ".join(re.sub(r"[│|]", " ", capsys.readouterr().out).split())
+    assert "--hidden INT [INT ...]" in text and "--[no-]double" in text
+    assert "--grid FIELD=VALUES" in text and "[FIELD=VALUES ...]" in text
+
+
+@pytest.mark.parametrize(
+    ("flag", "ours"),
+    [("--lr", "learning-rate"), ("--batch", "batch-size"), ("--total-timesteps", "total-steps"), ("--n-envs", "num-envs")]
+    + [
+        ("--steps", "total-steps"),
+        ("--discount", "gamma"),
+        ("--buffer-size", "capacity"),
+        ("--target-update-interval", "target-period"),
+    ],
+)
+def test_a_name_of_another_library_suggests_ours(flag, ours, capsys):
+    assert f"unknown field {flag}; did you mean {ours}" in refusal(capsys, "train", "dqn", "--env", "CartPole-v1", flag, "1")
+
+
+def test_a_grid_of_another_librarys_name_suggests_ours(capsys):
+    assert "did you mean learning_rate?" in refusal(capsys, "sweep", "dqn", "--env", "CartPole-v1", "--grid", "lr=1,2")
 
 
 def test_the_help_lists_every_command(capsys):
