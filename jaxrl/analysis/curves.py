@@ -55,6 +55,8 @@ def plot_runs(folders: Sequence[Path | str], out: Path | str, by: Sequence[str] 
         axes.plot([], [], color="0.78", lw=1.2, label=f"{len(rest)} more, which end lower")
     if any(len(run.evaluations) for index in named for run in curves[index].runs):
         axes.plot([], [], "o", color="0.4", mec="white", ms=6, label="greedy evaluation")
+    if not axes.get_legend_handles_labels()[1]:
+        axes.plot([], [], " ", label="no return is a number yet")
     _finish(axes)
     head = {"title": literal(title), "alignment": "left"} if len(curves) > 1 else {}
     if is_wide:

@@ -7,7 +7,7 @@ would favour short ones.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -70,7 +70,7 @@ class Scores(NamedTuple):
     """What an evaluation found.
 
     Attributes:
-      returns: [episodes] float32, NaN of an episode that did not end in time.
+      returns: [episodes] float32, NaN of an episode that did not end in time, inf of one whose return is no number.
       counts: [episodes] bool, False for the padding of a finite evaluation (`Env.num_episodes`).
     """
 
@@ -112,7 +112,7 @@ def episode_scores(key: Array, agent: Agent, env: Env, policy: PyTree, progress:
         score = timestep.info.get("episode_return", running)
         place = jnp.where(over, tally.finished, each)
         scores = Scores(
-            tally.scores.returns.at[rows, place].set(score, mode="drop"),
+            tally.scores.returns.at[rows, place].set(jnp.where(jnp.isnan(score), jnp.inf, score), mode="drop"),
             tally.scores.counts.at[rows, place].set(counted(timestep), mode="drop"),
         )
         return _Tally(
@@ -135,10 +135,20 @@ def episode_scores(key: Array, agent: Agent, env: Env, policy: PyTree, progress:
     return Scores(scores.returns.reshape(-1), scores.counts.reshape(-1))
 
 
-def summarize(scores: Scores) -> dict[str, float | int | None]:
-    """Episodes, mean and standard deviation (over episodes) of returns; unfinished episodes are counted apart."""
+def summarize(scores: Scores) -> dict[str, Any]:
+    """Episodes, mean and standard deviation (over episodes) of returns; unfinished episodes are counted apart.
+
+    Mean and deviation are None of no episode, and of returns that are no numbers.
+    """
     returns = np.asarray(scores.returns, float)[np.asarray(scores.counts)]
     finished = returns[~np.isnan(returns)]
     num = len(finished)
-    mean, std = (float(finished.mean()), float(finished.std())) if num else (None, None)
+    is_number = num > 0 and bool(np.isfinite(finished).all())
+    mean, std = (float(finished.mean()), float(finished.std())) if is_number else (None, None)
     return {"episodes": num, "mean": mean, "std": std, "unfinished": len(returns) - num}
+
+
+def are_numbers(spec: Spec, training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> bool:
+    """Whether the returns of a run are numbers, as `summarize` tells them; training has none where its sum says nothing."""
+    scores = (training, evaluation) if spec.has_return else (evaluation,)
+    return all(score["mean"] is not None or not score["episodes"] for score in scores)

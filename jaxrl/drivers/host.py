@@ -300,7 +300,8 @@ def host_episode_scores(
         action, memory, _ = act(jax.random.fold_in(key, time), policy, memory, obs, progress)
         timestep = env.step(jax.tree.map(np.asarray, action))
         for index in np.flatnonzero(game_over(timestep) & (finished < each)):
-            returns[index, finished[index]] = timestep.info["episode_return"][index]
+            score = timestep.info["episode_return"][index]
+            returns[index, finished[index]] = np.inf if np.isnan(score) else score
             counts[index, finished[index]] = counted(timestep)[index]
             finished[index] += 1
         if np.all(finished >= each):

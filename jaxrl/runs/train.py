@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from jaxrl.analysis.curves import draw_or_say, plot_runs
-from jaxrl.drivers.evaluate import summarize
+from jaxrl.drivers.evaluate import are_numbers, summarize
 from jaxrl.drivers.mesh import fitting
 from jaxrl.drivers.processes import agreed, in_writer, is_writer
 from jaxrl.errors import UsageError
@@ -230,18 +230,20 @@ def _train(prepared: Prepared, folder: Path, state: RunState, meta: Mapping[str,
 
 def _summary(prepared: Prepared, state: RunState, final: Row, clock: Clock, rate: float | None) -> dict[str, Any]:
     """What `summary.json` holds; `final` is the row of the last evaluation, `rate` the env steps/s of training."""
-    run = prepared.run
+    run, training = prepared.run, _recent_score(state)
+    evaluation = {"episodes": final["eval_episodes"], "mean": final["eval_return"], "std": final["eval_return_std"]}
+    is_ok = not _has_nan_leaf(state.agent.policy) and are_numbers(prepared.env.spec, training, evaluation)
     return {
         "agent": run.agent,
         "env": run.env,
         "seed": run.seed,
-        "status": "nan" if _has_nan_leaf(state.agent.policy) else "ok",
+        "status": "ok" if is_ok else "nan",
         "env_steps": env_steps_of(prepared, state),
         "wall_seconds": round(clock.wall, 3),
         "compile_seconds": round(clock.compile, 3),
         "steps_per_second": rate,
-        "evaluation": {"episodes": final["eval_episodes"], "mean": final["eval_return"], "std": final["eval_return_std"]},
-        "training_return": _recent_score(state),
+        "evaluation": evaluation,
+        "training_return": training,
         "protocol": prepared.protocol,
     }
 

@@ -24,10 +24,11 @@ from jaxrl.errors import EnvError, UsageError, one_line
 from jaxrl.interrupts import EXIT_CODE, never
 from jaxrl.records.folders import lock
 from jaxrl.startup import ONE_CORE, use_compilation_cache
+from jaxrl.sweeps.outcome import read_outcome, unit_folder
 from jaxrl.sweeps.plan import Group, Sweep
 from jaxrl.sweeps.progress import Rows
 from jaxrl.sweeps.store import read_sweep
-from jaxrl.sweeps.unit import ProgressCallback, Unit, Worker, Workers, read_outcome, unit_folder
+from jaxrl.sweeps.unit import ProgressCallback, Unit, Worker, Workers
 
 POLL_SECONDS = 0.1
 """Between looks at how far children have come."""

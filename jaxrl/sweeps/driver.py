@@ -32,13 +32,14 @@ from jaxrl.records.files import write_json
 from jaxrl.records.folders import alone, check_places, new_folder
 from jaxrl.runs.definition import follow_stream, to_values
 from jaxrl.sweeps.children import child_processes
+from jaxrl.sweeps.outcome import NAN, OK, STOPPED, Report, need_outcome, read_unit_rows
 from jaxrl.sweeps.plan import Group, Sweep, make_groups
 from jaxrl.sweeps.planner import Planner, Standing
 from jaxrl.sweeps.population import choose_batching
 from jaxrl.sweeps.schedulers import Bracket, Continuation, Explored, brackets, exploit_and_explore, survivors
 from jaxrl.sweeps.space import ENV_PREFIX
 from jaxrl.sweeps.store import comparable, read_sweep, read_units
-from jaxrl.sweeps.unit import NAN, OK, STOPPED, ProgressCallback, Report, Unit, Worker, Workers, need_outcome, read_unit_rows
+from jaxrl.sweeps.unit import ProgressCallback, Unit, Worker, Workers
 
 # --- starting and resuming ------------------------------------------------------------------------------------------
 

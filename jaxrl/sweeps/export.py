@@ -18,10 +18,11 @@ from jaxrl.records.folders import LOCK, new_folder
 from jaxrl.runs.definition import Run
 from jaxrl.runs.train import adopt, resume
 from jaxrl.sweeps.batch import entry
+from jaxrl.sweeps.outcome import OK, Report, need_outcome, read_unit_rows, unit_folder
 from jaxrl.sweeps.plan import make_groups
 from jaxrl.sweeps.solo import run_of
 from jaxrl.sweeps.store import read_sweep, read_units
-from jaxrl.sweeps.unit import OK, Report, final_states, need_outcome, read_unit_rows, unit_folder
+from jaxrl.sweeps.unit import final_states
 
 
 def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:

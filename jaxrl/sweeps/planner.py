@@ -10,9 +10,10 @@ import numpy as np
 
 from jaxrl.drivers.memory import num_bytes
 from jaxrl.loop import row_ends
+from jaxrl.sweeps.outcome import Report
 from jaxrl.sweeps.plan import Group, Sweep
 from jaxrl.sweeps.schedulers import Bracket, Continuation
-from jaxrl.sweeps.unit import DoesNotFitError, Report, Unit, Workers
+from jaxrl.sweeps.unit import DoesNotFitError, Unit, Workers
 
 
 class Standing(NamedTuple):

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl.records.files import Types, misfit, parse_json
-from jaxrl.sweeps.unit import ProgressCallback, Unit, unit_folder
+from jaxrl.sweeps.outcome import unit_folder
+from jaxrl.sweeps.unit import ProgressCallback, Unit
 
 
 class Rows:

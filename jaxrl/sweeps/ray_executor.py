@@ -35,11 +35,12 @@ from jaxrl.records.console import say
 from jaxrl.records.files import read_json, write_json
 from jaxrl.records.folders import lock
 from jaxrl.startup import ONE_CORE
+from jaxrl.sweeps.outcome import read_outcome, unit_folder
 from jaxrl.sweeps.plan import Sweep, make_groups
 from jaxrl.sweeps.population import choose_batching
 from jaxrl.sweeps.progress import Rows
 from jaxrl.sweeps.store import read_sweep
-from jaxrl.sweeps.unit import DoesNotFitError, ProgressCallback, Unit, Worker, Workers, read_outcome, unit_folder
+from jaxrl.sweeps.unit import DoesNotFitError, ProgressCallback, Unit, Worker, Workers
 
 POLL_SECONDS = 0.5
 """Between looks at how far units have come."""

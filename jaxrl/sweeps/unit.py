@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl.drivers.evaluate import summarize
+from jaxrl.drivers.evaluate import are_numbers, summarize
 from jaxrl.drivers.memory import peak_bytes
 from jaxrl.drivers.stretches import Pace
 from jaxrl.errors import UsageError
@@ -23,17 +23,16 @@ from jaxrl.interrupts import never
 from jaxrl.loop import NUM_RECENT, averages, recent_return, row_ends
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
-from jaxrl.records.files import Types, misfit, read_json, write_json
-from jaxrl.records.folders import check_places
-from jaxrl.records.rows import Row, append_rows, cut_rows, plain, read_rows
+from jaxrl.records.files import write_json
+from jaxrl.records.rows import append_rows, cut_rows, plain
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps import solo
 from jaxrl.sweeps.batch import Batch, on_host
+from jaxrl.sweeps.outcome import META, NAN, OK, STOPPED, Report, check_rows, need_outcome, read_outcome, unit_folder
 from jaxrl.sweeps.plan import Group, Sweep, configure
 from jaxrl.sweeps.population import Population, choose_batching, make_members, make_population, stack
 from jaxrl.types import Env, PyTree
 
-OK, NAN, STOPPED = "ok", "nan", "stopped"
 ProgressCallback = Callable[[int, float | None], None]
 
 
@@ -68,103 +67,12 @@ class Unit(NamedTuple):
         return {"group": self.group, "runs": self.runs, "values": self.values}
 
 
-class Report(NamedTuple):
-    """How a run stands.
-
-    Attributes:
-      status: `ok`, `nan` (its policy holds a NaN) or `stopped` (it reached the return at which to stop).
-      env_steps: that it has done.
-      final_return: mean of the last training episodes, None if there is none.
-      episodes: of which that is the mean.
-      eval_return: mean greedy return, None if it was not evaluated.
-    """
-
-    status: str = OK
-    env_steps: int = 0
-    final_return: float | None = None
-    episodes: int = 0
-    eval_return: float | None = None
-
-
 class DoesNotFitError(Exception):
     """The compiled program of a population needs more than the memory limit; `capacity` rows should fit."""
 
     def __init__(self, group: int, capacity: int) -> None:
         super().__init__(group, capacity)
         self.group, self.capacity = group, capacity
-
-
-def unit_folder(folder: Path, name: str) -> Path:
-    """Where a unit of the sweep in `folder` keeps its files."""
-    return folder / "state" / name
-
-
-def read_outcome(folder: Path, name: str) -> dict[str, Any] | None:
-    """What came of a unit: group, runs, values, reports, seconds, compilations, bytes.
-
-    None before it is done, and where its outcome or its rows are damaged, which is said: it is done again then.
-    """
-    path = unit_folder(folder, name)
-    check_places(path, ("outcome.json", "rows.jsonl"), ("checkpoints",))
-    if not (path / "outcome.json").exists():
-        return None
-    try:
-        outcome = read_json(path / "outcome.json", _OUTCOME, _AGAIN)
-        if fault := next(filter(None, (misfit(report, _REPORT) for report in outcome["reports"])), None):
-            raise UsageError(f"{path / 'outcome.json'} is damaged ({fault}); {_AGAIN}")
-        if len({len(outcome[each]) for each in ("runs", "values", "reports")}) > 1:
-            raise UsageError(f"{path / 'outcome.json'} is damaged (not all runs have a report); {_AGAIN}")
-        check_rows(path / "rows.jsonl", outcome.get("rows_bytes", 0))
-    except UsageError as error:
-        say(str(error))
-        return None
-    return outcome
-
-
-_AGAIN = "this unit is done again"
-_MAYBE = (float, type(None))
-_REPORT: Types = {"status": str, "env_steps": int, "final_return": _MAYBE, "episodes": int, "eval_return": _MAYBE}
-_OUTCOME: Types = {
-    **dict.fromkeys(("group", "compilations", "bytes"), int),
-    **dict.fromkeys(("runs", "values", "reports"), list),
-    "seconds": float,
-}
-_META: Types = {"rows_bytes": int, "reports": list, "iteration": int, "seconds": float}
-"""What a checkpoint of a unit says of itself."""
-
-
-def check_rows(path: Path, num_bytes: int) -> None:
-    """Checks that the rows of a unit can be read, and are as many bytes as they were at least.
-
-    Raises:
-      UsageError: they are not.
-    """
-    read_rows(path, _ROW)
-    if (held := path.stat().st_size) < num_bytes:
-        raise UsageError(f"{path} is damaged ({held} of {num_bytes} bytes); {_AGAIN}")
-
-
-_ROW: Types = {"kind": str, "run": int, "env_steps": int, "return_mean": _MAYBE}
-
-
-def read_unit_rows(folder: Path, name: str) -> list[Row]:
-    """Rows of a finished unit.
-
-    Raises:
-      UsageError: they cannot be read.
-    """
-    return read_rows(unit_folder(folder, name) / "rows.jsonl", _ROW)
-
-
-def need_outcome(folder: Path, name: str) -> dict[str, Any]:
-    """What came of a unit that is done; as `read_outcome`.
-
-    Raises:
-      UsageError: it is not done, or damaged.
-    """
-    if (outcome := read_outcome(folder, name)) is None:
-        raise UsageError(f"{unit_folder(folder, name)} is not done; go on with: jaxrl resume {folder}")
-    return outcome
 
 
 class Worker:
@@ -277,7 +185,7 @@ def final_states(groups: Sequence[Group], folder: Path, name: str) -> PyTree:
     outcome, path = need_outcome(folder, name), unit_folder(folder, name)
     target = _shapes(groups[outcome["group"]], len(outcome["runs"]))
     last = next(iter(checkpoint.iterations(path / "checkpoints")), -1)
-    restored = checkpoint.restore(path / "checkpoints", lambda meta: target, say, last, _META)
+    restored = checkpoint.restore(path / "checkpoints", lambda meta: target, say, last, META)
     if restored is None:
         fix = f"remove {path / 'outcome.json'} and do it again with: jaxrl resume {folder}"
         raise UsageError(f"{path} is done, but the checkpoint of its end is not whole; {fix}")
@@ -341,7 +249,7 @@ class _Task:
     def _restored(self) -> checkpoint.Restored | None:
         """The last whole checkpoint; None where there is none, or the rows before it are lost."""
         shapes = _shapes(self.group, len(self.unit.runs))
-        restored = checkpoint.restore(self.path / "checkpoints", lambda meta: shapes, say, meta_types=_META)
+        restored = checkpoint.restore(self.path / "checkpoints", lambda meta: shapes, say, meta_types=META)
         try:
             if restored is not None:
                 check_rows(self.path / "rows.jsonl", restored.meta["rows_bytes"])
@@ -368,7 +276,7 @@ class _Task:
         for place, index in enumerate(living):
             values = {name: mean[place] for name, mean in means.items() if learned or name in _WARMUP}
             rows.append({"kind": "train", "run": self.unit.runs[index], "env_steps": env_steps} | plain(values))
-            score = None if nan[place] or np.isnan(scores[index]) else float(scores[index])
+            score = float(scores[index]) if np.isfinite(scores[index]) and not nan[place] else None
             self.reports[index] = Report(NAN if nan[place] else OK, env_steps, score, int(episodes[index]))
         append_rows(self.path / "rows.jsonl", rows)
         shown: list[Any] = [row["return_mean"] for row in rows if row["return_mean"] is not None]
@@ -409,8 +317,11 @@ class _Task:
         if not runs:
             return
         found = batches.evaluate(batch, self.schedule, runs, self.group.num_episodes)
-        for index, scores in zip(runs, found, strict=True):
-            self.reports[index] = self.reports[index]._replace(eval_return=summarize(scores)["mean"])
+        for index, score in zip(runs, map(summarize, found), strict=True):
+            report = self.reports[index]
+            training = {"mean": report.final_return, "episodes": report.episodes}
+            status = report.status if are_numbers(self.group.env.spec, training, score) else NAN
+            self.reports[index] = report._replace(status=status, eval_return=score["mean"])
 
     def _save(self, batch: Batch, sums: Mapping[str, np.ndarray] | None = None) -> PyTree:
         """Writes a checkpoint of all runs of the unit, and returns their states on the host.

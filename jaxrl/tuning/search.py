@@ -270,9 +270,9 @@ class _Trainer:
 
 
 def _recent_returns(batch: Batch) -> list[float | None]:
-    """Of each living run the mean return of its last training episodes."""
+    """Of each living run the mean return of its last training episodes, None where that is no number."""
     means, _ = recent_return(batch.states.recent)
-    return [None if np.isnan(mean) else float(mean) for mean in means[batch.rows[list(batch.living)]]]
+    return [float(mean) if np.isfinite(mean) else None for mean in means[batch.rows[list(batch.living)]]]
 
 
 def _score(scores: Sequence[float | None]) -> float | None:

@@ -25,9 +25,10 @@ from jaxrl.records.checkpoint import damage
 from jaxrl.records.files import write_json
 from jaxrl.runs.definition import to_values
 from jaxrl.sweeps import driver, plan
+from jaxrl.sweeps.outcome import unit_folder
 from jaxrl.sweeps.plan import Sweep, make_groups
 from jaxrl.sweeps.ray_executor import _RayWorker, lock, ray_executor
-from jaxrl.sweeps.unit import DoesNotFitError, Unit, Workers, unit_folder
+from jaxrl.sweeps.unit import DoesNotFitError, Unit, Workers
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:os.fork"),  # Ray starts its processes with fork and exec
