@@ -56,6 +56,11 @@ class ArraySpec(NamedTuple):
     picture: str | None = None
     scale: float = 1.0
 
+    def __repr__(self) -> str:
+        fields, usual = zip(self._fields, self, strict=True), self._field_defaults
+        said = (f"{name}={value!r}" for name, value in fields if name not in usual or value != usual[name])
+        return f"ArraySpec({', '.join(said)})"
+
 
 class TreeSpec(NamedTuple):
     """A pytree of arrays (a dict, a game state): its structure and the `ArraySpec` of each leaf, in flattening order."""

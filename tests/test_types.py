@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxrl.types import ArraySpec
+
 WRONG = """
 from typing import Any
 from jaxrl.config import Config
@@ -33,3 +35,7 @@ def test_a_wrong_act_update_or_make_agent_fails_mypy(tmp_path):
     found = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False).stdout
     for name in ("Act", "Update", "MakeAgent"):
         assert f'expected "{name}"' in found
+
+
+def test_a_spec_shows_what_it_says_and_no_more():
+    assert repr(ArraySpec((2,), "uint8", scale=255.0)) == "ArraySpec(shape=(2,), dtype='uint8', scale=255.0)"
