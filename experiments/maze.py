@@ -196,7 +196,7 @@ def main(options: Options) -> None:
     dyna = {num: play("dyna_q", config, maze_env, MAZE_STEPS, options.seeds) for num, config in configs.items()}
     cliff_config = TabularConfig(gamma=1.0, learning_rate=0.5, **_SOFT)
     cliff = {name: play(name, cliff_config, cliff_env, CLIFF_STEPS, options.seeds) for name in CLIFF_AGENTS}
-    settled_config = dataclasses.replace(cliff_config, learning_rate_end=0.0)
+    settled_config = dataclasses.replace(cliff_config, learning_rate_end_share=0.0)
     settled = {name: play(name, settled_config, cliff_env, CLIFF_STEPS, options.seeds) for name in CLIFF_AGENTS}
     options.results.mkdir(parents=True, exist_ok=True)
     # Enough random actions at first that every cell of the picture is known.

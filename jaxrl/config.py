@@ -28,13 +28,16 @@ C = TypeVar("C", bound="Config")
 _DTYPES = {float: jnp.float32, int: jnp.int32, bool: jnp.bool_}
 
 
-def traced(default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, low_open: bool = False) -> Any:
+def traced(
+    default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, low_open: bool = False, formerly: str = ""
+) -> Any:
     """A field that may be swept without compiling again: a float, int or bool.
 
     Args:
       low, high: inclusive bounds on the host; `low_open` excludes `low` itself.
+      formerly: its name in files of earlier versions.
     """
-    return declare(default, help, low=low, high=high, low_open=low_open, static=False)
+    return declare(default, help, low=low, high=high, low_open=low_open, formerly=formerly, static=False)
 
 
 @dataclass_transform(field_specifiers=(dataclasses.field,), frozen_default=True)

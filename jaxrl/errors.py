@@ -18,7 +18,7 @@ _ALIASES = {
     for ours, aliases in {
         "learning_rate": "lr alpha step_size policy_lr q_lr",
         "value_learning_rate": "value_lr critic_lr",
-        "learning_rate_end": "anneal_lr lr_end lr_schedule",
+        "learning_rate_end_share": "learning_rate_end anneal_lr lr_end lr_schedule",
         "total_steps": "steps timesteps total_timesteps num_steps_total max_steps num_timesteps",
         "num_envs": "envs n_envs num_environments num_workers",
         "rollout_length": "n_steps num_steps unroll_length",

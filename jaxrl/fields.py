@@ -344,7 +344,7 @@ def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
     """
     if not isinstance(values, Mapping):
         raise UsageError(f"{values!r} holds no fields of {cls.__name__}; give a table of names and values")
-    declared = field_types(cls)
+    declared, values = field_types(cls), renamed(cls, values)
     for name in values:
         if name not in declared:
             raise UsageError(unknown(f"field of {cls.__name__}", name, declared))
@@ -352,6 +352,12 @@ def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
         if field.name not in values and default_of(field) is ...:
             raise UsageError(f"{field.name} is missing; give it a value")
     return cls(**{name: _typed(declared[name], value) for name, value in values.items()})
+
+
+def renamed(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by the names of a dataclass's fields, where a file of an earlier version has earlier names."""
+    former = {field.metadata.get("formerly"): field.name for field in dataclasses.fields(cls)}
+    return {former.get(name, name): value for name, value in values.items()}
 
 
 def _typed(declared: Any, value: Any) -> Any:

@@ -338,3 +338,7 @@ def test_json_round_trip_of_arrays_gives_the_same_numbers():
 def test_json_of_another_version_names_the_unknown_field():
     text = message(lambda: from_json(Sample, {"rte": 0.1}))
     assert text.startswith("unknown field of Sample 'rte'; did you mean rate")
+
+
+def test_a_file_with_the_earlier_name_of_a_field_is_read():
+    assert from_json(DQNConfig, {"learning_rate_end": 0.25}) == DQNConfig(learning_rate_end_share=0.25)

@@ -17,6 +17,8 @@ from jaxrl.analysis.results import read_results
 from jaxrl.runs.train import resume
 from jaxrl.runs.trained import score
 from jaxrl.sweeps.export import save_run
+from jaxrl.sweeps.plan import configure
+from jaxrl.sweeps.store import read_sweep
 
 STREAM1 = Path(__file__).parent / "fixtures" / "stream1"
 EXPECTED = json.loads((STREAM1 / "expected.json").read_text())
@@ -61,3 +63,17 @@ def test_an_old_run_that_was_interrupted_goes_on(tmp_path):
     assert summary["env_steps"] == whole["env_steps"]
     assert summary["evaluation"] == pytest.approx(whole["evaluation"])
     assert summary["training_return"] == pytest.approx(whole["training_return"])
+
+
+def test_a_sweep_of_a_field_under_its_earlier_name_is_read(tmp_path):
+    """What was called `learning_rate_end` is a share, and says so now."""
+    shutil.copytree(STREAM1 / "sweep", tmp_path / "sweep")
+    path = tmp_path / "sweep" / "sweep.json"
+    values = json.loads(path.read_text())
+    values["configs"] = [{"learning_rate_end": config["learning_rate"]} for config in values["configs"]]
+    path.write_text(json.dumps(values | {"fields": ["learning_rate_end"]}))
+    sweep = read_sweep(tmp_path / "sweep")
+    assert sweep.fields == ("learning_rate_end_share",)
+    wanted = [config["learning_rate_end"] for config in values["configs"]]
+    assert [configure(sweep, config)[0].learning_rate_end_share for config in sweep.configs] == wanted
+    assert configure(sweep, {"learning_rate_end": 0.5})[0].learning_rate_end_share == 0.5  # As a unit's outcome has it.

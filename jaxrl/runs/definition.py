@@ -19,7 +19,7 @@ import jax
 from jaxrl.agents import load_agent
 from jaxrl.config import Config
 from jaxrl.errors import UsageError
-from jaxrl.fields import MAX_COUNT, MAX_SEED, check_fields, check_value, from_json, static, to_json
+from jaxrl.fields import MAX_COUNT, MAX_SEED, check_fields, check_value, from_json, renamed, static, to_json
 from jaxrl.records.console import say
 from jaxrl.records.files import Types, misfit, read_json, write_json
 from jaxrl.records.folders import check_folder, check_places
@@ -197,6 +197,9 @@ def read_definition(cls: type[D], folder: Path) -> D:
         _, config_class = load_agent(given["agent"])
         if "config" in given:
             given["config"] = from_json(config_class, given["config"])
+        if isinstance(given.get("fields"), list) and isinstance(given.get("configs"), list):  # Of a sweep.
+            given["fields"] = list(renamed(config_class, dict.fromkeys(given["fields"])))
+            given["configs"] = [renamed(config_class, values) for values in given["configs"]]
         definition = from_json(cls, given)
         check_fields(definition)
     except UsageError as error:

@@ -22,7 +22,7 @@ from jaxrl.drivers.memory import batch_limit, num_bytes, rollout_bytes
 from jaxrl.drivers.rehearse import rehearse
 from jaxrl.envs import make
 from jaxrl.errors import UsageError
-from jaxrl.fields import MAX_COUNT, MAX_SEED, check_fields, static
+from jaxrl.fields import MAX_COUNT, MAX_SEED, check_fields, renamed, static
 from jaxrl.loop import Plan, build_in, init_state, plan, run_keys
 from jaxrl.runs.definition import Recorded, Training
 from jaxrl.runs.prepare import Evaluation, check_stops, evaluation_of, memory_limits
@@ -130,7 +130,7 @@ def configure(sweep: Sweep, values: Mapping[str, Any]) -> tuple[Config, dict[str
     """The agent's config and the environment's options with swept values set."""
     fields = {name: value for name, value in values.items() if not name.startswith(ENV_PREFIX)}
     options = {name.removeprefix(ENV_PREFIX): value for name, value in values.items() if name.startswith(ENV_PREFIX)}
-    return dataclasses.replace(sweep.config, **fields), sweep.env_options | options
+    return dataclasses.replace(sweep.config, **renamed(type(sweep.config), fields)), sweep.env_options | options
 
 
 # --- which runs share a program -------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_explained_variance_ignores_what_does_not_count():
 @pytest.mark.parametrize(("end", "expected"), [(0.0, 0.15), (0.5, 0.225), (1.0, 0.3)])
 def test_learning_rate_falls_along_a_line_to_its_share(end, expected):
     """At half of the run."""
-    config = as_arrays(PolicyConfig(learning_rate=0.3, learning_rate_end=end))
+    config = as_arrays(PolicyConfig(learning_rate=0.3, learning_rate_end_share=end))
     np.testing.assert_allclose(policy.learning_rate(config, progress(5)), expected, rtol=1e-6)
     np.testing.assert_allclose(policy.learning_rate(config, progress(0)), 0.3, rtol=1e-6)
 

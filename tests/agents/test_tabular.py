@@ -325,8 +325,8 @@ SCHOOLING = {
     "q_learning": EXACT,
     "expected_sarsa": EXACT,
     "dyna_q": EXACT._replace(fields={"learning_rate": 1.0, "num_planning_steps": 4}, steps=40_000),
-    "sarsa": Schooling({"learning_rate": 0.03, "learning_rate_end": 0.0, "rollout_length": 8}, 1_000_000, 0.04, 0.25),
-    "monte_carlo": Schooling({"learning_rate": 0.01, "learning_rate_end": 0.0}, 1_000_000, 0.04, 0.25),
+    "sarsa": Schooling({"learning_rate": 0.03, "learning_rate_end_share": 0.0, "rollout_length": 8}, 1_000_000, 0.04, 0.25),
+    "monte_carlo": Schooling({"learning_rate": 0.01, "learning_rate_end_share": 0.0}, 1_000_000, 0.04, 0.25),
 }
 
 
@@ -389,7 +389,7 @@ def runs(name: str, env: Env, steps: int, num_seeds: int, **fields: Any) -> tupl
 def test_sarsa_keeps_away_from_a_cliff_along_which_q_learning_goes():
     mdp = cliff()
     env, edge = mdp_env(mdp, 1), set(range(25, 35))
-    settings = {"gamma": 1.0, "learning_rate": 0.5, "learning_rate_end": 0.0, "epsilon_start": 0.1, "epsilon_end": 0.1}
+    settings = {"gamma": 1.0, "learning_rate": 0.5, "learning_rate_end_share": 0.0, "epsilon_start": 0.1, "epsilon_end": 0.1}
     found = {name: runs(name, env, 40_000, 10, **settings) for name in ("q_learning", "sarsa")}
     paths = {name: [greedy_path(mdp, q) for q in tables] for name, (tables, _, _) in found.items()}
     online = {name: np.nanmean(rows["return_mean"][:, 10:]) for name, (_, rows, _) in found.items()}

@@ -17,8 +17,12 @@ class PolicyConfig(Config):
     """The fields that all policy-gradient agents have."""
 
     learning_rate: float = traced(1e-3, "Step size of Adam at the start.", low=0.0, low_open=True)
-    learning_rate_end: float = traced(
-        0.0, "Share of the step size that is left at the end, along a straight line; 1 keeps it.", low=0.0, high=1.0
+    learning_rate_end_share: float = traced(
+        0.0,
+        "Share of the step size that is left at the end, along a straight line; 1 keeps it.",
+        low=0.0,
+        high=1.0,
+        formerly="learning_rate_end",
     )
     gamma: float = traced(0.99, "Discount of future rewards.", low=0.0, high=1.0)
     entropy_coef: float = traced(0.0, "Weight of the entropy bonus.", low=0.0)
@@ -136,4 +140,4 @@ def scaled_reward(config: RolloutConfig, scale: PyTree, rollout: Rollout) -> tup
 
 def learning_rate(config: PolicyConfig, progress: Progress) -> Array:
     """The step size at this point of the run."""
-    return schedules.linear(progress, config.learning_rate, config.learning_rate * config.learning_rate_end)
+    return schedules.linear(progress, config.learning_rate, config.learning_rate * config.learning_rate_end_share)

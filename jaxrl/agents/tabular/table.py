@@ -28,8 +28,12 @@ class TabularConfig(Config):
     learning_rate: float = traced(
         0.1, "Share of the way to the target that one visit moves a value, at the start.", low=0.0, high=1.0, low_open=True
     )
-    learning_rate_end: float = traced(
-        1.0, "Share of the learning rate that is left at the end, after a straight line; 1 keeps it.", low=0.0, high=1.0
+    learning_rate_end_share: float = traced(
+        1.0,
+        "Share of the learning rate that is left at the end, after a straight line; 1 keeps it.",
+        low=0.0,
+        high=1.0,
+        formerly="learning_rate_end",
     )
     average: bool = static(False, "Move by 1 / visits of the pair instead: values are plain averages of their targets.")
     gamma: float = traced(0.99, "Discount of future rewards.", low=0.0, high=1.0)
@@ -104,7 +108,7 @@ def epsilon(config: TabularConfig, progress: Progress) -> Array:
 
 def learning_rate(config: TabularConfig, progress: Progress) -> Array:
     """Share of the way that one visit moves a value now, []; `average` does not read it."""
-    return schedules.linear(progress, config.learning_rate, config.learning_rate * config.learning_rate_end)
+    return schedules.linear(progress, config.learning_rate, config.learning_rate * config.learning_rate_end_share)
 
 
 def acting(config: TabularConfig) -> Callable[..., tuple[Array, PyTree, PyTree]]:

@@ -55,8 +55,12 @@ class DQNConfig(Config):
     num_envs: int = static(10, "Environments stepped side by side (B).", low=1)
     learning_starts: int = static(10_000, "Env steps of warm-up: experience is stored, nothing is learned.", low=0)
     learning_rate: float = traced(5e-4, "Step size of Adam at the start.", low=0.0, low_open=True)
-    learning_rate_end: float = traced(
-        0.0, "Share of the step size that is left at the end, after half a cosine; 1 keeps it.", low=0.0, high=1.0
+    learning_rate_end_share: float = traced(
+        0.0,
+        "Share of the step size that is left at the end, after half a cosine; 1 keeps it.",
+        low=0.0,
+        high=1.0,
+        formerly="learning_rate_end",
     )
     gamma: float = traced(0.99, "Discount of future rewards.", low=0.0, high=1.0)
     epsilon_start: float = traced(1.0, "Share of random actions at the start.", low=0.0, high=1.0)
@@ -216,7 +220,7 @@ def make_dqn(
         return value, (metrics, td_error)
 
     def learn(key: Array, state: DQNState, batches: Sample, progress: Progress) -> tuple[DQNState, Metrics, Array]:
-        learning_rate = schedules.cosine(progress, config.learning_rate, config.learning_rate * config.learning_rate_end)
+        learning_rate = schedules.cosine(progress, config.learning_rate, config.learning_rate * config.learning_rate_end_share)
 
         def step(carry: tuple[PyTree, PyTree], item: tuple[Array, Transitions]) -> tuple[tuple[PyTree, PyTree], Any]:
             grads, (metrics, td_error) = jax.grad(objective, has_aux=True)(carry[0], state.target, *item)
