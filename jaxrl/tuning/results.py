@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl.analysis.curves import literal, save_figure
+from jaxrl.analysis.curves import draw_or_say, literal, save_figure
 from jaxrl.analysis.results import format_value, show_value, write_curves
 from jaxrl.errors import UsageError
 from jaxrl.fields import to_words
@@ -33,11 +33,11 @@ from jaxrl.tuning.study import (
     best_trial,
     importances_of,
     is_over,
-    open_storage,
+    open_own_storage,
     open_study,
     point_of,
     quiet,
-    storage_url,
+    storage_errors,
     trials_of,
 )
 
@@ -63,7 +63,8 @@ def write_results(tuning: Tuning, study: Any, folder: Path, seconds: float) -> d
         "trial_seconds": round(sum(trial.user_attrs.get("seconds", 0.0) for trial in trials), 3),
         "wall_seconds": round(seconds, 3),
     }
-    _draw(tuning, trials, importances, folder / "history.png")
+    history = folder / "history.png"
+    draw_or_say(lambda: _draw(tuning, trials, importances, history), f"draw {history} with: jaxrl resume {folder}")
     write_json(folder / "summary.json", summary)
     if best is None:
         say("no trial was complete, so none is the best; look at trials.csv")
@@ -104,8 +105,8 @@ def take_trial(folder: Path, trial: str, out: Path) -> dict[str, Any]:
     tuning = read_tuning(folder)
     if tuning.storage is None and not (folder / "study.db").is_file():
         raise UsageError(f"{folder} holds no study.db, where the trials of its search are; search again")
-    with quiet():
-        trials = trials_of(study := open_study(tuning, open_storage(storage_url(tuning, folder))), "COMPLETE", "PRUNED")
+    with quiet(), storage_errors(tuning.storage or str(folder / "study.db")):
+        trials = trials_of(study := open_study(tuning, open_own_storage(tuning, folder)), "COMPLETE", "PRUNED")
         best = best_trial(study)
     if trial == "best" and best is None:
         raise UsageError(f"{folder}: no trial is complete, so none is the best; go on with: jaxrl resume {folder}")

@@ -35,7 +35,7 @@ from jaxrl.errors import UsageError
 from jaxrl.loop import Plan, recent_return, row_ends
 from jaxrl.records.console import say
 from jaxrl.records.files import write_json
-from jaxrl.records.folders import alone, new_folder
+from jaxrl.records.folders import alone, check_places, new_folder
 from jaxrl.runs.definition import follow_stream, read_values
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import Batch
@@ -61,13 +61,14 @@ from jaxrl.tuning.study import (
     fail_silent,
     is_over,
     is_surplus,
+    open_own_storage,
     open_storage,
     open_study,
     prune,
     quiet,
     report,
     retry_failed,
-    storage_url,
+    storage_errors,
     suggest,
     trials_of,
 )
@@ -102,6 +103,7 @@ def resume(folder: Path) -> dict[str, Any]:
     check_tuning(tuning)
     if tuning.storage is not None:
         check_definition(tuning, open_storage(tuning.storage))
+    check_places(folder, ("study.db", "trials.csv", "curves.csv", "summary.json", "history.png"))
     with alone(folder):  # So a trial of the folder that still runs must be of a dead process.
         follow_stream(Tuning, folder)
         return _search(tuning, folder)
@@ -109,9 +111,9 @@ def resume(folder: Path) -> dict[str, Any]:
 
 def _search(tuning: Tuning, folder: Path) -> dict[str, Any]:
     """Trains trials until the search is over or out of time, then writes its results."""
-    begun, worker = time.perf_counter(), read_values(Tuning, folder)["worker"]
-    with quiet():
-        study = open_study(tuning, open_storage(storage_url(tuning, folder)))
+    begun, worker = time.perf_counter(), str(read_values(Tuning, folder).get("worker"))
+    with quiet(), storage_errors(tuning.storage or str(folder / "study.db")):
+        study = open_study(tuning, open_own_storage(tuning, folder))
         fail_abandoned(study, worker, tuning.storage is None)
         trainer = _Trainer(tuning, folder)
         objective = _objective(tuning, study, trainer, worker)
