@@ -319,10 +319,14 @@ def repeat(
     return jax.lax.fori_loop(0, count, body, (state, sums))
 
 
+def key_shape() -> jax.ShapeDtypeStruct:
+    """Of a typed key, in the place of one where only shapes count."""
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
 def no_sums(agent: Agent, env: Env, state: RunState, progress: Progress, length: int) -> Sums:
     """Zeros on the host, for the sums of iterations that warm up and learn; `state` may be shapes."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(lambda key, s: iterate(key, agent, env, s, progress, length, True)[1], key, state)
+    shapes = jax.eval_shape(lambda key, s: iterate(key, agent, env, s, progress, length, True)[1], key_shape(), state)
     return {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
 
 

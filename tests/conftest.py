@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     quick = _is_quick(item.config) and item.get_closest_marker("optimized") is None
     jax.config.update("jax_disable_most_optimizations", quick)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))  # Of processes that a test starts.
+    if "jaxrl.runs.prepare" in sys.modules:
+        sys.modules["jaxrl.runs.prepare"].KEPT.clear()  # Tests change what programs are made of.
     result = yield
     os.environ.clear()
     os.environ.update(before)

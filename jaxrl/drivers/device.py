@@ -19,7 +19,7 @@ from jaxrl import parallel
 from jaxrl.config import Config, rollout_length
 from jaxrl.drivers import evaluate
 from jaxrl.drivers.mesh import gather, local, place, shardings
-from jaxrl.loop import Sums, build_in, init_state, no_sums, repeat
+from jaxrl.loop import Sums, build_in, init_state, key_shape, no_sums, repeat
 from jaxrl.types import Array, Env, MakeAgent, Progress, PyTree, RunState
 
 
@@ -40,6 +40,7 @@ class Driver(NamedTuple):
       evaluate: (key, config, env_params, eval_params, policy, progress, num_episodes) -> `Scores` of greedy episodes. The agent
         is that of training, with its model and params; `eval_params` are those of the environment that it is scored in.
       saved: (state) -> the part of the state that a checkpoint can hold.
+      shapes: (config, env_params) -> that part of the first state, as `jax.ShapeDtypeStruct`s; compiles nothing.
       restart: (key, config, state) -> the state to go on from after a checkpoint was restored.
       close: () frees what the environments hold.
       keeps_episodes: False where a restored run begins new episodes.
@@ -52,6 +53,7 @@ class Driver(NamedTuple):
     no_sums: Callable[[Config, PyTree, RunState], Sums]
     evaluate: Callable[..., evaluate.Scores]
     saved: Callable[[RunState], RunState]
+    shapes: Callable[[Config, PyTree], RunState]
     restart: Callable[[Array, Config, RunState], RunState]
     close: Callable[[], None]
     keeps_episodes: bool
@@ -150,6 +152,7 @@ def device_driver(
         no_sums=zeros,
         evaluate=evaluate.compiled(evaluate_policy, make_eval_env),
         saved=lambda state: state,
+        shapes=lambda config, env_params: jax.eval_shape(init, key_shape(), config, env_params),
         restart=lambda key, config, state: state,
         close=lambda: None,
         keeps_episodes=True,

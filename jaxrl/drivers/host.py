@@ -120,6 +120,7 @@ def host_driver(
         no_sums=lambda config, env_params, state: {},
         evaluate=evaluate_policy,
         saved=lambda state: state._replace(obs=(), memory=()),
+        shapes=loop.shapes,
         restart=loop.restart,
         close=loop.close,
         keeps_episodes=False,
@@ -181,6 +182,10 @@ class _HostLoop:
         agent_state = self.learner.init(key_agent, config)
         memory = _joined(self.acting.first_memories(config))
         return RunState(agent_state, (), _joined(self._reset(key_env)), memory, no_episodes(), jnp.int32(0))
+
+    def shapes(self, config: Config, env_params: PyTree) -> RunState:
+        recent, iteration = jax.eval_shape(lambda: (no_episodes(), jnp.int32(0)))
+        return RunState(self.learner.shapes(config), (), (), (), recent, iteration)
 
     def restart(self, key: Array, config: Config, state: RunState) -> RunState:
         return state._replace(obs=_joined(self._reset(key)), memory=_joined(self.acting.first_memories(config)))

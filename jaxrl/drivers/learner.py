@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import SingleDeviceSharding
 
 from jaxrl.config import Config
 from jaxrl.drivers.device import find_nan
-from jaxrl.loop import Sums, finish, record, reported
+from jaxrl.loop import Sums, finish, key_shape, record, reported
 from jaxrl.types import (
     Agent,
     Array,
@@ -33,10 +34,12 @@ class Learner(NamedTuple):
 
     Attributes:
       init: (key, config) -> AgentState.
+      shapes: (config) -> its `jax.ShapeDtypeStruct`s, those of a replay elsewhere with its device.
       end: (key, config, AgentState, recent, rollout, progress, learn) -> (AgentState, recent, sums); the state is donated.
     """
 
     init: Callable[[Array, Config], PyTree]
+    shapes: Callable[[Config], PyTree]
     end: Callable[..., tuple[PyTree, RecentEpisodes, Sums]]
 
 
@@ -58,7 +61,7 @@ def make_learner(
 
     if replay_device is not None:
         divided = _DividedLearner(agent_of, init, compiled, replay_device, has_return)
-        return Learner(divided.init, divided.end)
+        return Learner(divided.init, divided.shapes, divided.end)
 
     def end(
         learn: bool,
@@ -72,7 +75,11 @@ def make_learner(
         return finish(key, agent_of(config), agent_state, recent, rollout, progress, learn, has_return)
 
     ends = {learn: compiled(partial(end, learn), 2) for learn in (False, True)}
-    return Learner(jax.jit(init), lambda *arguments: ends[arguments[-1]](*arguments[:-1]))
+    return Learner(jax.jit(init), partial(shapes_of, init), lambda *arguments: ends[arguments[-1]](*arguments[:-1]))
+
+
+def shapes_of(init: Callable[[Array, Config], PyTree], config: Config) -> PyTree:
+    return jax.eval_shape(init, key_shape(), config)
 
 
 class _DividedLearner:
@@ -116,6 +123,11 @@ class _DividedLearner:
     def init(self, key: Array, config: Config) -> PyTree:
         state = self._init(*jax.device_put((key, config), self.there))
         return jax.device_put(state._replace(replay=()), self.here)._replace(replay=jax.device_put(state.replay, self.there))
+
+    def shapes(self, config: Config) -> PyTree:
+        state, there = shapes_of(self._init, config), SingleDeviceSharding(self.there)
+        place = partial(jax.ShapeDtypeStruct, sharding=there)
+        return state._replace(replay=jax.tree.map(lambda leaf: place(leaf.shape, leaf.dtype), state.replay))
 
     def end(
         self,

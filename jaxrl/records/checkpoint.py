@@ -233,6 +233,8 @@ def _read(checkpoint: Path, target: PyTree, most_bytes: float = math.inf) -> PyT
 
 def _sharding(leaf: Any) -> jax.sharding.Sharding:
     """The device of a target's leaf, where it has one of its own here, else the first one."""
+    if isinstance(leaf, jax.ShapeDtypeStruct) and isinstance(leaf.sharding, jax.sharding.SingleDeviceSharding):
+        return leaf.sharding
     devices = leaf.devices() if isinstance(leaf, jax.Array) else set()
     own = devices & set(jax.local_devices() + jax.local_devices(backend="cpu"))
     return jax.sharding.SingleDeviceSharding(own.pop() if len(devices) == len(own) == 1 else jax.local_devices()[0])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxrl.agents import load_agent
@@ -21,7 +22,7 @@ from jaxrl.errors import UsageError
 from jaxrl.fields import MAX_COUNT
 from jaxrl.loop import Plan, RunKeys, build_in, plan, run_keys
 from jaxrl.runs.definition import Recorded, Run, Training, check_run
-from jaxrl.types import Agent, Env, HostEnv, PyTree
+from jaxrl.types import Agent, Array, Env, HostEnv, MakeAgent, PyTree
 
 REPLAY_SHARE = 0.8
 """Share of a memory that a replay may take."""
@@ -61,12 +62,14 @@ class Evaluation(NamedTuple):
       make_env: (num_envs) -> environments.
       params: of the environment.
       num_episodes: of one evaluation.
+      static: `Env.static` of the environment.
     """
 
     options: dict[str, Any]
     make_env: Callable[[int], Any]
     params: PyTree
     num_episodes: int
+    static: Any = None
 
 
 def prepare(run: Run, divided: bool = False) -> Prepared:
@@ -92,20 +95,61 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
     schedule = plan(run.config, env.spec, run.total_steps)
     check_stops(run, schedule)
     _check_batch(env, run.config.num_envs, schedule.rollout_length, mesh.size if mesh else 1)
-    config, keys = as_arrays(run.config), run_keys(jax.random.key(run.seed))
+    config, keys = as_arrays(run.config), _keys(np.uint32(run.seed))
     evaluation = evaluation_of(run, run.env_options, env)
     agent = build_in(make_agent, config, env)
     rehearse(make_agent, agent, config, env, schedule)
     agent_shapes = jax.eval_shape(agent.init, keys.init)
     if isinstance(env, Env):
         _check_memory(agent_shapes)
-        driver = device_driver(make_agent, env, evaluation.make_env, run.debug, mesh)
+        driver = _kept_driver(run, make_agent, env, evaluation, mesh)
     else:
         elsewhere = _replay_device(agent_shapes) if agent.replay is not None else None
         _check_memory(without_replay(agent_shapes) if elsewhere else agent_shapes)
         driver = host_driver(make_agent, env, evaluation.make_env, run.debug, elsewhere)
     params, protocol = env.params if isinstance(env, Env) else (), _protocol(run, evaluation, env)
     return Prepared(run, driver, schedule, config, agent, env, params, evaluation, keys, agent_shapes, protocol)
+
+
+KEPT: dict[Any, Driver] = {}
+"""Drivers with their compiled programs, the last ones used, for further runs of the same in this process."""
+
+_MOST_KEPT = 4
+
+
+def _kept_driver(run: Run, make_agent: MakeAgent, env: Env, evaluation: Evaluation, mesh: Mesh | None) -> Driver:
+    """The driver of an earlier run whose program is the same, or a new one.
+
+    Programs of your own agents and environments are not kept: what their code reads may have changed.
+    """
+    structure = jax.tree.structure((env.params, evaluation.params))
+    program = (
+        run.agent,
+        make_agent,
+        run.env,
+        env.static,
+        evaluation.static,
+        env.spec,
+        env.num_envs,
+        structure,
+        run.debug,
+        mesh,
+    )
+    is_own = ":" in run.agent or ":" in run.env or env.static is None or evaluation.static is None
+    driver = None if is_own else KEPT.pop(program, None)
+    if driver is None:
+        driver = device_driver(make_agent, env, evaluation.make_env, run.debug, mesh)
+    if not is_own:
+        KEPT[program] = driver
+    while len(KEPT) > _MOST_KEPT:
+        KEPT.pop(next(iter(KEPT)))
+    return driver
+
+
+@jax.jit
+def _keys(seed: Array) -> RunKeys:
+    """One small program instead of one for each operation."""
+    return run_keys(jax.random.key(seed))
 
 
 def evaluation_of(training: Training, env_options: Mapping[str, Any], env: Env | HostEnv) -> Evaluation:
@@ -124,7 +168,8 @@ def evaluation_of(training: Training, env_options: Mapping[str, Any], env: Env |
         return make(training.env, num_envs, **options)
 
     params, finite = (other.params, other.num_episodes) if isinstance(other, Env) else ((), None)
-    return Evaluation(options, make_env, params, training.eval_episodes or finite or NUM_EPISODES)
+    static = other.static if isinstance(other, Env) else None
+    return Evaluation(options, make_env, params, training.eval_episodes or finite or NUM_EPISODES, static)
 
 
 def _protocol(run: Run, evaluation: Evaluation, env: Any) -> dict[str, Any]:

@@ -102,28 +102,35 @@ def with_replay(agent_state: PyTree, fresh: PyTree) -> PyTree:
     return agent_state._replace(replay=fresh.replay) if hasattr(fresh, "replay") else agent_state
 
 
-def restore(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tuple[RunState, dict[str, Any]] | None:
-    """The last whole checkpoint as a full state: what it does not hold is as in a new run."""
-    fresh = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
+def read(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tuple[RunState, dict[str, Any]] | None:
+    """The last whole checkpoint as it was written, which may lack the replay, observations and memory; compiles nothing."""
 
     def target(meta: dict[str, Any]) -> RunState:
-        saved = prepared.driver.saved(fresh)
+        saved = prepared.driver.shapes(prepared.config, prepared.env_params)
         return saved if meta["has_replay"] else saved._replace(agent=saved.agent._replace(replay=()))
 
     restored = checkpoint.restore(folder / "checkpoints", target, warn, meta_types=_META)
-    if restored is None:
+    return None if restored is None else (restored.state, restored.meta)
+
+
+def restore(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tuple[RunState, dict[str, Any]] | None:
+    """The last whole checkpoint where training wants it; a replay that it does not hold is as in a new run."""
+    found = read(prepared, folder, warn)
+    if found is None:
         return None
-    state = restored.state
-    if not restored.meta["has_replay"]:
+    state, meta = found
+    if not meta["has_replay"]:
+        fresh = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
         state = state._replace(agent=with_replay(state.agent, fresh.agent))
-    if not prepared.driver.keeps_episodes:
-        state = state._replace(obs=fresh.obs, memory=fresh.memory)
-    return prepared.driver.place(state), restored.meta
+    return prepared.driver.place(state), meta
 
 
 def held_sums(meta: Mapping[str, Any]) -> Sums:
     """The sums of the row that a checkpoint was written in, nothing where it was written between two rows."""
-    return {name: np.asarray(value, kind) for name, (value, kind) in meta.get("sums", {}).items()}
+    try:
+        return {name: np.asarray(value, kind) for name, (value, kind) in meta.get("sums", {}).items()}
+    except (AttributeError, TypeError, ValueError):  # A manifest that someone wrote into.
+        return {}
 
 
 def refill(prepared: Prepared, state: RunState, say: Callable[[str], None]) -> RunState:
@@ -146,7 +153,7 @@ def load_state(folder: Path, prepared: Prepared) -> PyTree:
       UsageError: no run or no checkpoint there, or one whose arrays do not fit.
     """
     other = prepare(read_run(folder))
-    restored = restore(other, folder, say_once)
+    restored = read(other, folder, say_once)
     other.driver.close()
     if restored is None:
         raise UsageError(f"init_from={folder} has no whole checkpoint yet; give another run")

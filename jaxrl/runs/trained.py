@@ -25,7 +25,7 @@ from jaxrl.errors import UsageError
 from jaxrl.records.console import say
 from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import Prepared, prepare
-from jaxrl.runs.restore import load_snapshot, restore
+from jaxrl.runs.restore import load_snapshot, read
 from jaxrl.runs.train import evaluate_state
 from jaxrl.types import SAME_UNITS, Agent, Array, Env, HostEnv, Progress, PyTree, Spec, Units, game_over, units_of
 
@@ -107,7 +107,7 @@ def _load(folder: Path, env_steps: int | None = None, env_options: Mapping[str, 
     prepared = prepare(dataclasses.replace(run, eval_env_options={**run.eval_env_options, **(env_options or {})}))
     if env_steps is not None:
         return _Loaded(prepared, *load_snapshot(prepared, folder, env_steps))
-    restored = restore(prepared, folder, say)
+    restored = read(prepared, folder, say)
     if restored is None:
         raise UsageError(f"{folder} has no whole checkpoint yet; go on with: jaxrl resume {folder}")
     return _Loaded(prepared, restored[0].agent.policy, int(restored[0].iteration))

@@ -24,6 +24,7 @@ from jaxrl.records.console import say
 from jaxrl.records.folders import LOCK
 from jaxrl.records.rows import WALL_CLOCK_FIELDS, read_rows
 from jaxrl.runs import advance
+from jaxrl.runs import prepare as prepare_module
 from jaxrl.runs import train as runs
 from jaxrl.runs.definition import Run, config_values, read_run
 from jaxrl.runs.prepare import prepare
@@ -515,3 +516,33 @@ def test_a_run_interrupted_in_the_midst_of_rows_ends_as_if_it_never_was(referenc
     runs.resume(folder)
     assert "resuming at 36 env steps" in capsys.readouterr().err
     assert_same_end(folder, reference)
+
+
+# --- compiled once ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_the_same_program_in_one_process_has_its_compiled_driver():
+    driver = prepare(RUN).driver
+    config = dataclasses.replace(CONFIG, learning_rate=0.1)
+    options = {"gravity": 12.0}
+    assert prepare(dataclasses.replace(RUN, seed=3, total_steps=99_000, config=config, env_options=options)).driver is driver
+    for changes in ({"env": "Acrobot-v1"}, {"config": dataclasses.replace(CONFIG, num_envs=8)}, {"debug": True}):
+        assert prepare(dataclasses.replace(RUN, **changes)).driver is not driver
+
+
+def test_the_program_of_an_own_environment_is_not_kept(monkeypatch, tmp_path):
+    (tmp_path / "own_kept.py").write_text(
+        "import jaxrl\ndef make_env(num_envs):\n    return jaxrl.make('CartPole-v1', num_envs)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = dataclasses.replace(RUN, env="own_kept:make_env")
+    assert prepare(run).driver is not prepare(run).driver
+
+
+def test_a_checkpoint_is_read_without_the_program_that_began_the_run(reference, monkeypatch):
+    def never(*arguments):
+        raise AssertionError("compiled")
+
+    make = prepare_module.device_driver
+    monkeypatch.setattr(prepare_module, "device_driver", lambda *arguments: make(*arguments)._replace(init=never))
+    assert jaxrl.load(reference)(np.zeros((3, 4), np.float32)).shape == (3,)
