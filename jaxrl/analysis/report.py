@@ -191,7 +191,7 @@ def _heading(results: Results) -> str:
         "runs": f"{len(results.run):,}",
         "configs": f"{len(np.unique(results.config)):,}",
         "seeds": f"{len(np.unique(results.seed)):,}",
-        "env steps a run": f"{sweep['total_steps']:,}" if "total_steps" in sweep else _NONE,
+        "env steps, longest run": f"{int(results.env_steps.max()):,}",
         "env steps in all": f"{int(results.env_steps.sum()):,}",
         **{f"runs {status}": f"{count:,}" for status, count in counts.items()},
         "wall clock": _duration(summary.get("wall_seconds")),

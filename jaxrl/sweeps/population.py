@@ -1,8 +1,9 @@
 """A batch of runs as one compiled program: seeds and traced hyperparameters are its batch axis.
 
 All runs of a population share one program structure (the same static fields) and advance together. Two ways to work through
-them give the same numbers: `vmap`, right on an accelerator, and `serial`, right on a CPU, where each device (one a core) takes
-its runs one after another and updates their states in place. Either is spread over all devices with `shard_map`.
+them give the same numbers up to rounding, which learning amplifies in time: `vmap`, right on an accelerator, and `serial`,
+right on a CPU, where each device (one a core) takes its runs one after another and updates their states in place. Either is
+spread over all devices with `shard_map`.
 
 A population has `capacity` rows, a multiple of the number of devices; row r belongs to device r // (capacity / devices). Rows
 without a run hold copies of another.

@@ -251,7 +251,7 @@ def test_the_report_loads_nothing_from_elsewhere(grid, grid_page):
 
 def test_the_heading_says_what_was_run(grid_page):
     assert "dqn on CartPole-v1" in grid_page.text
-    for card in ("runs 48", "configs 6", "seeds 8", "env steps a run 10,000", "env steps in all 480,000"):
+    for card in ("runs 48", "configs 6", "seeds 8", "env steps, longest run 10,000", "env steps in all 480,000"):
         assert card in grid_page.text
     for card in ("runs ok 45", "runs nan 2", "runs stopped 1", "compilations 2", "peak memory 1.3 GB", "wall clock 5.2 min"):
         assert card in grid_page.text
@@ -399,3 +399,9 @@ def test_the_printed_command_is_read_back_as_the_run(tmp_path, best):
     wanted = run_of(SWEPT, 2 * best, SWEPT.configs[best])
     assert to_json(Run(agent="dqn", config=config, **run)) == to_json(wanted) | {"seed": run["seed"]}
     assert run["seed"] in (0, 1)
+
+
+def test_the_env_steps_of_a_report_are_those_done(tmp_path):
+    """Rollouts end a run a little behind the env steps that were asked for."""
+    page = page_of(write_sweep(tmp_path / "sweep", num_seeds=1, total_steps=9_999))
+    assert "env steps, longest run 10,000" in page.text and "9,999" not in page.text
