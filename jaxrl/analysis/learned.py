@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.analysis.results import read_cell, read_curves, read_results, show_value
-from jaxrl.errors import UsageError, unknown
+from jaxrl.errors import UsageError, typed, unknown
 from jaxrl.records.files import read_json, read_table
 from jaxrl.records.rows import read_rows
 
@@ -116,8 +116,11 @@ def _of_search(folder: Path) -> list[Learned]:
     shared, names = _fields(tuning), [*tuning["draws"], *tuning["choices"]]
     for name in ("trials.csv", "curves.csv"):
         if not (folder / name).is_file():
-            raise UsageError(f"{folder} has no {name} yet; wait for its first trial, or: jaxrl resume {folder}")
-    header, fix = ["number", "state", "value", *names, "env_steps", "seconds"], f"write it again with: jaxrl resume {folder}"
+            raise UsageError(f"{folder} has no {name} yet; wait for its first trial, or: jaxrl resume {typed(folder)}")
+    header, fix = (
+        ["number", "state", "value", *names, "env_steps", "seconds"],
+        f"write it again with: jaxrl resume {typed(folder)}",
+    )
     trials = read_table(folder / "trials.csv", header, fix)
     numbers = [read_cell(cell) for trial in trials for cell in (trial[0], trial[2] or "0")]
     if not all(isinstance(number, (int, float)) for number in numbers):

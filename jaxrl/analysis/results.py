@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.analysis.stats import bootstrap_interval, interquartile_mean
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, typed
 from jaxrl.records.files import read_json, read_table, write_csv
 
 STATUSES = ("ok", "nan", "stopped")
@@ -145,7 +145,9 @@ def read_results(folder: str | Path, summary: dict[str, Any] | None = None) -> R
         raise UsageError(f"{folder} holds no sweep; give a folder that `jaxrl sweep` wrote")
     for name in ("results.csv", "curves.csv", *(("summary.json",) if summary is None else ())):
         if not (folder / name).is_file():
-            raise UsageError(f"{folder} holds a sweep that is not finished (no {name}); finish it with: jaxrl resume {folder}")
+            raise UsageError(
+                f"{folder} holds a sweep that is not finished (no {name}); finish it with: jaxrl resume {typed(folder)}"
+            )
     again = _again(folder)
     sweep = read_json(folder / "sweep.json", {}, "run the sweep again")
     summary = read_json(folder / "summary.json", {}, again) if summary is None else summary
@@ -171,7 +173,7 @@ def read_results(folder: str | Path, summary: dict[str, Any] | None = None) -> R
 
 
 def _again(folder: Path) -> str:
-    return f"write it again with: jaxrl resume {folder}"
+    return f"write it again with: jaxrl resume {typed(folder)}"
 
 
 def _numbers(path: Path, name: str, cells: Sequence[str]) -> np.ndarray:

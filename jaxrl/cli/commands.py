@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl.cli import options as opts
-from jaxrl.errors import EnvError, UsageError, fail, one_line, own_report, unknown
+from jaxrl.errors import EnvError, UsageError, fail, one_line, own_report, typed, unknown
 from jaxrl.fields import MAX_COUNT, MAX_SEED, static
 from jaxrl.interrupts import ended_at_once
 from jaxrl.startup import as_number, number_behind, use_compilation_cache, use_devices, use_threads
@@ -135,7 +135,7 @@ def _run_job(job: Callable[[], dict[str, Any]], out: Path, processes: dict[str, 
         if not is_connected() or isinstance(error, (UsageError, EnvError)):
             raise
         print(f"jaxrl: stopped, since another process of this run ended: {one_line(error)[:200]}", file=sys.stderr)
-        print(f"jaxrl: go on with the same processes and: jaxrl resume {out}", file=sys.stderr)
+        print(f"jaxrl: go on with the same processes and: jaxrl resume {typed(out)}", file=sys.stderr)
         leave(1)
     if is_writer():
         _finish(summary, out)

@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.cli.help import Option, show_help
-from jaxrl.errors import ContractError, DiskError, EnvError, UsageError, fail, one_line, own_report, unknown
+from jaxrl.errors import ContractError, DiskError, EnvError, UsageError, fail, one_line, own_report, typed, unknown
 from jaxrl.fields import check_value, default_of, example, field_types, from_text, is_option, kind_of, name_of, static
 from jaxrl.interrupts import EXIT_CODE, ended_at_once
 from jaxrl.startup import MAX_THREADS, use_compilation_cache
@@ -175,7 +175,7 @@ def guarded(job: Callable[[], dict[str, Any]], out: Path) -> dict[str, Any]:
     """Runs a training job; an interrupt or a NaN found by --debug ends it with a line."""
 
     def interrupted() -> str:
-        return f"interrupted; {f'go on with: jaxrl resume {out}' if has_begun(out) else 'nothing was written'}"
+        return f"interrupted; {f'go on with: jaxrl resume {typed(out)}' if has_begun(out) else 'nothing was written'}"
 
     with ended_at_once(interrupted):
         return _guarded(job, out, interrupted)
@@ -196,7 +196,7 @@ def _guarded(job: Callable[[], dict[str, Any]], out: Path, interrupted: Callable
     except Exception as error:
         if not (isinstance(error, ContractError) or is_reported(error)) or not has_begun(out):
             raise
-        say_failure(error, f"; go on with: jaxrl resume {out}")
+        say_failure(error, f"; go on with: jaxrl resume {typed(out)}")
         sys.exit(1)
 
 

@@ -21,7 +21,7 @@ from jaxrl.analysis.curves import draw_or_say, plot_runs
 from jaxrl.drivers.evaluate import are_numbers, summarize
 from jaxrl.drivers.mesh import fitting
 from jaxrl.drivers.processes import agreed, in_writer, is_writer
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, typed
 from jaxrl.interrupts import held_back
 from jaxrl.loop import Plan, recent_return, row_ends
 from jaxrl.records.console import Bar, console, open_bar
@@ -222,7 +222,7 @@ def _train(prepared: Prepared, folder: Path, state: RunState, meta: Mapping[str,
     summary = _summary(prepared, state, final, clock._replace(wall=elapsed()), rate)
     summary["snapshots"] = list(snapshots(prepared, folder))
     if journal.writes:
-        draw_or_say(lambda: plot_runs([folder], folder / "curve.png"), f"draw curve.png with: jaxrl plot {folder}")
+        draw_or_say(lambda: plot_runs([folder], folder / "curve.png"), f"draw curve.png with: jaxrl plot {typed(folder)}")
         # Last, because it marks the run as complete.
         write_json(folder / "summary.json", plain(summary))
     return summary

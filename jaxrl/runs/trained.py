@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.envs import make
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, typed
 from jaxrl.records.console import say
 from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import Prepared, prepare
@@ -109,7 +109,7 @@ def _load(folder: Path, env_steps: int | None = None, env_options: Mapping[str, 
         return _Loaded(prepared, *load_snapshot(prepared, folder, env_steps))
     restored = read(prepared, folder, say)
     if restored is None:
-        raise UsageError(f"{folder} has no whole checkpoint yet; go on with: jaxrl resume {folder}")
+        raise UsageError(f"{folder} has no whole checkpoint yet; go on with: jaxrl resume {typed(folder)}")
     return _Loaded(prepared, restored[0].agent.policy, int(restored[0].iteration))
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxrl.drivers.memory import batch_limit, num_bytes
-from jaxrl.errors import EnvError, UsageError, one_line
+from jaxrl.errors import EnvError, UsageError, one_line, typed
 from jaxrl.interrupts import EXIT_CODE, never
 from jaxrl.records.folders import lock
 from jaxrl.startup import ONE_CORE, use_compilation_cache
@@ -134,7 +134,9 @@ def _failure(folder: Path, child: _Child) -> Exception:
     if code in _CODES and said:
         return _CODES[code](said[-1])
     how = f"was killed by signal {-code}" if code < 0 else f"failed ({lines[-1] if lines else f'exit code {code}'})"
-    return UsageError(f"the process of run {child.unit.runs[0]} {how}; see {log}, then go on with: jaxrl resume {folder}")
+    return UsageError(
+        f"the process of run {child.unit.runs[0]} {how}; see {log}, then go on with: jaxrl resume {typed(folder)}"
+    )
 
 
 # --- in a child -----------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from jaxrl.analysis.report import write_report
 from jaxrl.analysis.results import read_results, write_curves, write_results
 from jaxrl.analysis.stats import area_under_curve, interquartile_mean
 from jaxrl.drivers.memory import batch_limit
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, typed
 from jaxrl.fields import field_types
 from jaxrl.interrupts import held_back
 from jaxrl.records.console import console, open_bar, say
@@ -114,7 +114,7 @@ def _finished(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | Non
 
 
 def _report(folder: Path) -> None:
-    draw_or_say(lambda: write_report(folder), f"write report.html with: jaxrl resume {folder}")
+    draw_or_say(lambda: write_report(folder), f"write report.html with: jaxrl resume {typed(folder)}")
 
 
 def _prepare(sweep: Sweep) -> tuple[Group, ...]:

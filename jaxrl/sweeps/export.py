@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.analysis.results import best_run, read_results
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, typed
 from jaxrl.records.folders import LOCK, new_folder
 from jaxrl.runs.definition import Run
 from jaxrl.runs.train import adopt, resume
@@ -115,5 +115,5 @@ def _units_of(folder: Path, run: int) -> list[str]:
     if not 0 <= run < sweep.num_runs:
         raise UsageError(f"run={run} is out of range; give a run of {folder} in [0, {sweep.num_runs - 1}]")
     if not (folder / "summary.json").exists():
-        raise UsageError(f"{folder} is not finished; go on with: jaxrl resume {folder}")
+        raise UsageError(f"{folder} is not finished; go on with: jaxrl resume {typed(folder)}")
     return read_units(folder)[run]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, typed
 from jaxrl.records.files import read_json
 from jaxrl.runs.definition import read_definition, to_values
 from jaxrl.sweeps.plan import Sweep
@@ -31,7 +31,7 @@ def read_units(folder: Path) -> list[list[str]]:
     """
     path, again, num_runs = (
         folder / "state" / "units.json",
-        f"write it again with: jaxrl resume {folder}",
+        f"write it again with: jaxrl resume {typed(folder)}",
         read_sweep(folder).num_runs,
     )
     values = read_json(path, {str(run): list for run in range(num_runs)}, again)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxrl.drivers.evaluate import are_numbers, summarize
 from jaxrl.drivers.memory import peak_bytes
 from jaxrl.drivers.stretches import Pace
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, typed
 from jaxrl.interrupts import never
 from jaxrl.loop import NUM_RECENT, averages, recent_return, row_ends
 from jaxrl.records import checkpoint
@@ -187,7 +187,7 @@ def final_states(groups: Sequence[Group], folder: Path, name: str) -> PyTree:
     last = next(iter(checkpoint.iterations(path / "checkpoints")), -1)
     restored = checkpoint.restore(path / "checkpoints", lambda meta: target, say, last, META)
     if restored is None:
-        fix = f"remove {path / 'outcome.json'} and do it again with: jaxrl resume {folder}"
+        fix = f"remove {path / 'outcome.json'} and do it again with: jaxrl resume {typed(folder)}"
         raise UsageError(f"{path} is done, but the checkpoint of its end is not whole; {fix}")
     return jax.tree.map(on_host, restored.state)
 

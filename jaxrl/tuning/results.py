@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxrl.analysis.curves import draw_or_say, literal, save_figure
 from jaxrl.analysis.results import format_value, show_value, write_curves
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, typed
 from jaxrl.fields import to_words
 from jaxrl.records.console import console, say
 from jaxrl.records.files import write_csv, write_json
@@ -64,14 +64,14 @@ def write_results(tuning: Tuning, study: Any, folder: Path, seconds: float) -> d
         "wall_seconds": round(seconds, 3),
     }
     history = folder / "history.png"
-    draw_or_say(lambda: _draw(tuning, trials, importances, history), f"draw {history} with: jaxrl resume {folder}")
+    draw_or_say(lambda: _draw(tuning, trials, importances, history), f"draw {history} with: jaxrl resume {typed(folder)}")
     write_json(folder / "summary.json", summary)
     if best is None:
         say("no trial was complete, so none is the best; look at trials.csv")
     else:
         console().print(_table(tuning, study))
     if not summary["is_over"]:
-        say(f"{counts['complete'] + counts['pruned']} of {tuning.num_trials} trials; go on with: jaxrl resume {folder}")
+        say(f"{counts['complete'] + counts['pruned']} of {tuning.num_trials} trials; go on with: jaxrl resume {typed(folder)}")
     return summary
 
 
@@ -109,7 +109,7 @@ def take_trial(folder: Path, trial: str, out: Path) -> dict[str, Any]:
         trials = trials_of(study := open_study(tuning, open_own_storage(tuning, folder)), "COMPLETE", "PRUNED")
         best = best_trial(study)
     if trial == "best" and best is None:
-        raise UsageError(f"{folder}: no trial is complete, so none is the best; go on with: jaxrl resume {folder}")
+        raise UsageError(f"{folder}: no trial is complete, so none is the best; go on with: jaxrl resume {typed(folder)}")
     number = best.number if trial == "best" else run_number(trial)
     point = next((point_of(one, tuning) for one in trials if one.number == number), None)
     if point is None:

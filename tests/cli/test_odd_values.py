@@ -1,5 +1,6 @@
 """Sizes and values that no one means: one line, at once, and nothing written."""
 
+import shlex
 import time
 
 import pytest
@@ -114,3 +115,12 @@ def test_python_refuses_a_billion_seeds(tmp_path):
 )
 def test_a_value_is_read_as_it_was_written(value):
     assert literal(from_literal(value)) == value and type(literal(from_literal(value))) is type(value)
+
+
+def test_the_command_in_a_message_is_written_as_it_is_typed(tmp_path, capsys):
+    folder = tmp_path / "a b;$c"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        main(["train", "q_learning", "--env", "gridworld/classic", "--out", str(folder)])
+    assert f"go on with: jaxrl resume {shlex.quote(str(folder))}\n" in capsys.readouterr().err
