@@ -20,6 +20,9 @@ from jaxrl.config import Config, as_arrays, rollout_length
 from jaxrl.contracts.agents import checked_agent
 from jaxrl.contracts.environments import checked_if_own
 from jaxrl.errors import UsageError
+from jaxrl.plan import Plan as Plan
+from jaxrl.plan import plan as plan
+from jaxrl.plan import row_ends as row_ends
 from jaxrl.types import (
     Agent,
     Array,
@@ -44,6 +47,7 @@ from jaxrl.types import (
 Sums = dict[str, Any]
 """Sums of reports by name, arrays of JAX or of NumPy."""
 NUM_RECENT = 100
+_WRAP = NUM_RECENT * 2 * (2**30 // (2 * NUM_RECENT))
 
 
 class RunKeys(NamedTuple):
@@ -78,60 +82,6 @@ def iteration_keys(key: Array, iteration: Array | int, rollout_length: int) -> I
     """The keys of one iteration, from the training stream. Both drivers draw them here."""
     keys = jax.random.split(jax.random.fold_in(key, iteration), 2 + 2 * rollout_length)
     return IterationKeys(keys[0], keys[2::2], keys[3::2], keys[1])
-
-
-class Plan(NamedTuple):
-    """How many iterations a run has, and of what kind.
-
-    Attributes:
-      rollout_length: T.
-      steps_per_iteration: T * B env steps.
-      num_warmup: iterations that only store.
-      num_iterations: all iterations, warm-up included.
-    """
-
-    rollout_length: int
-    steps_per_iteration: int
-    num_warmup: int
-    num_iterations: int
-
-    def progress(self, iteration: int) -> Progress:
-        """How far a run is after so many iterations."""
-        counts: Any = map(np.int32, (iteration, self.num_iterations, self.num_warmup, self.steps_per_iteration))
-        return Progress(*counts)
-
-    def split(self, begin: int, end: int) -> tuple[int, int]:
-        """(warm-up, learning) iterations between two of them; counted here, so that no step has to ask."""
-        num_warmup = max(min(end, self.num_warmup) - begin, 0)
-        return num_warmup, end - begin - num_warmup
-
-
-def plan(config: Config, spec: Spec, total_steps: int) -> Plan:
-    """Turns env steps into iterations; both are rounded up.
-
-    Raises:
-      UsageError: no positive number of steps, a warm-up that leaves nothing to learn, or a rollout as long as a time limit
-        that the environment does not have.
-    """
-    length = rollout_length(config, spec)
-    per_iteration = length * config.num_envs
-    if total_steps < 1:
-        raise UsageError(f"total_steps={total_steps} is out of range; give at least 1")
-    if per_iteration >= 2**31:
-        raise UsageError(f"num_envs={config.num_envs} times {length} steps exceed 2^31 env steps an iteration; lower one")
-    if config.learning_starts >= total_steps:
-        raise UsageError(
-            f"learning_starts={config.learning_starts} leaves nothing of total_steps={total_steps}; lower learning_starts"
-        )
-    num_iterations = -(-total_steps // per_iteration)
-    if num_iterations >= 2**31:
-        raise UsageError(f"total_steps={total_steps} makes {num_iterations} iterations; give fewer than 2^31 iterations")
-    return Plan(length, per_iteration, -(-config.learning_starts // per_iteration), num_iterations)
-
-
-def row_ends(num_iterations: int, num_rows: int) -> list[int]:
-    """Iterations after which there is a row of metrics: `num_rows` even stretches, at least one iteration each."""
-    return sorted({-(-num_iterations * index // num_rows) for index in range(1, num_rows + 1)})
 
 
 def build(make_agent: MakeAgent, config: Config, spec: Spec, model: Model | None = None) -> Agent:
@@ -282,6 +232,8 @@ def record(
     returns = rollout.info["episode_return"].reshape(-1) if has_return else jnp.full(ended.shape, jnp.nan)
     lengths = rollout.info["episode_length"].reshape(-1)
     num = jnp.sum(ended, dtype=jnp.int32)
+    # The ring needs the total modulo its size alone, and whether that many have ended: below 2^30 it never leaves 32 bits.
+    recent = recent._replace(total=recent.total - (recent.total >= _WRAP) * jnp.int32(_WRAP // 2))
     rank = jnp.cumsum(ended, dtype=jnp.int32) - 1
     # Only the last NUM_RECENT of this rollout are written, each to its own place; index NUM_RECENT is dropped.
     kept = ended & (rank >= num - NUM_RECENT)
@@ -381,6 +333,10 @@ def train(
     """
     env = checked_if_own(env if env_params is None else env._replace(params=env_params))
     schedule = plan(config, env.spec, total_steps)
+    whole = jax.dtypes.canonicalize_dtype(np.int64)  # 32 bits, where 64 are not enabled.
+    if num_rows < 1 or schedule.num_iterations * schedule.steps_per_iteration > np.iinfo(whole).max:
+        name, value = ("num_rows", num_rows) if num_rows < 1 else ("total_steps", total_steps)
+        raise UsageError(f"{name}={value} is out of range; give at least 1, and below 2^31 where JAX counts in 32 bits")
     config = as_arrays(config)
     agent = build_in(make_agent, config, env)
     keys, progress = run_keys(key), schedule.progress(0)
@@ -391,7 +347,7 @@ def train(
 
     def stretch(state: RunState, count: int) -> tuple[RunState, dict[str, Array]]:
         state, sums = repeat(keys.train, agent, env, state, count, progress, schedule.rollout_length, learn=True)
-        return state, averages(sums) | {"env_steps": state.iteration * schedule.steps_per_iteration}
+        return state, averages(sums) | {"env_steps": state.iteration.astype(whole) * schedule.steps_per_iteration}
 
     count, rest = divmod(num_learn, num_rows)
     state, first = stretch(state, count + rest)

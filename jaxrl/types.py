@@ -536,7 +536,7 @@ class RecentEpisodes(NamedTuple):
 
     Attributes:
       returns: [K] float32.
-      total: [] int32, episodes finished so far.
+      total: [] int32, episodes finished so far; of more than 2^30, less a multiple of K.
     """
 
     returns: Array

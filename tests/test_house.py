@@ -13,7 +13,7 @@ from helpers import run_python
 ROOT = Path(jaxrl.__file__).parent
 FLOORS = (
     ("errors", "startup", "lazy", "interrupts", "fields"),
-    ("types", "config", "parallel", "contracts"),
+    ("types", "config", "parallel", "contracts", "plan"),
     ("maths",),
     ("nets",),
     ("replay",),

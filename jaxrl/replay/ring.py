@@ -77,6 +77,8 @@ def add(replay: Replay, transitions: PyTree) -> Replay:
     num = jax.tree.leaves(transitions)[0].shape[0]
     if num > capacity:
         raise ValueError(f"{num} transitions exceed capacity={capacity}; raise capacity")
+    if capacity + num > 2**31 - 1:
+        raise ValueError(f"capacity={capacity} and {num} transitions more do not fit 32 bits; lower capacity")
     rows = jax.tree.map(lambda ring: jax.ShapeDtypeStruct((num, *ring.shape[1:]), ring.dtype), replay.data)
     chex.assert_trees_all_equal_shapes(rows, transitions, custom_message="tree 0: what the ring takes, tree 1: transitions")
     if capacity % num == 0:

@@ -216,6 +216,11 @@ def _replay_device(agent_shapes: PyTree) -> jax.Device | None:
 def check_stops(recorded: Recorded, schedule: Plan) -> None:
     """Refuses more evaluations or snapshots than anyone waits for, each of which ends a call of the compiled program."""
     num_steps = schedule.num_iterations * schedule.steps_per_iteration
+    if -(-schedule.num_iterations // recorded.num_rows) * schedule.steps_per_iteration >= 2**31:
+        raise UsageError(
+            f"num_rows={recorded.num_rows} leaves 2^31 env steps or more to a row, whose episodes are counted in 32 bits; "
+            f"give at least {num_steps // 2**30}"
+        )
     for name in ("eval_every", "keep_every"):
         every = getattr(recorded, name, 0)
         if every and num_steps // max(every, schedule.steps_per_iteration) > MAX_COUNT:

@@ -105,7 +105,8 @@ def remember(model: TableModel, step: Transition, time: Array) -> TableModel:
     known = (model.successors[s, a] == step.next_obs) & (counts > 0)
     is_known = jnp.any(known)
     k = jnp.where(is_known, jnp.argmax(known), jnp.argmin(counts))
-    count = jnp.where(is_known, counts[k], 0) + 1
+    # Their sum, by which successors are drawn, stays within 32 bits.
+    count = jnp.where(is_known, jnp.minimum(counts[k], tabular.MAX_VISITS // counts.size), 0) + 1
     mean = jnp.where(is_known, model.rewards[s, a, k], 0.0)
     return model._replace(
         successors=model.successors.at[s, a, k].set(step.next_obs),

@@ -43,6 +43,10 @@ class TabularConfig(Config):
     initial_value: float = traced(0.0, "First value of every pair; one above what can be had makes a greedy agent explore.")
 
 
+MAX_VISITS = 2**30
+"""Visits after which they are no longer counted."""
+
+
 class TabularState(NamedTuple):
     """State of an agent that is a table and nothing else.
 
@@ -157,7 +161,9 @@ def learn(state: Table, obs: Array, action: Array, target: Array, counts: Array,
       rate: [], None for averages.
     """
     before = state.policy[obs, action]
-    visits = state.visits.at[obs, action].add(counts)
+    # An average of so many stands still as good as that; a difference of visits is right beyond 32 bits as well.
+    added = counts * (state.visits[obs, action] < MAX_VISITS) if rate is None else counts
+    visits = state.visits.at[obs, action].add(added)
     total = visits[obs, action]
     num = jnp.maximum(total - state.visits[obs, action], 1)
     if rate is None:
