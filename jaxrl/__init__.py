@@ -43,12 +43,14 @@ if TYPE_CHECKING:
     from jaxrl.types import Discrete as Discrete
     from jaxrl.types import Env as Env
     from jaxrl.types import HostEnv as HostEnv
+    from jaxrl.types import Position as Position
     from jaxrl.types import Progress as Progress
     from jaxrl.types import ReplayFunctions as ReplayFunctions
     from jaxrl.types import Rollout as Rollout
     from jaxrl.types import RunState as RunState
     from jaxrl.types import Spec as Spec
     from jaxrl.types import TimeStep as TimeStep
+    from jaxrl.types import TreeSpec as TreeSpec
     from jaxrl.types import Units as Units
     from jaxrl.types import off_policy as off_policy
     from jaxrl.types import tree_spec as tree_spec

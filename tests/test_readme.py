@@ -1,4 +1,4 @@
-"""What README shows is true: its examples run, and its table names every agent."""
+"""What README and the pages of docs/ show is true: their examples run, README names every agent, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -20,8 +20,18 @@ from jaxrl.agents.value.dqn import Outputs
 from jaxrl.cli import commands as cli
 from jaxrl.replay.ring import Transitions
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+BLOCK = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
+BLOCKS = BLOCK.findall(README)
+OF_A_PAGE = {
+    "own_agent": lambda names: Path("runs/residual/summary.json").exists() and Path("runs/penalty/summary.json").exists(),
+    "own_environment": lambda names: -0.1 < names["result"].summary["evaluation"]["mean"] < 0.0,
+    "python": lambda names: names["scores"]["mean"].shape == (3,) and names["saved"].summary["env_steps"] == 5_000,
+    "sweeps": lambda names: names["result"].results.final_return.shape == (4,),
+}
+"""Pages with a session, and what holds at its end."""
 
 
 def test_the_population_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,14 +83,44 @@ def test_the_munchausen_example_trains(munchausen: Any, capsys: pytest.CaptureFi
     assert json.loads(Path("run/config.json").read_text())["config"]["munchausen_scaling"] == 0.5
 
 
-def test_the_sweep_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    jax.devices()  # JAX has started, so the sweep leaves the number of devices alone.
+@pytest.mark.slow
+def test_the_run_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(compile(next(block for block in BLOCKS if "jaxrl.sweep(" in block), "README", "exec"), names)
-    assert names["result"].results.final_return.shape == (4,)
-    assert 8 <= names["result"].evaluate(names["best"])["mean"] <= 500
-    assert Path("runs/rates/report.html").exists()
+    exec(compile(next(block for block in BLOCKS if "jaxrl.run(" in block), "README", "exec"), names)
+    assert (
+        names["result"].summary["evaluation"]["mean"] > 100
+        and "RunResult(runs/ppo: ppo on CartPole-v1" in capsys.readouterr().out
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", OF_A_PAGE)
+def test_the_session_of_a_page_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blocks are entered one after another; one behind "saved as `name.py`" is that file."""
+    jax.devices()  # JAX has started, so a sweep leaves the number of devices alone.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    names: dict[str, Any] = {}
+    for block in BLOCK.finditer(PAGES[page]):
+        before = PAGES[page][: block.start()].rsplit("\n\n", 2)[-2:]
+        if file := re.search(r"[Ss]ave[sd]?\b[^.]*?\bas `(\w+\.py)`", " ".join(before)):
+            (tmp_path / file[1]).write_text(block[1])
+        else:
+            exec(compile(block[1], page, "exec"), names)
+    assert OF_A_PAGE[page](names)
+
+
+def test_every_page_with_blocks_has_a_session() -> None:
+    assert {page for page, text in PAGES.items() if BLOCK.search(text)} == set(OF_A_PAGE)
+
+
+def test_links_of_the_pages_lead_to_files() -> None:
+    for folder, text in ((ROOT, README), *((ROOT / "docs", text) for text in PAGES.values())):
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert target.startswith("http") or (folder / target).exists(), target
 
 
 def test_the_table_of_agents_is_true() -> None:

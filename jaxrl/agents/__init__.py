@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxrl.agents.policy_gradient.a2c import make_a2c as make_a2c
     from jaxrl.agents.policy_gradient.actor_critic import ActorCriticConfig as ActorCriticConfig
     from jaxrl.agents.policy_gradient.actor_critic import make_actor_critic as make_actor_critic
+    from jaxrl.agents.policy_gradient.policy import Estimate as Estimate
     from jaxrl.agents.policy_gradient.ppo import PPOConfig as PPOConfig
     from jaxrl.agents.policy_gradient.ppo import make_ppo as make_ppo
     from jaxrl.agents.policy_gradient.reinforce import ReinforceConfig as ReinforceConfig
@@ -34,8 +35,12 @@ if TYPE_CHECKING:
     from jaxrl.agents.tabular.sarsa import make_sarsa as make_sarsa
     from jaxrl.agents.tabular.table import TabularConfig as TabularConfig
     from jaxrl.agents.value.dqn import DQNConfig as DQNConfig
+    from jaxrl.agents.value.dqn import Outputs as Outputs
     from jaxrl.agents.value.dqn import make_dqn as make_dqn
     from jaxrl.config import Config
+    from jaxrl.nets.action_values import ActionValues as ActionValues
+    from jaxrl.nets.action_values import q_network as q_network
+    from jaxrl.nets.actor_critic import actor_critic as actor_critic
 
 
 class Entry(NamedTuple):

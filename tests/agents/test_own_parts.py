@@ -73,6 +73,7 @@ def test_td_errors_come_back_to_the_replay():
     np.testing.assert_allclose(jnp.mean(jnp.abs(feedback)), metrics["td_error"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_that_draws_gets_another_key_each_time_and_none_to_be_greedy():
     def drawing(config, spec):
         base = q_network(config, spec)

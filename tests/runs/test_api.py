@@ -43,6 +43,7 @@ def test_the_same_call_reads_a_finished_run_and_another_is_refused(result):
         jaxrl.run("a2c", "probe/constant", out=result.folder, learning_rat=1e-3)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_by_the_same_call(result):
     (result.folder / "summary.json").unlink()
     again = jaxrl.run("a2c", "probe/constant", out=result.folder, learning_rate=1e-3, **OPTIONS)

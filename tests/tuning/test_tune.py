@@ -130,6 +130,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 draw = tune_results._draw
 
 
+@pytest.mark.slow
 def test_the_best_trial_of_a_search_is_taken_as_a_run(searched: Searched, tmp_path: Path, capsys: Any) -> None:
     """It learns what it learned in the search, and the others can be taken by number."""
     folder, summary = searched
