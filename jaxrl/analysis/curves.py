@@ -19,14 +19,15 @@ from jaxrl.analysis.stats import bootstrap_interval
 from jaxrl.errors import UsageError, one_line
 from jaxrl.records.console import say
 
-_NUM_COLORED = 10
+_NUM_COLORED, _NUM_WITH_RUNS = 10, 4
+"""Curves that have a colour, and up to which single runs are drawn as well."""
 
 
 def plot_runs(folders: Sequence[Path | str], out: Path | str, by: Sequence[str] = ()) -> None:
     """Draws training return (line), greedy evaluation (dots) and its interval over runs into the image `out`.
 
     Runs that differ in nothing but the seed make one curve; each is drawn to its end, their mean where all of them are. Of more
-    than ten curves the ten that end highest have a colour.
+    than four curves runs are drawn only beyond their mean, of more than ten the ten that end highest have a colour.
 
     Args:
       folders: of runs, sweeps and searches.
@@ -50,7 +51,7 @@ def plot_runs(folders: Sequence[Path | str], out: Path | str, by: Sequence[str] 
     for index in rest:
         axes.plot(drawn[index].grid, drawn[index].values.mean(0), color="0.78", lw=0.7, zorder=1)
     for place, index in enumerate(named):
-        _draw(axes, f"C{place}", curves[index], drawn[index])
+        _draw(axes, f"C{place}", curves[index], drawn[index], len(named) <= _NUM_WITH_RUNS)
     if rest:
         axes.plot([], [], color="0.78", lw=1.2, label=f"{len(rest)} more, which end lower")
     if any(len(run.evaluations) for index in named for run in curves[index].runs):
@@ -134,13 +135,15 @@ def _middle(curve: Curve) -> _Middle:
     return _Middle(grid, values, float(values[:, -1].mean()))
 
 
-def _draw(axes: Any, color: str, curve: Curve, middle: _Middle) -> None:
+def _draw(axes: Any, color: str, curve: Curve, middle: _Middle, with_runs: bool) -> None:
+    """Draws a curve; of its single runs at least what goes on where their mean ends."""
     lines = [run.curve for run in curve.runs if len(run.curve)]
     label, thin = literal(curve.label), {"lw": 0.6, "alpha": 0.35} if len(middle.grid) else {"lw": 1.2}
     if len(lines) > 1:
         longest = max(line[-1, 0] for line in lines)
         for line in lines:
-            axes.plot(*line.T, color=color, **thin)
+            shown = line if with_runs or not len(middle.grid) else line[line[:, 0] >= middle.grid[-1]]
+            axes.plot(*shown.T, color=color, **thin)
         label += f", {len(lines)} runs" + f" of {curve.num_kinds} kinds" * (curve.num_kinds > 1)
         if not len(middle.grid):
             label += " that share no env steps"
@@ -150,7 +153,9 @@ def _draw(axes: Any, color: str, curve: Curve, middle: _Middle) -> None:
             end = f"{middle.grid[-1]:,.0f} env steps with its shortest run; the longest has {longest:,.0f}"
             say(f"{curve.label}: the mean ends at {end}")
         if len(middle.grid):
-            axes.fill_between(middle.grid, *bootstrap_interval(middle.values), color=color, alpha=0.2, lw=0)
+            axes.fill_between(
+                middle.grid, *bootstrap_interval(middle.values), color=color, alpha=0.2 if with_runs else 0.12, lw=0
+            )
     if lines:
         axes.plot(middle.grid, middle.values.mean(0), color=color, lw=1.8, label=label)
     evaluations = np.concatenate([run.evaluations for run in curve.runs])
