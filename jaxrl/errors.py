@@ -7,7 +7,6 @@ import contextlib
 import difflib
 import importlib
 import importlib.util
-import shlex
 import sysconfig
 import traceback
 from collections.abc import Collection, Iterator
@@ -88,11 +87,6 @@ def fail(message: str) -> NoReturn:
 def one_line(error: BaseException) -> str:
     """What an error says, on one line."""
     return " ".join(str(error).split())
-
-
-def typed(path: Any) -> str:
-    """A path as it is typed into a shell."""
-    return shlex.quote(str(path))
 
 
 def unknown(kind: str, name: str, known: Collection[str]) -> str:

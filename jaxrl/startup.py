@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shlex
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 MAX_THREADS, MAX_DEVICES = 1024, 256
@@ -58,3 +64,42 @@ def use_compilation_cache() -> None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "jaxrl" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+QUIET_SECONDS = 1.2
+"""After which a command says that it has begun, if it is not at its end."""
+
+
+@contextlib.contextmanager
+def not_silent(arguments: Sequence[str]) -> Iterator[None]:
+    """A command that says soon what it is about, however long its imports take; at once ended ones say nothing."""
+    line = f"jaxrl: {shlex.join(arguments[:2])}: starting"
+    timer = threading.Timer(QUIET_SECONDS, print, (line,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    if sys.stderr is sys.__stderr__:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def command(*words: str | Path) -> str:
+    """A command as it must be typed here: `jaxrl resume runs/a`, or `.venv/bin/jaxrl ...` where that is not on PATH."""
+    return shlex.join([*_program(), *map(str, words)])
+
+
+def _program() -> list[str]:
+    name = Path(sys.argv[0] if sys.argv else "")
+    if name.parts[-2:] == ("jaxrl", "__main__.py"):
+        return [_typed(Path(sys.orig_argv[0])), "-m", "jaxrl"]
+    own = name if name.name == "jaxrl" else Path(sys.executable).with_name("jaxrl")
+    return [_typed(own) if own.is_file() else "jaxrl"]
+
+
+def _typed(program: Path) -> str:
+    """How to call a program from here."""
+    found = shutil.which(program.name)
+    if len(program.parts) == 1 or (found and os.path.abspath(found) == os.path.abspath(program)):
+        return program.name
+    return os.path.relpath(program) if os.path.abspath(program).startswith(f"{os.getcwd()}{os.sep}") else str(program)

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.analysis.results import read_cell, read_curves, read_results, show_value
-from jaxrl.errors import UsageError, typed, unknown
+from jaxrl.errors import UsageError, unknown
 from jaxrl.records.files import read_json, read_table
 from jaxrl.records.rows import read_rows
+from jaxrl.startup import command
 
 # What neither changes what is learned nor how: it does not tell curves apart, unless it is asked for.
 _NEUTRAL = frozenset(
@@ -116,10 +117,10 @@ def _of_search(folder: Path) -> list[Learned]:
     shared, names = _fields(tuning), [*tuning["draws"], *tuning["choices"]]
     for name in ("trials.csv", "curves.csv"):
         if not (folder / name).is_file():
-            raise UsageError(f"{folder} has no {name} yet; wait for its first trial, or: jaxrl resume {typed(folder)}")
+            raise UsageError(f"{folder} has no {name} yet; wait for its first trial, or: {command('resume', folder)}")
     header, fix = (
         ["number", "state", "value", *names, "env_steps", "seconds"],
-        f"write it again with: jaxrl resume {typed(folder)}",
+        f"write it again with: {command('resume', folder)}",
     )
     trials = read_table(folder / "trials.csv", header, fix)
     numbers = [read_cell(cell) for trial in trials for cell in (trial[0], trial[2] or "0")]

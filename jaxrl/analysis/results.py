@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.analysis.stats import bootstrap_interval, interquartile_mean
-from jaxrl.errors import UsageError, typed
+from jaxrl.errors import UsageError
 from jaxrl.records.files import read_json, read_table, write_csv
+from jaxrl.startup import command
 
 STATUSES = ("ok", "nan", "stopped")
 _SCORES = ("final_return", "eval_return", "area_under_curve")
@@ -146,7 +147,7 @@ def read_results(folder: str | Path, summary: dict[str, Any] | None = None) -> R
     for name in ("results.csv", "curves.csv", *(("summary.json",) if summary is None else ())):
         if not (folder / name).is_file():
             raise UsageError(
-                f"{folder} holds a sweep that is not finished (no {name}); finish it with: jaxrl resume {typed(folder)}"
+                f"{folder} holds a sweep that is not finished (no {name}); finish it with: {command('resume', folder)}"
             )
     again = _again(folder)
     sweep = read_json(folder / "sweep.json", {}, "run the sweep again")
@@ -173,7 +174,7 @@ def read_results(folder: str | Path, summary: dict[str, Any] | None = None) -> R
 
 
 def _again(folder: Path) -> str:
-    return f"write it again with: jaxrl resume {typed(folder)}"
+    return f"write it again with: {command('resume', folder)}"
 
 
 def _numbers(path: Path, name: str, cells: Sequence[str]) -> np.ndarray:

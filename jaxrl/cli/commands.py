@@ -12,16 +12,17 @@ import dataclasses
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxrl.cli import options as opts
-from jaxrl.errors import EnvError, UsageError, fail, one_line, own_report, typed, unknown
-from jaxrl.fields import MAX_COUNT, MAX_SEED, static
+from jaxrl.errors import EnvError, UsageError, fail, one_line, own_report, unknown
+from jaxrl.fields import MAX_COUNT, MAX_SEED, static, to_text
 from jaxrl.interrupts import ended_at_once
-from jaxrl.startup import as_number, number_behind, use_compilation_cache, use_devices, use_threads
+from jaxrl.startup import as_number, command, not_silent, number_behind, use_compilation_cache, use_devices, use_threads
 
 USAGE = """usage: jaxrl COMMAND ...
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # A folder's name may hold what the terminal cannot show.
     try:
-        with ended_at_once(lambda: "interrupted"):
+        with ended_at_once(lambda: "interrupted"), not_silent(arguments):
             _run(arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -68,17 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    command = arguments[0] if arguments else "--help"
-    if command in ("-h", "--help"):
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
         print(USAGE, end="")
-    elif command == "--version":
+    elif name == "--version":
         import jaxrl
 
         print(jaxrl.__version__)
-    elif command not in COMMANDS:
-        fail(unknown("command", command, COMMANDS))
+    elif name not in COMMANDS:
+        fail(unknown("command", name, COMMANDS))
     else:
-        COMMANDS[command](arguments[1:])
+        COMMANDS[name](arguments[1:])
 
 
 # --- train ----------------------------------------------------------------------------------------------------------
@@ -113,12 +114,12 @@ def train(arguments: list[str]) -> None:
     _run_job(job, out, processes)
 
 
-def _stored_devices(folder: Path) -> int:
-    """The devices of a run on disk, 0 where there are none; `read_run` finds what is wrong with it."""
+def _stored(folder: Path) -> dict[str, Any]:
+    """What a run on disk says of itself, nothing where there is none; `read_run` finds what is wrong with it."""
     try:
-        return as_number(str(json.loads((folder / "config.json").read_text())["devices"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        return dict(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _run_job(job: Callable[[], dict[str, Any]], out: Path, processes: dict[str, Any]) -> None:
@@ -135,7 +136,7 @@ def _run_job(job: Callable[[], dict[str, Any]], out: Path, processes: dict[str, 
         if not is_connected() or isinstance(error, (UsageError, EnvError)):
             raise
         print(f"jaxrl: stopped, since another process of this run ended: {one_line(error)[:200]}", file=sys.stderr)
-        print(f"jaxrl: go on with the same processes and: jaxrl resume {typed(out)}", file=sys.stderr)
+        print(f"jaxrl: go on with the same processes and: {command('resume', out)}", file=sys.stderr)
         leave(1)
     if is_writer():
         _finish(summary, out)
@@ -146,6 +147,15 @@ def _finish(summary: dict[str, Any], out: Path) -> None:
 
     console().print(summary_table(summary, out))
     print(f"{out / 'summary.json'}\n{out / 'curve.png'}")
+    opts.say_next("watch it", "evaluate", out, *_gif(summary["env"]))
+
+
+def _gif(env: str) -> list[str]:
+    """`--gif cartpole.gif` for an environment that has pictures."""
+    from jaxrl.envs import has_pictures
+
+    name = re.sub(r"[^a-z0-9].*", "", env.rpartition("/")[2].lower())
+    return ["--gif", f"{name or 'episode'}.gif"] if has_pictures(env) else []
 
 
 # --- the other commands ---------------------------------------------------------------------------------------------
@@ -162,14 +172,14 @@ def resume(arguments: list[str]) -> None:
     """jaxrl resume DIR"""
     own, processes = opts.read("jaxrl resume", arguments, ResumeOptions, opts.Processes)
     out = Path(own["folder"])
-    for file, command in (("sweep.json", "sweep"), ("tune.json", "tune")):
+    for file, kind in (("sweep.json", "sweep"), ("tune.json", "tune")):
         if (out / file).exists():
             from jaxrl.cli import sweeps
 
-            sweeps.RESUME[command](out, arguments)
+            sweeps.RESUME[kind](out, arguments)
             return
     use_threads(arguments)
-    use_devices(_stored_devices(out))
+    use_devices(as_number(str(_stored(out).get("devices", 0))))
 
     def job() -> dict[str, Any]:
         from jaxrl.runs.train import resume as resume_run
@@ -215,6 +225,10 @@ def evaluate(arguments: list[str]) -> None:
         fail(f"{'run' if options.run is not None else 'seeds'}: {folder} holds no sweep; leave it out")
     else:
         _score(folder, options, {})
+    if not options.gif and (gif := _gif(_stored(folder).get("env", ""))):
+        opts.say_next("watch it", "evaluate", folder, *gif)
+    else:
+        opts.say_next("how it learned", "plot", folder)
 
 
 def _score(folder: Path, options: EvaluateOptions, about: dict[str, Any]) -> dict[str, Any]:
@@ -259,6 +273,7 @@ def plot(arguments: list[str]) -> None:
     fields = [name if "." in name else name.replace("-", "_") for name in options.by]
     plot_runs(options.folders, options.out, fields)
     print(options.out)
+    opts.say_next("a score", "evaluate", options.folders[0])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -292,6 +307,8 @@ def solve(arguments: list[str]) -> None:
     print(solving.report(solved, sys.stdout.encoding))
     if options.plot is not None:
         print(options.plot)
+    given = [f"{name}={to_text(value)}" for name, value in options.env_options.items()]
+    opts.say_next("learn it", "train", "q_learning", "--env", options.env, *(["--env-option", *given] if given else []))
 
 
 def list_names(arguments: list[str]) -> None:
@@ -305,6 +322,7 @@ def list_names(arguments: list[str]) -> None:
         sys.exit(2)
     for kind in arguments or kinds:
         kinds[kind]()
+    opts.say_next("train one", "train", "dqn", "--env", "CartPole-v1")
 
 
 def _list_agents() -> None:

@@ -19,10 +19,10 @@ from typing import Any, NoReturn, TypeVar
 
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.cli.help import Option, show_help
-from jaxrl.errors import ContractError, DiskError, EnvError, UsageError, fail, one_line, own_report, typed, unknown
+from jaxrl.errors import ContractError, DiskError, EnvError, UsageError, fail, one_line, own_report, unknown
 from jaxrl.fields import check_value, default_of, example, field_types, from_text, is_option, kind_of, name_of, static
 from jaxrl.interrupts import EXIT_CODE, ended_at_once
-from jaxrl.startup import MAX_THREADS, use_compilation_cache
+from jaxrl.startup import MAX_THREADS, command, use_compilation_cache
 
 T = TypeVar("T")
 
@@ -171,11 +171,17 @@ def out_folder(out: str | None, agent: str, env: str, seed: int) -> Path:
 # --- jobs -----------------------------------------------------------------------------------------------------------
 
 
+def say_next(what: str, *words: str | Path) -> None:
+    """The line with which a command ends: what one would do next, and with which command."""
+    print(f"{what}: {command(*words)}", file=sys.stderr)
+
+
 def guarded(job: Callable[[], dict[str, Any]], out: Path) -> dict[str, Any]:
     """Runs a training job; an interrupt or a NaN found by --debug ends it with a line."""
 
     def interrupted() -> str:
-        return f"interrupted; {f'go on with: jaxrl resume {typed(out)}' if has_begun(out) else 'nothing was written'}"
+        again = command("resume", out)
+        return f"interrupted; {f'go on with: {again}' if has_begun(out) else 'nothing was written'}"
 
     with ended_at_once(interrupted):
         return _guarded(job, out, interrupted)
@@ -196,7 +202,7 @@ def _guarded(job: Callable[[], dict[str, Any]], out: Path, interrupted: Callable
     except Exception as error:
         if not (isinstance(error, ContractError) or is_reported(error)) or not has_begun(out):
             raise
-        say_failure(error, f"; go on with: jaxrl resume {typed(out)}")
+        say_failure(error, f"; go on with: {command('resume', out)}")
         sys.exit(1)
 
 

@@ -63,7 +63,7 @@ class TuneOptions(ManyOptions):
 
 def sweep(arguments: list[str]) -> None:
     """jaxrl sweep AGENT --env ENV [--grid FIELD=V1,V2,...]... [--seeds N] ..."""
-    command = f"jaxrl sweep {shlex.join(arguments)}"
+    typed = f"jaxrl sweep {shlex.join(arguments)}"
     given = opts.agent_of("sweep", arguments)
     if given is None:
         return
@@ -82,7 +82,7 @@ def sweep(arguments: list[str]) -> None:
         grid, draws = parse_grid(type(config), own["grid"]), parse_draws(type(config), own["draw"])
         if own["num_draws"] != 1 and not draws:
             raise UsageError(f"num_draws={own['num_draws']} but nothing is drawn; give --draw FIELD=log:LOW:HIGH")
-        values.update(agent=agent, config=config, command=command, seeds=tuple(range(own["seeds"])))
+        values.update(agent=agent, config=config, command=typed, seeds=tuple(range(own["seeds"])))
         values["schedule"] = Schedule(**schedule, seed=own["draw_seed"])
         return start(make_sweep(grid, draws, own["num_draws"], own["draw_seed"], **values), out)
 
@@ -113,6 +113,7 @@ def finish(summary: dict[str, Any], out: Path) -> None:
         table.add_row(str(config.number), *values, f"{config.iqm:.1f}", str(len(config.runs)))
     console().print(table)
     print(f"{out / 'results.csv'}\n{out / 'report.html'}")
+    opts.say_next(f"open {out / 'report.html'}, or score the best run", "evaluate", out)
 
 
 def resume(out: Path, arguments: list[str]) -> None:
@@ -129,7 +130,7 @@ def resume(out: Path, arguments: list[str]) -> None:
 
 def tune(arguments: list[str]) -> None:
     """jaxrl tune AGENT --env ENV [--draw FIELD=log:LOW:HIGH]... [--choice FIELD=V1,V2,...]... ..."""
-    command = f"jaxrl tune {shlex.join(arguments)}"
+    typed = f"jaxrl tune {shlex.join(arguments)}"
     given = opts.agent_of("tune", arguments)
     if given is None:
         return
@@ -146,7 +147,7 @@ def tune(arguments: list[str]) -> None:
 
         values["draws"] = parse_draws(type(config), own["draw"], "choices")
         values["choices"] = parse_grid(type(config), own["choice"], "choice")
-        values.update(agent=agent, config=config, command=command, seeds=tuple(range(own["seeds"])))
+        values.update(agent=agent, config=config, command=typed, seeds=tuple(range(own["seeds"])))
         return tune(Tuning(**values), out)
 
     _finish_tune(opts.guarded(job, out), out)
@@ -166,6 +167,7 @@ def resume_tune(out: Path, arguments: list[str]) -> None:
 
 def _finish_tune(summary: dict[str, Any], out: Path) -> None:
     print(f"{out / 'trials.csv'}\n{out / 'history.png'}")
+    opts.say_next("the best trial as a run", "take", out, "best", "--out", f"{out}-best")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,6 +196,7 @@ def take(arguments: list[str]) -> None:
 
         save_run(folder, choose(folder, parsed.run)[0].run, out)
     print(out)
+    opts.say_next("a score", "evaluate", out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,6 +213,7 @@ def compare(arguments: list[str]) -> None:
     from jaxrl.analysis.compare import compare, report
 
     print(report(compare(Path(parsed.first), Path(parsed.second))))
+    opts.say_next("their curves", "plot", parsed.first, parsed.second)
 
 
 def evaluate(folder: Path, run: str, seeds: bool, score: Callable[[Path, dict[str, Any]], dict[str, Any]]) -> None:

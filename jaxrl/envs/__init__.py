@@ -237,6 +237,16 @@ def exact_ids() -> list[str]:
     return [name if is_bare(family) else f"{family}/{name}" for family, names in _EXACT.items() for name in names]
 
 
+def has_pictures(env_id: str) -> bool:
+    """Whether an episode can be drawn, as far as is known without making the environment."""
+    family, _, name = env_id.rpartition("/") if "/" in env_id else (_BARE[0], "", env_id)
+    if family == "gymnax":
+        from jaxrl.envs.tools.render import RENDERERS
+
+        return name in RENDERERS
+    return family in ("gridworld", "maze", "gymnasium")
+
+
 def is_bare(family: str) -> bool:
     """True if ids of this family need not name it."""
     return family in _BARE

@@ -15,9 +15,10 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jaxrl.errors import UsageError, typed
+from jaxrl.errors import UsageError
 from jaxrl.records.console import say
 from jaxrl.records.files import writing
+from jaxrl.startup import command
 
 LOCK = ".lock"
 
@@ -77,7 +78,7 @@ def new_folder(folder: Path, what: str, file: str) -> Iterator[None]:
 def _check_empty(folder: Path, what: str, file: str) -> None:
     if (folder / file).exists():
         raise UsageError(
-            f"out={folder} already holds a {what}; give another folder, or go on with: jaxrl resume {typed(folder)}"
+            f"out={folder} already holds a {what}; give another folder, or go on with: {command('resume', folder)}"
         )
     if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise UsageError(f"out={folder} is not empty; give another folder")

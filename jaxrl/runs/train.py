@@ -21,7 +21,7 @@ from jaxrl.analysis.curves import draw_or_say, plot_runs
 from jaxrl.drivers.evaluate import are_numbers, summarize
 from jaxrl.drivers.mesh import fitting
 from jaxrl.drivers.processes import agreed, in_writer, is_writer
-from jaxrl.errors import UsageError, typed
+from jaxrl.errors import UsageError
 from jaxrl.interrupts import held_back
 from jaxrl.loop import Plan, recent_return, row_ends
 from jaxrl.records.console import Bar, console, open_bar
@@ -44,6 +44,7 @@ from jaxrl.runs.restore import (
     snapshots,
     with_replay,
 )
+from jaxrl.startup import command
 from jaxrl.types import PyTree, RunState
 
 # --- training -------------------------------------------------------------------------------------------------------
@@ -187,6 +188,7 @@ def _train(prepared: Prepared, folder: Path, state: RunState, meta: Mapping[str,
     """Trains from a state to the end; `meta` is that of its checkpoint."""
     run, schedule, begun = prepared.run, prepared.plan, time.perf_counter()
     before = Clock(meta.get("wall_seconds", 0.0), meta.get("compile_seconds", 0.0))
+    say_once(f"compiling {run.agent} on {run.env}; the run goes to {folder}")
     zeros = prepared.driver.no_sums(prepared.config, prepared.env_params, state)
     state, sums = advance(prepared, state, int(state.iteration), zeros | held_sums(meta))
     compiled = time.perf_counter()
@@ -222,7 +224,7 @@ def _train(prepared: Prepared, folder: Path, state: RunState, meta: Mapping[str,
     summary = _summary(prepared, state, final, clock._replace(wall=elapsed()), rate)
     summary["snapshots"] = list(snapshots(prepared, folder))
     if journal.writes:
-        draw_or_say(lambda: plot_runs([folder], folder / "curve.png"), f"draw curve.png with: jaxrl plot {typed(folder)}")
+        draw_or_say(lambda: plot_runs([folder], folder / "curve.png"), f"draw curve.png with: {command('plot', folder)}")
         # Last, because it marks the run as complete.
         write_json(folder / "summary.json", plain(summary))
     return summary

@@ -21,12 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.envs import make
-from jaxrl.errors import UsageError, typed
+from jaxrl.errors import UsageError
 from jaxrl.records.console import say
 from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.restore import load_snapshot, read
 from jaxrl.runs.train import evaluate_state
+from jaxrl.startup import command
 from jaxrl.types import SAME_UNITS, Agent, Array, Env, HostEnv, Progress, PyTree, Spec, Units, game_over, units_of
 
 
@@ -109,7 +110,7 @@ def _load(folder: Path, env_steps: int | None = None, env_options: Mapping[str, 
         return _Loaded(prepared, *load_snapshot(prepared, folder, env_steps))
     restored = read(prepared, folder, say)
     if restored is None:
-        raise UsageError(f"{folder} has no whole checkpoint yet; go on with: jaxrl resume {typed(folder)}")
+        raise UsageError(f"{folder} has no whole checkpoint yet; go on with: {command('resume', folder)}")
     return _Loaded(prepared, restored[0].agent.policy, int(restored[0].iteration))
 
 

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxrl.drivers.memory import batch_limit, num_bytes
-from jaxrl.errors import EnvError, UsageError, one_line, typed
+from jaxrl.errors import EnvError, UsageError, one_line
 from jaxrl.interrupts import EXIT_CODE, never
 from jaxrl.records.folders import lock
-from jaxrl.startup import ONE_CORE, use_compilation_cache
+from jaxrl.startup import ONE_CORE, command, use_compilation_cache
 from jaxrl.sweeps.outcome import read_outcome, unit_folder
 from jaxrl.sweeps.plan import Group, Sweep
 from jaxrl.sweeps.progress import Rows
@@ -134,9 +134,7 @@ def _failure(folder: Path, child: _Child) -> Exception:
     if code in _CODES and said:
         return _CODES[code](said[-1])
     how = f"was killed by signal {-code}" if code < 0 else f"failed ({lines[-1] if lines else f'exit code {code}'})"
-    return UsageError(
-        f"the process of run {child.unit.runs[0]} {how}; see {log}, then go on with: jaxrl resume {typed(folder)}"
-    )
+    return UsageError(f"the process of run {child.unit.runs[0]} {how}; see {log}, then go on with: {command('resume', folder)}")
 
 
 # --- in a child -----------------------------------------------------------------------------------------------------

@@ -24,13 +24,14 @@ from jaxrl.analysis.report import write_report
 from jaxrl.analysis.results import read_results, write_curves, write_results
 from jaxrl.analysis.stats import area_under_curve, interquartile_mean
 from jaxrl.drivers.memory import batch_limit
-from jaxrl.errors import UsageError, typed
+from jaxrl.errors import UsageError
 from jaxrl.fields import field_types
 from jaxrl.interrupts import held_back
 from jaxrl.records.console import console, open_bar, say
 from jaxrl.records.files import write_json
 from jaxrl.records.folders import alone, check_places, new_folder
 from jaxrl.runs.definition import follow_stream, to_values
+from jaxrl.startup import command
 from jaxrl.sweeps.children import child_processes
 from jaxrl.sweeps.outcome import NAN, OK, STOPPED, Report, need_outcome, read_unit_rows
 from jaxrl.sweeps.plan import Group, Sweep, make_groups
@@ -114,7 +115,7 @@ def _finished(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | Non
 
 
 def _report(folder: Path) -> None:
-    draw_or_say(lambda: write_report(folder), f"write report.html with: jaxrl resume {typed(folder)}")
+    draw_or_say(lambda: write_report(folder), f"write report.html with: {command('resume', folder)}")
 
 
 def _prepare(sweep: Sweep) -> tuple[Group, ...]:
@@ -141,7 +142,7 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
     begun = time.perf_counter()
     plans = brackets(sweep.schedule, len(sweep.configs), sweep.total_steps)
     where = "each in a process of its own" if groups[0].solo else f"in {len(groups)} compiled groups"
-    say(f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) {where}")
+    say(f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) {where}, in {folder}")
     bar = _open_bar(sum(_planned_steps(sweep, bracket) for bracket in plans))
     standings: dict[int, Standing] = {}
     outcomes: list[dict[str, Any]] = []

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.analysis.results import best_run, read_results
-from jaxrl.errors import UsageError, typed
+from jaxrl.errors import UsageError
 from jaxrl.records.folders import LOCK, new_folder
 from jaxrl.runs.definition import Run
 from jaxrl.runs.train import adopt, resume
+from jaxrl.startup import command
 from jaxrl.sweeps.batch import entry
 from jaxrl.sweeps.outcome import OK, Report, need_outcome, read_unit_rows, unit_folder
 from jaxrl.sweeps.plan import make_groups
@@ -115,5 +116,5 @@ def _units_of(folder: Path, run: int) -> list[str]:
     if not 0 <= run < sweep.num_runs:
         raise UsageError(f"run={run} is out of range; give a run of {folder} in [0, {sweep.num_runs - 1}]")
     if not (folder / "summary.json").exists():
-        raise UsageError(f"{folder} is not finished; go on with: jaxrl resume {typed(folder)}")
+        raise UsageError(f"{folder} is not finished; go on with: {command('resume', folder)}")
     return read_units(folder)[run]

@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrl.errors import UsageError, typed
+from jaxrl.errors import UsageError
 from jaxrl.records.console import say
 from jaxrl.records.files import Types, misfit, read_json
 from jaxrl.records.folders import check_places
 from jaxrl.records.rows import Row, read_rows
+from jaxrl.startup import command
 
 OK, NAN, STOPPED = "ok", "nan", "stopped"
 
@@ -102,5 +103,5 @@ def need_outcome(folder: Path, name: str) -> dict[str, Any]:
       UsageError: it is not done, or damaged.
     """
     if (outcome := read_outcome(folder, name)) is None:
-        raise UsageError(f"{unit_folder(folder, name)} is not done; go on with: jaxrl resume {typed(folder)}")
+        raise UsageError(f"{unit_folder(folder, name)} is not done; go on with: {command('resume', folder)}")
     return outcome

@@ -29,12 +29,12 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from jaxrl.drivers.memory import batch_limit
-from jaxrl.errors import EnvError, UsageError, typed
+from jaxrl.errors import EnvError, UsageError
 from jaxrl.interrupts import never
 from jaxrl.records.console import say
 from jaxrl.records.files import read_json, write_json
 from jaxrl.records.folders import lock
-from jaxrl.startup import ONE_CORE
+from jaxrl.startup import ONE_CORE, command
 from jaxrl.sweeps.outcome import read_outcome, unit_folder
 from jaxrl.sweeps.plan import Sweep, make_groups
 from jaxrl.sweeps.population import choose_batching
@@ -231,7 +231,7 @@ class _Pool:
             path.parent.mkdir(exist_ok=True)
             limit = self.sweep.memory_limit or first["limit"]
             write_json(path, {"num_workers": self.num_workers, "limit": limit, "batching": batching})
-        fix = f"remove {path.parent} and train all again with: jaxrl resume {typed(self.folder)}"
+        fix = f"remove {path.parent} and train all again with: {command('resume', self.folder)}"
         cut = read_json(path, {"num_workers": int, "limit": int, "batching": str}, fix)
         self.limit = cut["limit"]
         return cut

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxrl.errors import UsageError, typed
+from jaxrl.errors import UsageError
 from jaxrl.records.files import read_json
 from jaxrl.runs.definition import read_definition, to_values
+from jaxrl.startup import command
 from jaxrl.sweeps.plan import Sweep
 
 
@@ -31,7 +32,7 @@ def read_units(folder: Path) -> list[list[str]]:
     """
     path, again, num_runs = (
         folder / "state" / "units.json",
-        f"write it again with: jaxrl resume {typed(folder)}",
+        f"write it again with: {command('resume', folder)}",
         read_sweep(folder).num_runs,
     )
     values = read_json(path, {str(run): list for run in range(num_runs)}, again)

@@ -18,13 +18,14 @@ import numpy as np
 from jaxrl.drivers.evaluate import are_numbers, summarize
 from jaxrl.drivers.memory import peak_bytes
 from jaxrl.drivers.stretches import Pace
-from jaxrl.errors import UsageError, typed
+from jaxrl.errors import UsageError
 from jaxrl.interrupts import never
 from jaxrl.loop import NUM_RECENT, averages, recent_return, row_ends
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
 from jaxrl.records.files import write_json
 from jaxrl.records.rows import append_rows, cut_rows, plain
+from jaxrl.startup import command
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps import solo
 from jaxrl.sweeps.batch import Batch, on_host
@@ -187,7 +188,7 @@ def final_states(groups: Sequence[Group], folder: Path, name: str) -> PyTree:
     last = next(iter(checkpoint.iterations(path / "checkpoints")), -1)
     restored = checkpoint.restore(path / "checkpoints", lambda meta: target, say, last, META)
     if restored is None:
-        fix = f"remove {path / 'outcome.json'} and do it again with: jaxrl resume {typed(folder)}"
+        fix = f"remove {path / 'outcome.json'} and do it again with: {command('resume', folder)}"
         raise UsageError(f"{path} is done, but the checkpoint of its end is not whole; {fix}")
     return jax.tree.map(on_host, restored.state)
 

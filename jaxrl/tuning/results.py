@@ -19,12 +19,13 @@ import numpy as np
 
 from jaxrl.analysis.curves import draw_or_say, literal, save_figure
 from jaxrl.analysis.results import format_value, show_value, write_curves
-from jaxrl.errors import UsageError, typed
+from jaxrl.errors import UsageError
 from jaxrl.fields import to_words
 from jaxrl.records.console import console, say
 from jaxrl.records.files import write_csv, write_json
 from jaxrl.runs.definition import Run, Training, values_of
 from jaxrl.runs.train import start
+from jaxrl.startup import command
 from jaxrl.sweeps.export import run_number
 from jaxrl.sweeps.plan import configure
 from jaxrl.tuning.definition import Tuning, as_sweep, check_package, read_tuning
@@ -64,14 +65,14 @@ def write_results(tuning: Tuning, study: Any, folder: Path, seconds: float) -> d
         "wall_seconds": round(seconds, 3),
     }
     history = folder / "history.png"
-    draw_or_say(lambda: _draw(tuning, trials, importances, history), f"draw {history} with: jaxrl resume {typed(folder)}")
+    draw_or_say(lambda: _draw(tuning, trials, importances, history), f"draw {history} with: {command('resume', folder)}")
     write_json(folder / "summary.json", summary)
     if best is None:
         say("no trial was complete, so none is the best; look at trials.csv")
     else:
         console().print(_table(tuning, study))
     if not summary["is_over"]:
-        say(f"{counts['complete'] + counts['pruned']} of {tuning.num_trials} trials; go on with: jaxrl resume {typed(folder)}")
+        say(f"{counts['complete'] + counts['pruned']} of {tuning.num_trials} trials; go on with: {command('resume', folder)}")
     return summary
 
 
@@ -109,7 +110,7 @@ def take_trial(folder: Path, trial: str, out: Path) -> dict[str, Any]:
         trials = trials_of(study := open_study(tuning, open_own_storage(tuning, folder)), "COMPLETE", "PRUNED")
         best = best_trial(study)
     if trial == "best" and best is None:
-        raise UsageError(f"{folder}: no trial is complete, so none is the best; go on with: jaxrl resume {typed(folder)}")
+        raise UsageError(f"{folder}: no trial is complete, so none is the best; go on with: {command('resume', folder)}")
     number = best.number if trial == "best" else run_number(trial)
     point = next((point_of(one, tuning) for one in trials if one.number == number), None)
     if point is None:

@@ -273,7 +273,7 @@ def cpu_seconds(*arguments):
     environment = os.environ | {"COLUMNS": "100"}
     out, err = run_python("-c", program, *arguments, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, out, err.strip()
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, out, err.strip().rpartition("\n")[2]
 
 
 @pytest.mark.parametrize("arguments", ["--help", "list", "list agents", "list envs", "list experiments", "train --help"])
@@ -495,10 +495,35 @@ def test_equal_seeds_evaluate_equally(trained, capsys):
     assert first == second
 
 
+def test_commands_end_with_a_line_that_says_what_to_do_next(trained, tmp_path, capsys, monkeypatch):
+    program = tmp_path / ".venv" / "bin" / "jaxrl"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [".venv/bin/jaxrl"])
+    monkeypatch.setattr(runs, "start", lambda run, out, profile: json.loads((trained / "summary.json").read_text()))
+    shutil.copytree(trained, "a run")
+    ends = {
+        (
+            "train",
+            "dqn",
+            "--env",
+            "CartPole-v1",
+            "--out",
+            "a run",
+        ): "watch it: .venv/bin/jaxrl evaluate 'a run' --gif cartpole.gif",
+        ("resume", "a run"): "watch it: .venv/bin/jaxrl evaluate 'a run' --gif cartpole.gif",
+        ("evaluate", "a run", "--episodes", "2"): "watch it: .venv/bin/jaxrl evaluate 'a run' --gif cartpole.gif",
+        ("list", "agents"): "train one: .venv/bin/jaxrl train dqn --env CartPole-v1",
+    }
+    for arguments, end in ends.items():
+        cli.main(list(arguments))
+        assert capsys.readouterr().err.splitlines()[-1] == end
+
+
 def test_plot_of_two_runs_draws_one_picture(trained, capsys):
     shutil.copytree(trained, "again")
     cli.main(["plot", str(trained), "again", "--out", "both.png"])
-    assert capsys.readouterr() == ("both.png\n", "")
+    assert capsys.readouterr() == ("both.png\n", f"a score: jaxrl evaluate {trained}\n")
     with Image.open("both.png") as picture:
         assert picture.format == "PNG"
         assert min(picture.size) > 300
@@ -592,7 +617,7 @@ def test_an_interrupted_run_says_how_to_resume_and_keeps_a_whole_checkpoint(numb
         out, err = ended(process, 130)
     assert out == ""
     assert "jaxrl: finishing the present stretch, then saving; again to stop now" in err.splitlines()
-    assert err.splitlines()[-1] == "jaxrl: interrupted; go on with: jaxrl resume run"
+    assert err.splitlines()[-1] == f"jaxrl: interrupted; go on with: {Path(sys.executable).name} -m jaxrl resume run"
     assert "Traceback" not in err
     whole = [path for path in Path("run", "checkpoints").glob("[0-9]*") if checkpoint.damage(path) is None]
     assert whole

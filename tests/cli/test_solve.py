@@ -28,7 +28,7 @@ def printed(capsys, *arguments):
     capsys.readouterr()
     cli.main(["solve", *arguments])
     out, err = capsys.readouterr()
-    assert err == ""
+    assert err.startswith(f"learn it: jaxrl train q_learning --env {arguments[0]}") and err.count("\n") == 1
     return out.splitlines()
 
 
