@@ -116,9 +116,11 @@ def train(arguments: list[str]) -> None:
 
 def _stored(folder: Path) -> dict[str, Any]:
     """What a run on disk says of itself, nothing where there is none; `read_run` finds what is wrong with it."""
+    from jaxrl.records.files import read_json
+
     try:
-        return dict(json.loads((folder / "config.json").read_text()))
-    except (OSError, ValueError, TypeError):
+        return read_json(folder / "config.json", {}, "")
+    except UsageError:
         return {}
 
 
@@ -171,7 +173,7 @@ class ResumeOptions(opts.Threads):
 def resume(arguments: list[str]) -> None:
     """jaxrl resume DIR"""
     own, processes = opts.read("jaxrl resume", arguments, ResumeOptions, opts.Processes)
-    out = Path(own["folder"])
+    out = opts.path_of("folder", own["folder"])
     for file, kind in (("sweep.json", "sweep"), ("tune.json", "tune")):
         if (out / file).exists():
             from jaxrl.cli import sweeps
@@ -210,13 +212,13 @@ class EvaluateOptions:
 def evaluate(arguments: list[str]) -> None:
     """jaxrl evaluate DIR [--run N] [--seeds] [--episodes N] [--seed S] [--env-option A=B] [--at ENV_STEPS] [--gif FILE]"""
     options = opts.parse(EvaluateOptions, arguments, "jaxrl evaluate")
-    if options.gif and not Path(options.gif).resolve().parent.is_dir():
+    if options.gif and not opts.path_of("gif", options.gif).resolve().parent.is_dir():
         fail(f"gif={options.gif} cannot be written: its folder does not exist; make it first")
     if options.gif and Path(options.gif).is_dir():
         fail(f"gif={options.gif} is a folder; give the name of a file")
     use_threads(arguments)
     use_compilation_cache()
-    folder = Path(options.folder)
+    folder = opts.path_of("folder", options.folder)
     if (folder / "sweep.json").exists():
         from jaxrl.cli import sweeps
 
@@ -271,7 +273,7 @@ def plot(arguments: list[str]) -> None:
     from jaxrl.analysis.curves import plot_runs
 
     fields = [name if "." in name else name.replace("-", "_") for name in options.by]
-    plot_runs(options.folders, options.out, fields)
+    plot_runs([opts.path_of("folders", folder) for folder in options.folders], opts.path_of("out", options.out), fields)
     print(options.out)
     opts.say_next("a score", "evaluate", options.folders[0])
 

@@ -165,7 +165,19 @@ def out_folder(out: str | None, agent: str, env: str, seed: int) -> Path:
     if out == "":
         fail("out='' names no folder; give one, or leave --out away for a new one under runs/")
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path(out or re.sub(r"[^\w.\-/]", "_", f"runs/{agent}-{env.replace('/', '-')}-s{seed}-{stamp}"))
+    return path_of("out", out or re.sub(r"[^\w.\-/]", "_", f"runs/{agent}-{env.replace('/', '-')}-s{seed}-{stamp}"))
+
+
+def path_of(name: str, text: str) -> Path:
+    """The path that an option names.
+
+    Raises:
+      UsageError: no file system takes it, or the current folder is gone.
+    """
+    from jaxrl.records.folders import check_folder
+
+    check_folder(name, Path(text))
+    return Path(text)
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------
@@ -226,7 +238,7 @@ def say_failure(error: Exception, end: str = "") -> None:
 def check_image(name: str, path: str | None) -> None:
     if path is None:
         return
-    if Path(path).is_dir() or not path:
+    if path_of(name, path).is_dir() or not path:
         fail(f"{name}={path!r} names no file; give the name of a .png, .svg or .pdf file")
     if not Path(path).resolve().parent.is_dir():
         fail(f"{name}={path} cannot be written: its folder does not exist; make it first")

@@ -184,7 +184,7 @@ class TakeOptions(opts.Threads):
 def take(arguments: list[str]) -> None:
     """jaxrl take DIR RUN|best --out FOLDER"""
     parsed = opts.parse(TakeOptions, arguments, "jaxrl take")
-    folder, out = Path(parsed.folder), Path(parsed.out)
+    folder, out = opts.path_of("folder", parsed.folder), opts.path_of("out", parsed.out)
     use_threads(arguments)
     use_compilation_cache()
     if (folder / "tune.json").exists():
@@ -212,7 +212,7 @@ def compare(arguments: list[str]) -> None:
     parsed = opts.parse(CompareOptions, arguments, "jaxrl compare")
     from jaxrl.analysis.compare import compare, report
 
-    print(report(compare(Path(parsed.first), Path(parsed.second))))
+    print(report(compare(opts.path_of("first", parsed.first), opts.path_of("second", parsed.second))))
     opts.say_next("their curves", "plot", parsed.first, parsed.second)
 
 

@@ -125,7 +125,7 @@ def lock(path: Path, holder: str, required: bool = True) -> Iterator[str | None]
       UsageError: the file cannot be written, or the file system cannot lock.
     """
     try:
-        file = path.open("a+", encoding="utf-8", errors="replace")
+        file = path.open("a+b", buffering=0)
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}); make its folder writable or give another") from None
     with file:
@@ -133,7 +133,7 @@ def lock(path: Path, holder: str, required: bool = True) -> Iterator[str | None]
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            yield file.read(200) or "another process"
+            yield file.read(200).decode(errors="replace") or "another process"
             return
         except OSError as error:
             if required:
@@ -143,8 +143,7 @@ def lock(path: Path, holder: str, required: bool = True) -> Iterator[str | None]
         try:
             with writing(path):
                 file.truncate(0)
-                file.write(holder)
-                file.flush()
+                file.write(holder.encode())
             yield None
         finally:
             _HELD.discard(file.fileno())

@@ -29,7 +29,7 @@ from jaxrl.fields import field_types
 from jaxrl.interrupts import held_back
 from jaxrl.records.console import console, open_bar, say
 from jaxrl.records.files import write_json
-from jaxrl.records.folders import alone, check_places, new_folder
+from jaxrl.records.folders import alone, check_folder, check_places, new_folder
 from jaxrl.runs.definition import follow_stream, to_values
 from jaxrl.startup import command
 from jaxrl.sweeps.children import child_processes
@@ -67,6 +67,7 @@ def start_or_resume(sweep: Sweep, folder: Path) -> dict[str, Any]:
     Raises:
       UsageError: bad input, or `folder` holds another sweep.
     """
+    check_folder("out", folder)
     if not (folder / "sweep.json").exists():
         return start(sweep, folder)
     stored = read_sweep(folder)
