@@ -168,14 +168,20 @@ class ResumeOptions(opts.Threads):
     """Options of `jaxrl resume`."""
 
     folder: str = static(..., "Folder of the run, sweep or search.", positional=True)
+    total_steps: int | None = static(
+        None, "Of a run, finished or not: env steps to train for instead of those it was begun with.", low=1
+    )
 
 
 def resume(arguments: list[str]) -> None:
-    """jaxrl resume DIR"""
+    """jaxrl resume DIR [--total-steps N]"""
     own, processes = opts.read("jaxrl resume", arguments, ResumeOptions, opts.Processes)
     out = opts.path_of("folder", own["folder"])
     for file, kind in (("sweep.json", "sweep"), ("tune.json", "tune")):
         if (out / file).exists():
+            if own["total_steps"] is not None:
+                end = command("take", out, "best", "--out", f"{out}-best")
+                fail(f"total_steps={own['total_steps']}: a {kind} has its end in its plan; make a run of its best with: {end}")
             from jaxrl.cli import sweeps
 
             sweeps.RESUME[kind](out, arguments)
@@ -186,7 +192,7 @@ def resume(arguments: list[str]) -> None:
     def job() -> dict[str, Any]:
         from jaxrl.runs.train import resume as resume_run
 
-        return resume_run(out)
+        return resume_run(out, own["total_steps"])
 
     _run_job(job, out, processes)
 

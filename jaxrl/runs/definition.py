@@ -80,6 +80,7 @@ class Run(Recorded, Training):
     keep_every: int = static(0, "Env steps between snapshots of the policy, kept beside the checkpoints; 0 keeps none.", low=0)
     track: tuple[str, ...] = static((), "Further sinks for metrics: tensorboard, wandb.", choices=tuple(SINKS))
     init_from: str | None = static(None, "Folder of a run whose learned state this one starts from.")
+    extend_from: str | None = static(None, "Folder of a run that this one goes on from where it ended, with its rows.")
     checkpoint_replay: bool = static(False, "Keep a replay above 1 GB in checkpoints too.")
     debug: bool = static(False, "Stop at the first NaN and say where it arose (slower).")
     devices: int = static(
@@ -94,8 +95,9 @@ class Run(Recorded, Training):
     written_by = "`jaxrl train`"
 
     def __post_init__(self) -> None:
-        if isinstance(self.init_from, os.PathLike):
-            object.__setattr__(self, "init_from", os.fspath(self.init_from))
+        for name in ("init_from", "extend_from"):
+            if isinstance(path := getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(path))
 
 
 D = TypeVar("D", bound=Training)
@@ -118,7 +120,8 @@ def values_of(definition: Training, cls: type) -> dict[str, Any]:
 
 def config_values(run: Run) -> dict[str, Any]:
     """What `config.json` holds."""
-    return to_values(run) | {"init_from": str(Path(run.init_from).absolute()) if run.init_from else None}
+    given = {name: getattr(run, name) for name in ("init_from", "extend_from")}
+    return to_values(run) | {name: str(Path(path).absolute()) if path else None for name, path in given.items()}
 
 
 def to_values(definition: Training) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from jaxrl.records.rows import Row, append_row, append_rows, cut_rows, plain
 from jaxrl.records.sinks import open_sink
 from jaxrl.runs.advance import Rows, advance, env_steps_of
 from jaxrl.runs.definition import Run, config_values, follow_stream, read_run, read_summary
+from jaxrl.runs.extend import adopt_end, read_extended, set_total
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.restore import (
     Clock,
@@ -60,7 +61,10 @@ def start(run: Run, folder: str | Path, profile: bool = False) -> dict[str, Any]
       UsageError: bad input; nothing was written.
     """
     folder, prepared = Path(folder), prepare(run, divided=True)
+    if run.init_from and run.extend_from:
+        raise UsageError(f"init_from={run.init_from} and extend_from={run.extend_from} are both given; leave one away")
     initial = load_state(Path(run.init_from), prepared) if run.init_from else None
+    extended = read_extended(prepared)
 
     with contextlib.ExitStack() as held:
 
@@ -69,6 +73,9 @@ def start(run: Run, folder: str | Path, profile: bool = False) -> dict[str, Any]
             write_json(folder / Run.file, config_values(run))
 
         in_writer(claim)
+        if extended is not None:
+            adopt_end(prepared, folder, extended)
+            return _go_on(prepared, folder, profile)
         return _begin(prepared, folder, initial, profile)
 
 
@@ -79,14 +86,23 @@ def _begin(prepared: Prepared, folder: Path, learned: PyTree | None, profile: bo
     return _train(prepared, folder, state, {}, profile)
 
 
-def resume(folder: str | Path) -> dict[str, Any]:
+def resume(folder: str | Path, total_steps: int | None = None) -> dict[str, Any]:
     """Goes on with a run that was interrupted, from its last whole checkpoint, or from the start if it has none.
 
+    Args:
+      total_steps: env steps to train for, instead of those that the run was begun with; a finished run goes on too.
+
     Raises:
-      UsageError: no run there.
+      UsageError: no run there, or more env steps than that are done.
     """
     folder = Path(folder)
     run = _on_devices_here(read_run(folder))
+    if total_steps is not None and total_steps != run.total_steps:
+        prepared = prepare(dataclasses.replace(run, total_steps=total_steps), divided=True)
+        with contextlib.ExitStack() as held:
+            in_writer(lambda: held.enter_context(alone(folder)))
+            in_writer(lambda: set_total(prepared, folder))
+            return _go_on(prepared, folder)
     if (summary := _finished(folder, say_once)) is None:
         in_writer(lambda: check_places(folder, ("metrics.jsonl", "curve.png"), ("checkpoints", "snapshots")))
         prepared = prepare(run, divided=True)
@@ -106,10 +122,13 @@ def _finished(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | Non
     return next(iter(found), None) or {} if agreed(any(found)) else None
 
 
-def _go_on(prepared: Prepared, folder: Path) -> dict[str, Any]:
+def _go_on(prepared: Prepared, folder: Path, profile: bool = False) -> dict[str, Any]:
     run = prepared.run
     in_writer(lambda: follow_stream(Run, folder))
     restored = restore(prepared, folder, say_once)
+    if restored is None and (extended := read_extended(prepared)) is not None:
+        adopt_end(prepared, folder, extended)
+        restored = restore(prepared, folder, say_once)
     if restored is None:
         say_once("no whole checkpoint yet: starting again from config.json")
         in_writer(lambda: (folder / "metrics.jsonl").unlink(missing_ok=True))
@@ -123,7 +142,7 @@ def _go_on(prepared: Prepared, folder: Path) -> dict[str, Any]:
         state = prepared.driver.restart(key, prepared.config, state)
     if not meta["has_replay"]:
         state = refill(prepared, state, say_once)
-    return _train(prepared, folder, state, meta)
+    return _train(prepared, folder, state, meta, profile)
 
 
 def _on_devices_here(run: Run) -> Run:
