@@ -138,7 +138,7 @@ def init_state(key: Array, agent: Agent, env: Env) -> RunState:
 
 def no_episodes() -> RecentEpisodes:
     """The records of a run in which no episode has ended yet."""
-    return RecentEpisodes(jnp.zeros(NUM_RECENT), jnp.int32(0))
+    return RecentEpisodes(jnp.zeros(NUM_RECENT, jnp.float32), jnp.int32(0))
 
 
 def iterate(
@@ -229,7 +229,7 @@ def record(
     """Counts the episodes that ended and keeps the last returns, NaN where the environment has none."""
     ended = counted(rollout)
     ended = (ended & first_episode_mask(ended) if fresh_episodes else ended).reshape(-1)
-    returns = rollout.info["episode_return"].reshape(-1) if has_return else jnp.full(ended.shape, jnp.nan)
+    returns = rollout.info["episode_return"].reshape(-1).astype(jnp.float32) if has_return else jnp.full(ended.shape, jnp.nan)
     lengths = rollout.info["episode_length"].reshape(-1)
     num = jnp.sum(ended, dtype=jnp.int32)
     # The ring needs the total modulo its size alone, and whether that many have ended: below 2^30 it never leaves 32 bits.

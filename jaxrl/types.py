@@ -156,9 +156,9 @@ def action_zeros(action: Any, leading: tuple[int, ...] = ()) -> PyTree:
 def sample_action(key: Array, action: Any, leading: tuple[int, ...] = ()) -> PyTree:
     """Uniformly random actions for an action spec, with the batch axes `leading` in front."""
     if isinstance(action, Discrete):
-        return jax.random.randint(key, leading, 0, action.n)
+        return jax.random.randint(key, leading, 0, action.n, jnp.int32)
     if isinstance(action, Box):
-        return jax.random.uniform(key, leading + action.shape, minval=-1.0, maxval=1.0)
+        return jax.random.uniform(key, leading + action.shape, jnp.float32, minval=-1.0, maxval=1.0)
     keys = jax.random.split(key, len(action))
     return type(action)(*(sample_action(k, part, leading) for k, part in zip(keys, action, strict=True)))
 

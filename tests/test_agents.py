@@ -20,12 +20,13 @@ import pytest
 from helpers import JaxHostEnv, assert_close, progress_at, slow_but
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.checks import trial
+from jaxrl.checks.probes import make_probe
 from jaxrl.checks.trial import TINY, Trial
 from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.drivers.host import host_driver
 from jaxrl.envs import make
 from jaxrl.envs.tools.mdp_env import mdp_env
-from jaxrl.loop import build, train
+from jaxrl.loop import build, init_state, iterate, plan, train
 from jaxrl.mdp.model import MDP, make_mdp
 from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.nets.heads import QNetwork
@@ -265,6 +266,20 @@ def test_a_greedy_action_ignores_exploration(setup: Trial, trained: RunState) ->
 def test_metrics_are_finite_scalars(name: str, setup: Trial) -> None:
     size_of_update = {"metric/td_error", "metric/table_change"} if agent_of(name) in TABULAR else {"metric/grad_norm"}
     assert {"metric/loss"} | size_of_update <= set(trial.metrics_are_finite(setup))
+
+
+def test_the_state_keeps_its_32_bits_where_64_are_enabled(name: str) -> None:
+    """Traced and not compiled: what arises without a type has 64 bits there, and no scan carries it."""
+    make_agent, _ = load_agent(agent_of(name))
+    config = fitted(name, TINY | ({"rollout_length": 4} if agent_of(name) == "ppo" else {}))
+    with jax.enable_x64(True):
+        env = make_probe(config.num_envs, names_states=agent_of(name) in TABULAR)
+        agent, key, schedule = build(make_agent, as_arrays(config), env.spec), jax.random.key(0), plan(config, env.spec, 4000)
+        before = jax.eval_shape(lambda key: init_state(key, agent, env), key)
+        length = schedule.rollout_length
+        after, _ = jax.eval_shape(lambda s: iterate(key, agent, env, s, schedule.progress(0), length, True), before)
+    for (path, a), b in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        assert a.dtype == b.dtype and getattr(a.dtype, "itemsize", 0) <= 4, jax.tree_util.keystr(path)
 
 
 # --- what must be learned -------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from jaxrl.contracts.returns import (
     is_number,
     is_own,
     name_of,
+    narrowed,
     obs_shapes,
     parts_of,
     refuse,
@@ -59,12 +60,13 @@ def checked_env(env: Env, whose: str, records: bool = True) -> Env:
     with own_code(whose, "params"):
         check_params(env.params)
     lead = (env.num_envs,)
+    wanted = obs_shapes(env.spec, lead)
 
     def reset(key: Array, params: PyTree) -> tuple[PyTree, PyTree]:
         with own_code(whose, RESET):
             state, obs = parts_of("reset", env.reset(key, params), ("state", "obs"))
-            state, obs = as_arrays("reset", state, "state"), as_arrays("reset", obs, "obs")
-            check_shapes("reset", "obs", obs, obs_shapes(env.spec, lead))
+            state, obs = as_arrays("reset", state, "state"), narrowed(as_arrays("reset", obs, "obs"), wanted)
+            check_shapes("reset", "obs", obs, wanted)
             return state, obs
 
     def step(key: Array, params: PyTree, state: PyTree, action: PyTree) -> tuple[PyTree, TimeStep]:
@@ -74,6 +76,7 @@ def checked_env(env: Env, whose: str, records: bool = True) -> Env:
                 refuse(f"step returns a {type(timestep).__name__}, not a jaxrl.TimeStep; return one, or use jaxrl.batch_env")
             after = as_arrays("step", after, "state")
             timestep = TimeStep(*(as_arrays("step", getattr(timestep, name), name) for name in TimeStep._fields))
+            timestep = timestep._replace(obs=narrowed(timestep.obs, wanted), next_obs=narrowed(timestep.next_obs, wanted))
             check_time_step(env.spec, env.num_envs, timestep)
             check_shapes("step", "state", after, state)
             _check_info(timestep.info, lead, records)

@@ -66,6 +66,13 @@ def as_arrays(function: str, tree: PyTree, field: str = "") -> PyTree:
     return jax.tree.map_with_path(cast, tree)
 
 
+def narrowed(tree: PyTree, wanted: PyTree) -> PyTree:
+    """Arrays of 64 bits, which JAX makes where these are enabled, as those that a spec says, where both are of a kind."""
+    if not same_structure(tree, wanted):
+        return tree
+    return jax.tree.map(lambda leaf, like: cast(leaf, like) if getattr(leaf.dtype, "itemsize", 0) == 8 else leaf, tree, wanted)
+
+
 def cast(leaf: Any, wanted: Any) -> Any:
     """Integers of any width are actions, and so are floats."""
     same = any(jnp.issubdtype(leaf.dtype, kind) and jnp.issubdtype(wanted.dtype, kind) for kind in (jnp.integer, jnp.floating))

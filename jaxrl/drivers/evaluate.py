@@ -109,7 +109,7 @@ def episode_scores(key: Array, agent: Agent, env: Env, policy: PyTree, progress:
         over = game_over(timestep)
         memory = where_ended(episode_end(timestep), agent.initial_memory(env.num_envs), memory)
         running = tally.running + timestep.reward
-        score = timestep.info.get("episode_return", running)
+        score = timestep.info.get("episode_return", running).astype(jnp.float32)
         place = jnp.where(over, tally.finished, each)
         scores = Scores(
             tally.scores.returns.at[rows, place].set(jnp.where(jnp.isnan(score), jnp.inf, score), mode="drop"),
@@ -127,8 +127,8 @@ def episode_scores(key: Array, agent: Agent, env: Env, policy: PyTree, progress:
         obs,
         agent.initial_memory(env.num_envs),
         jnp.zeros(env.num_envs, jnp.int32),
-        jnp.zeros(env.num_envs),
-        Scores(jnp.full(shape, jnp.nan), jnp.ones(shape, bool)),
+        jnp.zeros(env.num_envs, jnp.float32),
+        Scores(jnp.full(shape, jnp.nan, jnp.float32), jnp.ones(shape, bool)),
         jnp.int32(0),
     )
     scores = jax.lax.while_loop(unfinished, step, start).scores

@@ -23,7 +23,7 @@ def num_bytes(tree: PyTree) -> int:
 def rollout_bytes(spec: Spec, length: int, num_envs: int) -> int:
     """Bytes of the observations, actions, rewards and ends of T = `length` steps in B = `num_envs` environments."""
     key = jax.random.key(0)
-    row = jax.eval_shape(lambda: (spec_zeros(spec.obs, (2,)), sample_action(key, spec.action, (1,)), jnp.zeros(2)))
+    row = jax.eval_shape(lambda: (spec_zeros(spec.obs, (2,)), sample_action(key, spec.action, (1,)), jnp.zeros(2, jnp.float32)))
     return num_bytes(row) * length * num_envs
 
 

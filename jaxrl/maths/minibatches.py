@@ -88,7 +88,7 @@ def epochs(
 
     carry = carry if target_kl is None else (carry, jnp.bool_(False))
     carry, metrics = jax.lax.scan(epoch, carry, permutations(key, num_epochs, num_items))
-    taken = metrics.pop("taken", jnp.ones((num_epochs, num_minibatches)))
+    taken = metrics.pop("taken", jnp.ones((num_epochs, num_minibatches), jnp.float32))
     means = {name: weighted_mean(value, taken) for name, value in metrics.items()}
     return carry if target_kl is None else carry[0], means | {"updates_taken": jnp.mean(taken)}
 

@@ -31,7 +31,7 @@ class Moments(NamedTuple):
 
 def init_moments(shape: tuple[int, ...]) -> Moments:
     """Moments of nothing: mean 0, variance 1, so that `normalize` starts as the identity."""
-    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(()))
+    return Moments(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32), jnp.zeros((), jnp.float32))
 
 
 def update_moments(moments: Moments, batch: Array) -> Moments:
@@ -90,7 +90,7 @@ class RewardScale(NamedTuple):
 
 def init_reward_scale(num_envs: int) -> RewardScale:
     """The scale before any reward was seen, 1."""
-    return RewardScale(jnp.zeros(num_envs), init_moments(()))
+    return RewardScale(jnp.zeros(num_envs, jnp.float32), init_moments(()))
 
 
 def scale_rewards(

@@ -101,8 +101,8 @@ class ActorCritic:
         key_actor, key_critic, key_core = jax.random.split(key, 3)
         x = self._vectors(spec_zeros(self.spec.obs, (1,)))
         params: Params = {} if self.torso is None else {"torso": self.torso.init(jax.random.fold_in(key, 3), x)}
-        behind = jnp.zeros(jax.eval_shape(self._see, params, x).shape)
-        features = behind if self.core is None else jnp.zeros((1, self.core.units))
+        behind = jnp.zeros(jax.eval_shape(self._see, params, x).shape, jnp.float32)
+        features = behind if self.core is None else jnp.zeros((1, self.core.units), jnp.float32)
         log_std = jnp.full(distributions.num_stds(self.spec.action), self.config.log_std_init, jnp.float32)
         params |= {
             "actor": self.actor.init(key_actor, features),
@@ -116,7 +116,7 @@ class ActorCritic:
 
     def initial_memory(self, num_envs: int) -> PyTree:
         """[B, units] zeros, () without a recurrent core."""
-        return () if self.core is None else jnp.zeros((num_envs, self.core.units))
+        return () if self.core is None else jnp.zeros((num_envs, self.core.units), jnp.float32)
 
     def inputs(self, moments: PyTree, obs: PyTree) -> Seen:
         """Observations [..., *shape] as inputs."""

@@ -289,7 +289,7 @@ class _Functions:
             return self.each(row, turns, (members, policies), scores)
 
         shape = (self.capacity, eval_env.num_envs * each)
-        scores = evaluate.Scores(jnp.full(shape, jnp.nan), jnp.ones(shape, bool))
+        scores = evaluate.Scores(jnp.full(shape, jnp.nan, jnp.float32), jnp.ones(shape, bool))
         return self.over_devices(share, "rsrrrs")(members, shared, turns, policies, scores, progress)
 
 

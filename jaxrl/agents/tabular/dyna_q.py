@@ -88,7 +88,7 @@ def init_model(num_states: int, num_actions: int, num_successors: int, plus: boo
     return TableModel(
         jnp.broadcast_to(jnp.arange(num_states, dtype=jnp.int32)[:, None, None], shape),
         jnp.zeros(shape, jnp.int32),
-        jnp.zeros(shape),
+        jnp.zeros(shape, jnp.float32),
         jnp.zeros(shape, bool),
         jnp.zeros(num_states * num_actions, jnp.int32),
         jnp.int32(0),
@@ -122,7 +122,7 @@ def _meet(model: TableModel, step: Transition, time: Array) -> TableModel:
     plus = not isinstance(model.last_tried, tuple)
     if plus:
         is_new = ~jnp.any(model.counts[step.obs] > 0)
-        met = step.obs * num_actions + jnp.arange(num_actions)
+        met = step.obs * num_actions + jnp.arange(num_actions, dtype=jnp.int32)
         tried = model.last_tried.at[step.obs].set(jnp.where(is_new, time, model.last_tried[step.obs]))
         model = model._replace(last_tried=tried.at[step.obs, step.action].set(time))
     else:

@@ -66,7 +66,7 @@ def make_sarsa(config: TabularConfig, spec: Spec, model: Model | None = None) ->
             jnp.zeros(config.num_envs, jnp.int32),
             jnp.zeros(config.num_envs, bool),
         )
-        return SarsaState(*table, Steps(index, index, jnp.zeros(config.num_envs), flag, flag, index, index))
+        return SarsaState(*table, Steps(index, index, jnp.zeros(config.num_envs, jnp.float32), flag, flag, index, index))
 
     def update(key: Array, state: SarsaState, rollout: Rollout, progress: Progress) -> tuple[SarsaState, dict[str, Array]]:
         steps, pending = in_order(state.pending, rollout)

@@ -101,7 +101,7 @@ def table_shape(spec: Spec, agent: str) -> tuple[int, int]:
 
 def init_table(config: TabularConfig, shape: tuple[int, int]) -> TabularState:
     """A table of `initial_value`."""
-    values = jnp.zeros(shape) + jnp.asarray(config.initial_value, jnp.float32)
+    values = jnp.zeros(shape, jnp.float32) + jnp.asarray(config.initial_value, jnp.float32)
     return TabularState(values, jnp.zeros(shape, jnp.int32))
 
 

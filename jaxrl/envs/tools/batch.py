@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.contracts.environments import check_flags
-from jaxrl.contracts.returns import as_arrays, check_params, check_shapes, described, obs_shapes, parts_of, refuse
+from jaxrl.contracts.returns import as_arrays, check_params, check_shapes, described, narrowed, obs_shapes, parts_of, refuse
 from jaxrl.fields import check_count
 from jaxrl.types import SAME_UNITS, Array, Env, PyTree, Spec, TimeStep, Units, where_ended
 
@@ -146,13 +146,13 @@ class _Batch(NamedTuple):
     def reset_all(self, key: Array, params: PyTree) -> tuple[BatchState, PyTree]:
         def first(key: Array, index: Array) -> tuple[PyTree, PyTree]:
             if self.next is None:
-                return _begun("reset", self.reset(key, params))
+                return self.begun("reset", self.reset(key, params))
             key_reset, key_next = jax.random.split(key)
-            return _begun("next", self.next(key_next, params, _begun("reset", self.reset(key_reset, params))[0], index))
+            return self.begun("next", self.next(key_next, params, self.begun("reset", self.reset(key_reset, params))[0], index))
 
         state, obs = strong(jax.vmap(first)(jax.random.split(key, self.num_envs), jnp.arange(self.num_envs)))
         check_shapes("reset" if self.next is None else "next", "obs", _of_one(obs), obs_shapes(self.spec))
-        return BatchState(state, jnp.zeros(self.num_envs), jnp.zeros(self.num_envs, jnp.int32)), obs
+        return BatchState(state, jnp.zeros(self.num_envs, jnp.float32), jnp.zeros(self.num_envs, jnp.int32)), obs
 
     def step_all(self, key: Array, params: PyTree, state: BatchState, action: PyTree) -> tuple[BatchState, TimeStep]:
         # The first of the 2 B keys `split(key, 2 * num_envs)`; the others, `fold_in(key, num_envs + i)`, are the resets'.
@@ -178,12 +178,19 @@ class _Batch(NamedTuple):
             refuse(f"step returns {described(moved)}; return a jaxrl.Transition")
         if not isinstance(moved.info, dict | None):
             refuse(f"step returns info as {described(moved.info)}; return a dict, or leave it out")
-        return Transition(*(as_arrays("step", part, name) for name, part in zip(Transition._fields, moved, strict=True)))
+        moved = Transition(*(as_arrays("step", part, name) for name, part in zip(Transition._fields, moved, strict=True)))
+        return moved._replace(obs=narrowed(moved.obs, obs_shapes(self.spec)))
+
+    def begun(self, function: str, returned: Any) -> tuple[PyTree, PyTree]:
+        state, obs = parts_of(function, returned, ("state", "obs"))
+        return as_arrays(function, state, "state"), narrowed(as_arrays(function, obs, "obs"), obs_shapes(self.spec))
 
     def begin(self, key: Array, params: PyTree, old: PyTree, index: Array) -> tuple[PyTree, PyTree]:
         """The start of an episode in environment `index` [], after one that ended in the state `old`."""
         key = jax.random.fold_in(key, self.num_envs + index)
-        return self.reset(key, params) if self.next is None else self.next(key, params, old, index)
+        if self.next is None:
+            return self.begun("reset", self.reset(key, params))
+        return self.begun("next", self.next(key, params, old, index))
 
 
 def _restart(begin: Callable[..., tuple[PyTree, PyTree]], num_envs: int) -> Callable[..., tuple[PyTree, PyTree]]:
@@ -224,11 +231,6 @@ def _restart(begin: Callable[..., tuple[PyTree, PyTree]], num_envs: int) -> Call
 
 
 # --- what a function must return ------------------------------------------------------------------------------------
-
-
-def _begun(function: str, returned: Any) -> tuple[PyTree, PyTree]:
-    state, obs = parts_of(function, returned, ("state", "obs"))
-    return as_arrays(function, state, "state"), as_arrays(function, obs, "obs")
 
 
 def _check_transition(spec: Spec, state: PyTree, moved: Transition) -> None:

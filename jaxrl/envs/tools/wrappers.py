@@ -46,7 +46,7 @@ def record_episodes(env: Env) -> Env:
 
     def reset(key: Array, params: PyTree) -> tuple[Wrapped, PyTree]:
         state, obs = env.reset(key, params)
-        return Wrapped(state, (jnp.zeros(env.num_envs), jnp.zeros(env.num_envs, jnp.int32))), obs
+        return Wrapped(state, (jnp.zeros(env.num_envs, jnp.float32), jnp.zeros(env.num_envs, jnp.int32))), obs
 
     def step(key: Array, params: PyTree, state: Wrapped, action: PyTree) -> tuple[Wrapped, TimeStep]:
         inner, timestep = env.step(key, params, state.inner, action)
@@ -261,7 +261,7 @@ def normalize_reward(env: Env, gamma: float = 0.99) -> Env:
 
     def reset(key: Array, params: PyTree) -> tuple[Wrapped, PyTree]:
         state, obs = env.reset(key, params["inner"])
-        return Wrapped(state, (jnp.zeros(env.num_envs), init_moments(()))), obs
+        return Wrapped(state, (jnp.zeros(env.num_envs, jnp.float32), init_moments(()))), obs
 
     def step(key: Array, params: PyTree, state: Wrapped, action: PyTree) -> tuple[Wrapped, TimeStep]:
         inner, timestep = env.step(key, params["inner"], state.inner, action)
