@@ -6,7 +6,7 @@ import pytest
 
 from jaxrl.records.console import console, say, summary_table
 
-NAMES = ["[/y]", "[bold]x", ":bug:", r"\[a]", "{0} %s"]
+NAMES = ["[/y]", "[bold]x", ":bug:", r"\[a]"]
 
 
 @pytest.mark.parametrize("name", NAMES)
