@@ -13,6 +13,7 @@ from helpers import assert_close, progress_at, random_rollout
 from jaxrl.agents import A2CConfig, DQNConfig, PPOConfig, make_a2c, make_dqn, make_ppo
 from jaxrl.agents.policy_gradient.policy import Estimate
 from jaxrl.config import as_arrays
+from jaxrl.errors import ContractError
 from jaxrl.nets.action_values import ActionValues, q_network
 from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.types import ArraySpec, Discrete, Spec, replay_keys
@@ -109,9 +110,24 @@ def test_no_gradient_goes_through_a_target():
     assert_close(after.policy, state.policy, rtol=0, atol=0)
 
 
-def test_a_loss_that_is_no_row_of_numbers_is_named():
-    with pytest.raises(AssertionError, match=r"'loss': \(\)"):
-        dqn_update(loss=lambda config, batch, output, target: (jnp.mean(output), target))
+def test_a_part_that_returns_something_else_is_named():
+    for loss, words in (
+        (lambda config, batch, output, target: (jnp.mean(output), target), r"returns loss as float32\[\]; return \[4\]"),
+        (lambda config, batch, output, target: target, r"returns float32\[4\]; return \(loss, td_error\)"),
+    ):
+        with pytest.raises(ContractError, match=words):
+            dqn_update(loss=loss)
+    with pytest.raises(ContractError, match="returns a Dense; return ActionValues"):
+        make_dqn(DQN, SPEC, network=lambda config, spec: nn.Dense(2))
+    config = PPOConfig(num_envs=4, rollout_length=6, hidden=(8,), target_kl=0.1)
+    for loss, words in (
+        (lambda config, batch, fitted: (fitted.value, {}), r"returns loss as float32\[6\]; return its mean"),
+        (lambda config, batch, fitted: (jnp.mean(fitted.value), {}), "returns no metric approx_kl, which target_kl=0.1 needs"),
+    ):
+        agent = make_ppo(config, SPEC, loss=loss)
+        state = jax.eval_shape(agent.init, jax.random.key(0))
+        with pytest.raises(ContractError, match=words):
+            jax.eval_shape(agent.update, jax.random.key(1), state, random_rollout(SPEC, 6, 4), PROGRESS)
 
 
 def ones(config, steps):

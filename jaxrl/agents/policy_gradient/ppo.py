@@ -29,6 +29,7 @@ from jaxrl.agents.policy_gradient.policy import (
     gae,
 )
 from jaxrl.config import agent_config, rollout_length, static, traced
+from jaxrl.contracts.returns import described, parts_of, refuse
 from jaxrl.errors import UsageError
 from jaxrl.maths import losses, optimizer
 from jaxrl.maths.minibatches import epochs, explained_variance, standardize
@@ -210,4 +211,10 @@ def objective(config: PPOConfig, networks: ActorCritic, loss: Loss, params: Para
     chosen, value = networks.distribution(params, features), networks.value(params, features)
     advantage = standardize(batch.advantage) if config.normalize_advantage else batch.advantage
     fitted = Fitted(chosen.log_prob(batch.action), value, chosen.entropy())
-    return loss(config, batch._replace(advantage=advantage), fitted)
+    function = "loss(config, batch, fitted)"
+    total, metrics = parts_of(function, loss(config, batch._replace(advantage=advantage), fitted), ("loss", "metrics"))
+    if jnp.shape(total) != ():
+        refuse(f"{function} returns loss as {described(total)}; return its mean, a scalar")
+    if config.target_kl is not None and "approx_kl" not in metrics:
+        refuse(f"{function} returns no metric approx_kl, which target_kl={config.target_kl} needs; return one")
+    return total, metrics

@@ -24,9 +24,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.config import Config, agent_config, static, traced
+from jaxrl.contracts.returns import described, parts_of, refuse
 from jaxrl.errors import UsageError
 from jaxrl.maths import exploration, losses, optimizer, schedules
-from jaxrl.maths.checks import check_shape
 from jaxrl.nets.action_values import ActionValues, q_network
 from jaxrl.nets.inputs import legal_of, stored_spec, to_store
 from jaxrl.nets.layers import ACTIVATIONS
@@ -181,6 +181,9 @@ def make_dqn(
     if not isinstance(spec.action, Discrete):
         raise UsageError(f"env: dqn needs discrete actions, not {spec.action}; choose an environment with Discrete actions")
     net = network(config, spec)
+    if not isinstance(net, ActionValues):
+        kind = type(net).__name__
+        refuse(f"network(config, spec) returns a {kind}; return ActionValues, such as q_network(config, spec, module)")
     replay = make_experience(stored_spec(spec.obs), spec.action, config.num_envs, config.capacity, config.n_step, config.gamma)
 
     def init(key: Array) -> DQNState:
@@ -213,8 +216,7 @@ def make_dqn(
         )
         goal = jax.lax.stop_gradient(target(config, batch, jax.lax.stop_gradient(outputs)))
         output = net.apply(keys[3], params, batch.obs)
-        each, td_error = loss(config, batch, output, goal)
-        check_shape(batch.action.shape, loss=each, td_error=td_error)
+        each, td_error = _checked_loss(loss(config, batch, output, goal), batch)
         value, q_tm1 = jnp.mean(each), losses.select(net.values(output), batch.action)
         metrics = {"loss": value, "q_mean": jnp.mean(q_tm1), "td_error": jnp.mean(jnp.abs(td_error))}
         return value, (metrics, td_error)
@@ -236,3 +238,15 @@ def make_dqn(
         return DQNState(params, changed, opt_state, state.replay), metrics, td_error
 
     return off_policy(init, act, ReplayFunctions(store, sample, learn), respects_legal=True)
+
+
+def _checked_loss(returned: Any, batch: Transitions) -> tuple[Array, Array]:
+    """What a `Loss` returned, with one number for each transition in either part."""
+    function, names = "loss(config, batch, output, target)", ("loss", "td_error")
+    parts = parts_of(function, returned, names)
+    for name, part in zip(names, parts, strict=True):
+        if jnp.shape(part) != batch.action.shape:
+            refuse(
+                f"{function} returns {name} as {described(part)}; return {list(batch.action.shape)}, one for each transition"
+            )
+    return parts
