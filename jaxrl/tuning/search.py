@@ -1,7 +1,7 @@
 """Hyperparameter search: Optuna proposes values, a population of all seeds trains each proposal, poor ones end early.
 
     tuning = Tuning("q_learning", "gridworld/classic", config, draws={"learning_rate": Draw(1e-3, 1.0, log=True)})
-    summary = tune(tuning, Path("runs/search"))
+    summary = tune(tuning, "runs/search")
 
 A trial is one config with all seeds, the same seeds in every trial. It is cut into rungs; at the end of each it reports the
 interquartile mean over seeds of the mean return of the last training episodes, and the pruner decides whether it goes on.
@@ -74,12 +74,13 @@ from jaxrl.tuning.study import (
 )
 
 
-def tune(tuning: Tuning, folder: Path) -> dict[str, Any]:
+def tune(tuning: Tuning, folder: str | Path) -> dict[str, Any]:
     """Searches in the new folder `folder` and returns the summary.
 
     Raises:
       UsageError: bad input; nothing was written.
     """
+    folder = Path(folder)
     check_package()
     check_tuning(tuning)
     check_trainable(tuning)
@@ -92,12 +93,13 @@ def tune(tuning: Tuning, folder: Path) -> dict[str, Any]:
         return _search(tuning, folder)
 
 
-def resume(folder: Path) -> dict[str, Any]:
+def resume(folder: str | Path) -> dict[str, Any]:
     """Goes on with a search that was interrupted or ran out of time, and writes its tables again.
 
     Raises:
       UsageError: no search there, its storage is gone, or another process works on it.
     """
+    folder = Path(folder)
     check_package()
     tuning = read_tuning(folder)
     check_tuning(tuning)

@@ -11,6 +11,7 @@ import jaxrl
 from helpers import assert_same_bits
 from jaxrl.agents import A2CConfig, make_a2c
 from jaxrl.errors import UsageError
+from jaxrl.records.rows import read_rows
 
 RATES = (1e-6, 0.03)
 STEPS = 2_000
@@ -55,6 +56,15 @@ def test_a_result_is_saved_as_a_run_of_its_own(case, tmp_path):
     assert saved.rows[0]["return_mean"] == pytest.approx(case.result.rows["return_mean"][1, 0].item(), rel=1e-6)
     assert_same_bits(saved.policy().params, jax.tree.map(lambda leaf: leaf[1], case.result.state.agent.policy))
     assert '"learning_rate": 0.03,' in (saved.folder / "config.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_saved_result_trains_on(case, tmp_path):
+    folder = jaxrl.save(case.result, tmp_path / "a", "a2c", "probe/action", seed=3, index=0, eval_episodes=4).folder
+    summary = jaxrl.resume(str(folder), total_steps=3 * STEPS)
+    assert summary["env_steps"] == 3 * STEPS
+    steps = [row["env_steps"] for row in read_rows(folder / "metrics.jsonl") if row["kind"] == "train"]
+    assert steps[:3] == np.asarray(case.result.rows["env_steps"][0]).tolist() and steps[-1] == 3 * STEPS
 
 
 def test_what_was_not_trained_is_not_saved(case, tmp_path):
