@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import importlib
 import importlib.util
+import re
 import sysconfig
 import traceback
 from collections.abc import Collection, Iterator
@@ -143,14 +144,22 @@ def own_report(error: BaseException) -> OwnReport | None:
     """The report of an error that a user's own code raised or let JAX raise; None of any other."""
     origin = error.origin if isinstance(error, OwnCodeError) else error
     frames = [frame for frame in traceback.extract_tb(origin.__traceback__) if is_own_file(frame.filename)]
+    said = _said(origin)
+    raised = f"{type(origin).__name__}: {origin}"  # Without what JAX notes beside it.
+    if isinstance(origin, SyntaxError):
+        raised = "".join(traceback.format_exception_only(origin))
+    elif not frames and (found := [place for place in _FRAME.findall(str(origin)) if is_own_file(place[0])]):
+        # Of a callback from within a compiled program, the traceback is in the text of an error of XLA's.
+        frames = [traceback.FrameSummary(file, int(line), function) for file, line, function in found]
+        raised = said = str(origin).strip().splitlines()[-1]
     if not frames and not isinstance(error, OwnCodeError):
         return None
     head = ["Your own code (most recent call last):\n", *traceback.format_list(frames)] if frames else []
-    # Of other errors without what JAX notes beside them.
-    is_syntax = isinstance(origin, SyntaxError)
-    raised = traceback.format_exception_only(origin) if is_syntax else [f"{type(origin).__name__}: {origin}"]
-    line = one_line(error) if origin is not error else f"your own code failed in {frames[-1].name}: {_said(origin)}"
-    return OwnReport("".join([*head, *raised]).strip(), line)
+    line = one_line(error) if origin is not error else f"your own code failed in {frames[-1].name}: {said}"
+    return OwnReport("".join([*head, raised]).strip(), line)
+
+
+_FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
 
 
 def is_own_file(name: str) -> bool:

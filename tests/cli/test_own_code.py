@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -99,3 +100,21 @@ def test_what_fails_after_training_began_leaves_a_run_to_go_on_with(tmp_path, ca
     assert "ValueError: the robot fell" in lines and str(Path(__file__)) in " ".join(lines)
     line = f"jaxrl: env='{__name__}:Robot' failed in step(action) -> TimeStep: ValueError: the robot fell"
     assert lines[-1] == f"{line}; go on with: jaxrl resume {out}"
+
+
+def make_calling(config: StillConfig, spec, model=None):
+    def fall(x):
+        raise ValueError("the callback fell")
+
+    def update(key, state, rollout, progress):
+        return Learned(jax.pure_callback(fall, jax.ShapeDtypeStruct((), jnp.float32), state.policy)), {}
+
+    return make_still(config, spec)._replace(update=update)
+
+
+@pytest.mark.slow
+def test_a_callback_from_within_a_compiled_program_is_shown_as_such(tmp_path, capsys):
+    own = f"{__name__}:make_calling", "--env", "probe/constant", "--num-envs", "2"
+    code, lines = ended(capsys, "train", *own, "--total-steps", "40", "--out", str(tmp_path / "run"))
+    assert code == 1 and lines[-2] == "ValueError: the callback fell"
+    assert lines[-1].startswith("jaxrl: your own code failed in fall: ValueError: the callback fell; go on with: ")
