@@ -28,7 +28,7 @@ from jaxrl.errors import UsageError
 from jaxrl.fields import field_types
 from jaxrl.interrupts import held_back
 from jaxrl.records.console import console, open_bar, say
-from jaxrl.records.files import write_json
+from jaxrl.records.files import Types, read_json, write_json
 from jaxrl.records.folders import alone, check_folder, check_places, new_folder
 from jaxrl.runs.definition import follow_stream, to_values
 from jaxrl.startup import command
@@ -100,6 +100,9 @@ def resume(folder: Path) -> dict[str, Any]:
     return summary
 
 
+_SUMMARY: Types = {"agent": str, "env": str, "runs": int, "env_steps": int}
+
+
 def _finished(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
     """The summary of a finished sweep; None where it, a table or a unit is missing or damaged, which is then done again."""
     check_places(folder, ("summary.json",))
@@ -109,7 +112,8 @@ def _finished(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | Non
         if (folder / "state").exists():
             for name in {name for names in read_units(folder) for name in names}:
                 need_outcome(folder, name)
-        return read_results(folder).summary
+        read_results(folder)
+        return read_json(folder / "summary.json", _SUMMARY, "it is written again")
     except UsageError as error:
         warn(f"{error}; what is missing is done again")
         return None

@@ -7,6 +7,8 @@ import shutil
 import pytest
 
 from jaxrl.cli import commands as cli
+from jaxrl.records.folders import alone
+from jaxrl.records.rows import WALL_CLOCK_FIELDS
 
 TRAIN = ("q_learning", "--env", "gridworld/classic", "--total-steps", "200", "--num-rows", "4", "--eval-episodes", "2")
 OWN = ("*.json", "*.jsonl", "*.csv", "*.db", "*.png", "*.html", ".lock", "lock", "log.txt")
@@ -43,6 +45,47 @@ def sweeps(tmp_path_factory):
     search = ("--draw", "learning_rate=log:1e-3:1", "--num-trials", "2", *seeds)
     cli.main(["tune", *TRAIN[:5], *TRAIN[7:], *search, "--out", str(root / "search")])
     return root
+
+
+def test_a_damaged_summary_is_written_again_though_no_curve_can_be_drawn(finished, tmp_path, capsys, monkeypatch):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    before = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text('{"agent": ')
+    monkeypatch.setattr("jaxrl.runs.train.plot_runs", lambda *_: 1 / 0)
+    capsys.readouterr()
+    cli.main(["resume", str(folder)])
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"{folder / 'summary.json'} cannot be read (")
+    assert first.endswith("); it is written again, from the last checkpoint")
+    assert any(line.startswith("it could not be drawn (division by zero); ") for line in others)
+    after = json.loads((folder / "summary.json").read_text())
+    assert {name for name in before if before[name] != after[name]} <= {*WALL_CLOCK_FIELDS, "compile_seconds"}
+
+
+def test_a_run_that_another_process_trains_can_be_read_but_not_resumed(finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / "summary.json").unlink()
+    with alone(folder):
+        assert fault(capsys, "evaluate", folder, "--episodes", 2) is None
+        assert fault(capsys, "plot", folder, "--out", tmp_path / "x.png") is None
+        before = sorted(folder.rglob("*"))
+        assert run("resume", folder) == 2
+        assert f"jaxrl: {folder} is worked on by process " in capsys.readouterr().err
+        assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind_of_sweep", ["batch", "solo"])
+@pytest.mark.parametrize("name", ["outcome.json", "rows.jsonl", "units.json", "results.csv"])
+def test_what_is_damaged_of_a_sweep_is_done_again_to_the_same_results(sweeps, tmp_path, kind_of_sweep, name):
+    folder = shutil.copytree(sweeps / kind_of_sweep, tmp_path / "copy")
+    curves, harmed = (folder / "curves.csv").read_bytes(), sorted(folder.rglob(name))
+    for path in harmed:
+        path.write_bytes(path.read_bytes()[:-20])
+    cli.main(["resume", str(folder)])
+    assert (folder / "curves.csv").read_bytes() == curves
+    assert run("take", folder, 1, "--out", tmp_path / "taken") == 0
+    assert all(path.read_bytes().endswith((b"}\n", b"\n")) for path in harmed)
 
 
 # --- each kind of damage ------------------------------------------------------------------------------------------------
