@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -64,6 +65,34 @@ def use_compilation_cache() -> None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "jaxrl" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+_BEGUN: list[float] = []
+"""When the command that runs in this process began; empty in Python."""
+
+
+@contextlib.contextmanager
+def timed_from(begun: float) -> Iterator[None]:
+    """A command, of which times are counted from `begun`, as of `time.perf_counter`."""
+    _BEGUN.append(begun)
+    try:
+        yield
+    finally:
+        _BEGUN.pop()
+
+
+def process_begun() -> float:
+    """When the command began, or now in Python, as of `time.perf_counter`."""
+    return _BEGUN[-1] if _BEGUN else time.perf_counter()
+
+
+def process_start() -> float:
+    """When this process began, as of `time.perf_counter`; now where the system does not say."""
+    now = time.perf_counter()
+    with contextlib.suppress(OSError, ValueError, IndexError, AttributeError):
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return now - max(time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"), 0.0)
+    return now
 
 
 QUIET_SECONDS = 1.2

@@ -6,7 +6,6 @@ commands that compute, so help and lists are instant.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import dataclasses
 import io
@@ -14,15 +13,27 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxrl.cli import options as opts
+from jaxrl.cli.listing import list_names
 from jaxrl.errors import EnvError, UsageError, fail, one_line, own_report, unknown
 from jaxrl.fields import MAX_COUNT, MAX_SEED, static, to_text
 from jaxrl.interrupts import ended_at_once
-from jaxrl.startup import as_number, command, not_silent, number_behind, use_compilation_cache, use_devices, use_threads
+from jaxrl.startup import (
+    as_number,
+    command,
+    not_silent,
+    number_behind,
+    process_start,
+    timed_from,
+    use_compilation_cache,
+    use_devices,
+    use_threads,
+)
 
 USAGE = """usage: jaxrl COMMAND ...
 
@@ -45,13 +56,14 @@ Start with: jaxrl train dqn --env CartPole-v1
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 bad input, 1 failure, 130 interrupted."""
+    begun = process_start() if arguments is None else time.perf_counter()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with contextlib.suppress(FileNotFoundError):  # The current folder is gone; not every command needs one.
         sys.path.insert(0, os.getcwd())
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # A folder's name may hold what the terminal cannot show.
     try:
-        with ended_at_once(lambda: "interrupted"), not_silent(arguments):
+        with ended_at_once(lambda: "interrupted"), not_silent(arguments), timed_from(begun):
             _run(arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -317,48 +329,6 @@ def solve(arguments: list[str]) -> None:
         print(options.plot)
     given = [f"{name}={to_text(value)}" for name, value in options.env_options.items()]
     opts.say_next("learn it", "train", "q_learning", "--env", options.env, *(["--env-option", *given] if given else []))
-
-
-def list_names(arguments: list[str]) -> None:
-    """jaxrl list [agents|envs|experiments]"""
-    kinds = {"agents": _list_agents, "envs": _list_envs, "experiments": _list_experiments}
-    if arguments and arguments[0] in ("-h", "--help"):
-        print("usage: jaxrl list [agents|envs|experiments]")
-        return
-    if len(arguments) > 1 or (arguments and arguments[0] not in kinds):
-        print(f"jaxrl: {arguments[-1]!r} cannot be listed; choose one of {', '.join(kinds)}", file=sys.stderr)
-        sys.exit(2)
-    for kind in arguments or kinds:
-        kinds[kind]()
-    opts.say_next("train one", "train", "dqn", "--env", "CartPole-v1")
-
-
-def _list_agents() -> None:
-    from jaxrl.agents import AGENTS
-
-    print("agents")
-    width = max(map(len, AGENTS))
-    for name, entry in AGENTS.items():
-        print(f"  {name:{width}s}  {entry.summary}")
-
-
-def _list_envs() -> None:
-    from jaxrl.envs import ENVS, is_bare
-
-    print("envs")
-    for family, names in ENVS.items():
-        shown = [name if is_bare(family) else f"{family}/{name}" for name in names] or [f"{family}/ID, any id of {family}"]
-        print(f"  {family}: " + ", ".join(shown))
-
-
-def _list_experiments() -> None:
-    print("experiments")
-    for path in sorted(Path("experiments").glob("*.py")):
-        text = path.read_text()
-        if "__main__" not in text:  # A module that experiments share.
-            continue
-        doc = ast.get_docstring(ast.parse(text)) or ""
-        print(f"  {path}  {doc.splitlines()[0] if doc else ''}")
 
 
 def _sweep_command(name: str) -> Callable[[list[str]], None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 
@@ -43,46 +43,70 @@ class Bar(NamedTuple):
     close: Callable[[], None]
 
 
-def open_bar(total_steps: int, done_steps: int, out: Console) -> Bar:
-    """A live bar on a terminal: env steps, env steps/s, the last return and the time left. Elsewhere ten plain lines."""
+def open_bar(total_steps: int, done_steps: int, out: Console, compiles: bool = False) -> Bar:
+    """A live bar on a terminal: env steps, env steps/s, the last return and the time left. Elsewhere ten plain lines.
+
+    Args:
+      compiles: what is compiled comes before the first report, which says nothing of the speed then.
+    """
+    speed = _Speed(total_steps, done_steps, compiles)
     if not out.is_terminal:
-        return _plain_bar(total_steps, done_steps, out)
+        return _plain_bar(total_steps, done_steps, out, speed)
     bar = Progress(
         TextColumn("{task.completed:,.0f}/{task.total:,.0f} env steps"),
         BarColumn(),
         TextColumn("{task.fields[rate]} steps/s"),
         TextColumn("return {task.fields[score]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]} s left"),
         console=out,
     )
-    task = bar.add_task("train", total=total_steps, completed=done_steps, rate="-", score="-")
-    started = time.perf_counter()
+    task = bar.add_task("train", total=total_steps, completed=done_steps, rate="-", score="-", left="-")
     bar.start()
 
     def advance(env_steps: int, score: float | None) -> None:
-        rate = (env_steps - done_steps) / max(time.perf_counter() - started, 1e-9)
-        shown = "-" if score is None else f"{score:.1f}"
-        bar.update(task, completed=min(env_steps, total_steps), rate=f"{rate:,.0f}", score=shown)
+        found, shown = speed.after(env_steps), "-" if score is None else f"{score:.1f}"
+        rate, left = ("-", "-") if found is None else (f"{found[0]:,.0f}", f"{found[1]:.0f}")
+        bar.update(task, completed=min(env_steps, total_steps), rate=rate, score=shown, left=left)
 
     return Bar(advance, bar.stop)
 
 
-def _plain_bar(total_steps: int, done_steps: int, out: Console) -> Bar:
-    started = time.perf_counter()
+class _Speed:
+    """Env steps/s and the seconds that are left."""
+
+    def __init__(self, total_steps: int, done_steps: int, compiles: bool) -> None:
+        self.total_steps = total_steps
+        self.origin = None if compiles else (time.perf_counter(), done_steps)
+
+    def after(self, env_steps: int) -> tuple[float, float] | None:
+        """Both after so many env steps; None where nothing can be known yet."""
+        if self.origin is None:
+            self.origin = (time.perf_counter(), env_steps)
+            return None
+        begun, done_steps = self.origin
+        rate = (env_steps - done_steps) / max(time.perf_counter() - begun, 1e-9)
+        return rate, max((self.total_steps - env_steps) / max(rate, 1e-9), 0.0)
+
+
+def _plain_bar(total_steps: int, done_steps: int, out: Console, speed: _Speed) -> Bar:
     shown = {"tenths": 10 * done_steps // total_steps}
 
     def advance(env_steps: int, score: float | None) -> None:
-        tenths = 10 * env_steps // total_steps
+        found, tenths = speed.after(env_steps), 10 * env_steps // total_steps
         if tenths <= shown["tenths"]:
             return
         shown["tenths"] = tenths
-        seconds = max(time.perf_counter() - started, 1e-9)
-        rate = (env_steps - done_steps) / seconds
-        left = (total_steps - env_steps) / max(rate, 1e-9)
-        score_text = "" if score is None else f", return {score:.1f}"
-        out.print(f"{env_steps:,} of {total_steps:,} env steps, {rate:,.0f} steps/s{score_text}, {max(left, 0):.0f} s left")
+        parts = [f"{env_steps:,} of {total_steps:,} env steps"]
+        parts += [] if found is None else [f"{found[0]:,.0f} steps/s"]
+        parts += [] if score is None else [f"return {score:.1f}"]
+        parts += [] if found is None else [f"{found[1]:.0f} s left"]
+        out.print(", ".join(parts))
 
     return Bar(advance, lambda: None)
+
+
+PARTS = ("prepare", "compile", "training", "evaluation", "saving", "plotting")
+"""Of the wall clock, which they add up to."""
 
 
 def summary_table(summary: Mapping[str, Any], folder: Path) -> Table:
@@ -94,7 +118,7 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> Table:
         "last training episodes": _score(training),
         "env steps": f"{summary['env_steps']:,}",
         "env steps/s": f"{summary['steps_per_second']:,.0f}" if summary["steps_per_second"] else "-",
-        "compile": f"{summary['compile_seconds']:.1f} s",
+        **{part: f"{summary[f'{part}_seconds']:.1f} s" for part in PARTS if f"{part}_seconds" in summary},
         "wall clock": f"{summary['wall_seconds']:.1f} s",
         "folder": str(folder),
     }

@@ -12,7 +12,7 @@ from jaxrl.records import checkpoint
 from jaxrl.records.files import write_json
 from jaxrl.runs.definition import Run, read_run, read_values
 from jaxrl.runs.prepare import Prepared, prepare
-from jaxrl.runs.restore import Clock, held_sums, restore, save_state, say_once
+from jaxrl.runs.restore import held_sums, restore, save_state, say_once, seconds_of
 from jaxrl.types import RunState
 
 _OF_THIS_RUN = ("extend_from", "init_from", "total_steps")
@@ -83,8 +83,7 @@ def adopt_end(prepared: Prepared, folder: Path, extended: Extended) -> None:
     held = source.read_bytes()[: extended.meta["metrics_bytes"]] if source.exists() else b""
     if is_writer():
         target.write_bytes(held[: held.rfind(b"\n") + 1])
-    clock = Clock(extended.meta["wall_seconds"], extended.meta["compile_seconds"])
-    save_state(prepared, folder, extended.state, clock, held_sums(extended.meta))
+    save_state(prepared, folder, extended.state, seconds_of(extended.meta), held_sums(extended.meta))
 
 
 def _differences(before: Run, after: Run) -> str:

@@ -22,6 +22,7 @@ from jaxrl.errors import UsageError
 from jaxrl.fields import MAX_COUNT
 from jaxrl.loop import Plan, RunKeys, build_in, plan, run_keys
 from jaxrl.runs.definition import Recorded, Run, Training, check_run
+from jaxrl.startup import process_begun
 from jaxrl.types import Agent, Array, Env, HostEnv, MakeAgent, PyTree
 
 REPLAY_SHARE = 0.8
@@ -39,6 +40,7 @@ class Prepared(NamedTuple):
       evaluation: in what the policy is scored.
       agent_shapes: the agent's state as `jax.ShapeDtypeStruct`s.
       protocol: how the policy is scored, for the summary.
+      begun: when this process, or this call, did, as of `time.perf_counter`.
     """
 
     run: Run
@@ -52,6 +54,7 @@ class Prepared(NamedTuple):
     keys: RunKeys
     agent_shapes: PyTree
     protocol: dict[str, Any]
+    begun: float
 
 
 class Evaluation(NamedTuple):
@@ -82,6 +85,7 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
       UsageError: one line for whatever does not fit.
       OwnCodeError: your own agent or environment raised.
     """
+    begun = process_begun()
     check_run(run)
     check_config(run.config)
     check_division(run.devices, run.config.num_envs)
@@ -108,7 +112,7 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
         _check_memory(without_replay(agent_shapes) if elsewhere else agent_shapes)
         driver = host_driver(make_agent, env, evaluation.make_env, run.debug, elsewhere)
     params, protocol = env.params if isinstance(env, Env) else (), _protocol(run, evaluation, env)
-    return Prepared(run, driver, schedule, config, agent, env, params, evaluation, keys, agent_shapes, protocol)
+    return Prepared(run, driver, schedule, config, agent, env, params, evaluation, keys, agent_shapes, protocol, begun)
 
 
 KEPT: dict[Any, Driver] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,17 +35,19 @@ _META: Types = {"metrics_bytes": int, "has_replay": bool, "wall_seconds": float,
 """What a checkpoint says of itself."""
 
 
-class Clock(NamedTuple):
-    """Seconds that earlier processes of this run took, up to the checkpoint."""
+def seconds_of(meta: Mapping[str, Any]) -> dict[str, float]:
+    """What the processes that led to a checkpoint took, by part; older ones say less."""
+    compiling = meta.get("compile_seconds", 0.0)
+    return meta.get("seconds") or {"compile": compiling, "training": meta.get("wall_seconds", 0.0) - compiling}
 
-    wall: float
-    compile: float
 
-
-def save_state(prepared: Prepared, folder: Path, state: RunState, clock: Clock, sums: Sums | None = None) -> None:
+def save_state(
+    prepared: Prepared, folder: Path, state: RunState, seconds: Mapping[str, float], sums: Sums | None = None
+) -> None:
     """Writes a checkpoint.
 
     Args:
+      seconds: that the run took until now, by part.
       sums: of the reports of the row that is not complete yet.
     """
     saved = prepared.driver.saved(state)
@@ -59,8 +61,9 @@ def save_state(prepared: Prepared, folder: Path, state: RunState, clock: Clock, 
     meta = {
         "metrics_bytes": os.path.getsize(metrics_file) if metrics_file.exists() else 0,
         "has_replay": has_replay,
-        "wall_seconds": clock.wall,
-        "compile_seconds": clock.compile,
+        "wall_seconds": float(sum(seconds.values())),
+        "compile_seconds": float(seconds.get("compile", 0.0)),
+        "seconds": dict(seconds),
         "sums": {name: (np.asarray(value).item(), str(value.dtype)) for name, value in (sums or {}).items()},
     }
     checkpoint.save(folder / "checkpoints", iteration, saved, meta)

@@ -29,12 +29,12 @@ from jaxrl.records.files import write_json
 from jaxrl.records.folders import alone, check_places, new_folder
 from jaxrl.records.rows import Row, append_row, append_rows, cut_rows, plain
 from jaxrl.records.sinks import open_sink
+from jaxrl.records.stopwatch import Stopwatch
 from jaxrl.runs.advance import Rows, advance, env_steps_of
 from jaxrl.runs.definition import Run, config_values, follow_stream, read_run, read_summary
 from jaxrl.runs.extend import adopt_end, read_extended, set_total
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.restore import (
-    Clock,
     held_sums,
     load_state,
     refill,
@@ -42,6 +42,7 @@ from jaxrl.runs.restore import (
     save_snapshot,
     save_state,
     say_once,
+    seconds_of,
     snapshots,
     with_replay,
 )
@@ -80,10 +81,12 @@ def start(run: Run, folder: str | Path, profile: bool = False) -> dict[str, Any]
 
 
 def _begin(prepared: Prepared, folder: Path, learned: PyTree | None, profile: bool = False) -> dict[str, Any]:
-    state = prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params)
+    started = time.perf_counter()
+    state = jax.block_until_ready(prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params))
+    seconds = time.perf_counter() - started
     if learned is not None:
         state = prepared.driver.place(state._replace(agent=with_replay(learned, state.agent)))
-    return _train(prepared, folder, state, {}, profile)
+    return _train(prepared, folder, state, {"init_seconds": seconds}, profile)
 
 
 def resume(folder: str | Path, total_steps: int | None = None) -> dict[str, Any]:
@@ -170,7 +173,7 @@ def adopt(run: Run, folder: Path, state: RunState, rows: list[Row]) -> None:
     with new_folder(folder, Run.what, Run.file):
         write_json(folder / Run.file, config_values(run))
         append_rows(folder / "metrics.jsonl", rows)
-        save_state(prepared, folder, state, Clock(0.0, 0.0))
+        save_state(prepared, folder, state, {})
     prepared.driver.close()
 
 
@@ -205,51 +208,65 @@ class _Journal:
 
 def _train(prepared: Prepared, folder: Path, state: RunState, meta: Mapping[str, Any], profile: bool = False) -> dict[str, Any]:
     """Trains from a state to the end; `meta` is that of its checkpoint."""
-    run, schedule, begun = prepared.run, prepared.plan, time.perf_counter()
-    before = Clock(meta.get("wall_seconds", 0.0), meta.get("compile_seconds", 0.0))
+    watch = Stopwatch(prepared.begun, seconds_of(meta))
+    with contextlib.closing(watch):
+        watch.lap("prepare")
+        watch.move("prepare", "compile", meta.get("init_seconds", 0.0))
+        state, final, rate = _learn(prepared, folder, state, meta, profile, watch)
+        summary = _summary(prepared, state, final, rate)
+        summary["snapshots"] = list(snapshots(prepared, folder))
+        if is_writer():
+            watch.lap("saving")
+            draw_or_say(lambda: plot_runs([folder], folder / "curve.png"), f"draw curve.png with: {command('plot', folder)}")
+            watch.lap("plotting")
+        summary["wall_seconds"] = round(watch.wall, 3)
+        summary |= {f"{part}_seconds": round(seconds, 3) for part, seconds in watch.seconds.items()}
+        if is_writer():
+            # Last, because it marks the run as complete.
+            write_json(folder / "summary.json", plain(summary))
+    return summary
+
+
+def _learn(
+    prepared: Prepared, folder: Path, state: RunState, meta: Mapping[str, Any], profile: bool, watch: Stopwatch
+) -> tuple[RunState, Row, float | None]:
+    """The state at the end of training, the row of the last evaluation, and env steps/s."""
+    run, schedule = prepared.run, prepared.plan
     say_once(f"compiling {run.agent} on {run.env}; the run goes to {folder}")
     zeros = prepared.driver.no_sums(prepared.config, prepared.env_params, state)
     state, sums = advance(prepared, state, int(state.iteration), zeros | held_sums(meta))
-    compiled = time.perf_counter()
-    clock = Clock(before.wall, before.compile + compiled - begun)
-
-    def elapsed() -> float:
-        return before.wall + time.perf_counter() - begun
-
-    first, last_checkpoint = int(state.iteration), compiled
+    watch.lap("compile")
+    first, last_checkpoint, before = int(state.iteration), time.perf_counter(), watch.seconds["training"]
     journal, profiled = _Journal(prepared, folder, state), _profiled_end(run, schedule, first) if profile else None
     with held_back() as interrupted, contextlib.closing(journal.bar):
         training = Rows(prepared, zeros, interrupted)
         for end in (end for end in _boundaries(run, schedule) if end > first):
             state, sums, row = training.next(state, sums, end, folder / "profile" if end == profiled else None)
+            watch.lap("training")
             if row is None:
-                save_state(prepared, folder, state, clock._replace(wall=elapsed()), sums)
+                save_state(prepared, folder, state, watch.seconds, sums)
                 raise KeyboardInterrupt
-            journal.write(row, elapsed())
+            journal.write(row, watch.wall)
             if end in _multiples(run.eval_every, schedule):
-                journal.write(_eval_row(prepared, state), elapsed())
+                journal.write(_eval_row(prepared, state), watch.wall)
+                watch.lap("evaluation")
             if end in _multiples(run.keep_every, schedule):
                 save_snapshot(prepared, folder, state)
             is_last = end == schedule.num_iterations
             if agreed(is_last or time.perf_counter() - last_checkpoint >= run.checkpoint_seconds):
-                save_state(prepared, folder, state, clock._replace(wall=elapsed()))
+                save_state(prepared, folder, state, watch.seconds)
                 last_checkpoint = time.perf_counter()
-    trained, final = time.perf_counter(), _eval_row(prepared, state)
-    journal.write(final, elapsed())
+            watch.lap("saving")
+    final = _eval_row(prepared, state)
+    journal.write(final, watch.wall)
+    watch.lap("evaluation")
     journal.close()
     prepared.driver.close()
-    done = (int(state.iteration) - first) * schedule.steps_per_iteration
-    rate = round(done / (trained - compiled), 1) if done else None
-    summary = _summary(prepared, state, final, clock._replace(wall=elapsed()), rate)
-    summary["snapshots"] = list(snapshots(prepared, folder))
-    if journal.writes:
-        draw_or_say(lambda: plot_runs([folder], folder / "curve.png"), f"draw curve.png with: {command('plot', folder)}")
-        # Last, because it marks the run as complete.
-        write_json(folder / "summary.json", plain(summary))
-    return summary
+    done, seconds = (int(state.iteration) - first) * schedule.steps_per_iteration, watch.seconds["training"] - before
+    return state, final, round(done / max(seconds, 1e-9), 1) if done else None
 
 
-def _summary(prepared: Prepared, state: RunState, final: Row, clock: Clock, rate: float | None) -> dict[str, Any]:
+def _summary(prepared: Prepared, state: RunState, final: Row, rate: float | None) -> dict[str, Any]:
     """What `summary.json` holds; `final` is the row of the last evaluation, `rate` the env steps/s of training."""
     run, training = prepared.run, _recent_score(state)
     evaluation = {"episodes": final["eval_episodes"], "mean": final["eval_return"], "std": final["eval_return_std"]}
@@ -260,8 +277,6 @@ def _summary(prepared: Prepared, state: RunState, final: Row, clock: Clock, rate
         "seed": run.seed,
         "status": "ok" if is_ok else "nan",
         "env_steps": env_steps_of(prepared, state),
-        "wall_seconds": round(clock.wall, 3),
-        "compile_seconds": round(clock.compile, 3),
         "steps_per_second": rate,
         "evaluation": evaluation,
         "training_return": training,

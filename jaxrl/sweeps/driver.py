@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,8 +29,9 @@ from jaxrl.interrupts import held_back
 from jaxrl.records.console import console, open_bar, say
 from jaxrl.records.files import Types, read_json, write_json
 from jaxrl.records.folders import alone, check_folder, check_places, new_folder
+from jaxrl.records.stopwatch import Stopwatch
 from jaxrl.runs.definition import follow_stream, to_values
-from jaxrl.startup import command
+from jaxrl.startup import command, process_begun
 from jaxrl.sweeps.children import child_processes
 from jaxrl.sweeps.outcome import NAN, OK, STOPPED, Report, need_outcome, read_unit_rows
 from jaxrl.sweeps.plan import Group, Sweep, make_groups
@@ -144,7 +144,8 @@ def _prepare(sweep: Sweep) -> tuple[Group, ...]:
 
 
 def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any]:
-    begun = time.perf_counter()
+    watch = Stopwatch(process_begun(), {})
+    watch.lap("prepare")
     plans = brackets(sweep.schedule, len(sweep.configs), sweep.total_steps)
     where = "each in a process of its own" if groups[0].solo else f"in {len(groups)} compiled groups"
     say(f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) {where}, in {folder}")
@@ -153,11 +154,13 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
     outcomes: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(bar))
+        stack.enter_context(contextlib.closing(watch))
         interrupted = stack.enter_context(held_back())
         workers = stack.enter_context(_workers(sweep, groups, folder, bar.advance, interrupted))
         planner = Planner(sweep, groups, workers)
         for number, bracket in enumerate(plans):
             outcomes += _train_bracket(planner, number, bracket, standings)
+    watch.lap("training")
     statuses = _write(sweep, folder, standings)
     summary = {
         "agent": sweep.agent,
@@ -170,7 +173,8 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
         "env_steps": sum(standing.report.env_steps for standing in standings.values()),
         "statuses": {status: statuses.count(status) for status in (OK, NAN, STOPPED)},
         "peak_bytes": max(outcome["bytes"] for outcome in outcomes),
-        "wall_seconds": round(time.perf_counter() - begun, 3),
+        **{f"{part}_seconds": round(watch.seconds[part], 3) for part in ("prepare", "compile", "training")},
+        "wall_seconds": round(watch.wall, 3),
     }
     write_json(folder / "summary.json", summary)
     _report(folder)
@@ -263,7 +267,7 @@ class _SweepBar(NamedTuple):
 
 def _open_bar(total: int) -> _SweepBar:
     """A progress bar over all runs; units add the env steps they do."""
-    bar = open_bar(total, 0, console())
+    bar = open_bar(total, 0, console(), compiles=True)
     done = 0
 
     def advance(num_steps: int, score: float | None) -> None:

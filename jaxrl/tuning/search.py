@@ -37,6 +37,7 @@ from jaxrl.records.console import say
 from jaxrl.records.files import write_json
 from jaxrl.records.folders import alone, check_places, new_folder
 from jaxrl.runs.definition import follow_stream, read_values
+from jaxrl.startup import process_begun
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import Batch
 from jaxrl.sweeps.plan import Group, configure, make_groups
@@ -113,7 +114,7 @@ def resume(folder: str | Path) -> dict[str, Any]:
 
 def _search(tuning: Tuning, folder: Path) -> dict[str, Any]:
     """Trains trials until the search is over or out of time, then writes its results."""
-    begun, worker = time.perf_counter(), str(read_values(Tuning, folder).get("worker"))
+    begun, worker = process_begun(), str(read_values(Tuning, folder).get("worker"))
     with quiet(), storage_errors(tuning.storage or str(folder / "study.db")):
         study = open_study(tuning, open_own_storage(tuning, folder))
         fail_abandoned(study, worker, tuning.storage is None)

@@ -1,0 +1,54 @@
+"""The seconds of a run: each has a name, and together they are its wall clock."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from jaxrl.cli import commands as cli
+from jaxrl.records import console as record
+from jaxrl.records.console import PARTS
+from jaxrl.records.stopwatch import Stopwatch, covered
+
+SMALL = ["--num-envs", "2", "--total-steps", "80", "--num-rows", "2", "--eval-episodes", "2", "--eval-every", "40"]
+
+
+@pytest.mark.parametrize("env", ["probe/constant", "gymnasium/CartPole-v1"])
+def test_the_parts_of_a_run_add_up_to_its_wall_clock_from_the_start_of_the_command(env, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    begun = time.perf_counter()
+    cli.main(["train", "a2c", "--env", env, *SMALL, "--hidden", "4", "--out", "run"])
+    seconds = time.perf_counter() - begun
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    parts = {part: summary[f"{part}_seconds"] for part in PARTS}
+    assert sum(parts.values()) == pytest.approx(summary["wall_seconds"], abs=0.1)
+    assert summary["wall_seconds"] == pytest.approx(seconds, abs=0.3)
+    assert min(parts.values()) > 0, parts  # Also what a run of the host compiles.
+    err = capsys.readouterr().err
+    assert all(part in err for part in PARTS)
+
+
+def test_what_is_compiled_in_the_midst_of_a_part_counts_once_and_not_to_it():
+    assert covered([(1.0, 4.0), (2.0, 3.0), (6.0, 9.0), (0.0, 0.5)], 0.75, 8.0) == pytest.approx(5.0)
+    watch = Stopwatch(time.perf_counter() - 10.0, {"training": 5.0})
+    watch.close()
+    watch._hear("/jax/core/compile/backend_compile_duration", 4.0)
+    watch._hear("/jax/other", 2.0)
+    watch.lap("training")
+    assert watch.seconds["compile"] == pytest.approx(4.0, abs=0.1)
+    assert watch.seconds["training"] == pytest.approx(5.0 + 6.0, abs=0.1)
+    assert watch.wall == pytest.approx(15.0, abs=0.1)
+
+
+def test_the_time_left_does_not_count_what_is_compiled_before_the_first_report(monkeypatch, capsys):
+    clock = iter([100.0, 102.0, 104.0])  # A hundred seconds of compiling, then two for each 10 of 100 env steps.
+    monkeypatch.setattr(record.time, "perf_counter", lambda: next(clock))
+    bar = record.open_bar(100, 0, record.console(), compiles=True)
+    for done in (10, 20, 30):
+        bar.advance(done, None)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "10 of 100 env steps"
+    assert lines[1] == "20 of 100 env steps, 5 steps/s, 16 s left"
+    assert lines[2] == "30 of 100 env steps, 5 steps/s, 14 s left"
