@@ -24,6 +24,7 @@ GREAT = str(10**12)
         ),
         ((*PPO, "Breakout-MinAtar", "--num-envs", "10000000", "--rollout-length", "1"), "num_envs=10000000 with 1 steps a"),
         ((*PPO, "gymnasium/CartPole-v1", "--num-envs", "1000000"), "give at most 10000"),
+        ((*CARTPOLE, "--n-step", "2147483647"), "n_step=2147483647 reaches around the replay"),
         ((*CARTPOLE, "--num-rows", GREAT), f"num_rows={GREAT} is out of range"),
         ((*CARTPOLE, "--eval-every", "1", "--total-steps", "10000000000"), "give at least 10000"),
         ((*CARTPOLE, "--keep-every", "1", "--total-steps", "10000000000"), "give at least 10000"),

@@ -397,7 +397,7 @@ def test_the_command_trains_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     ("changes", "message"),
     [
         ({"draws": {}}, "nothing to search; give .* or values such as --choice gamma=0.9,0.99"),
-        ({"num_trials": 0}, "num_trials=0 is out of range; give a value in [1, 1000000]"),
+        ({"num_trials": 0}, "num_trials=0 is out of range; give a value in .1, 1000000."),
         ({"num_rungs": 0}, "num_rungs=0 is out of range"),
         ({"pruner": "best"}, "pruner='best' is unknown; choose one of median"),
         ({"sampler": "best"}, "sampler='best' is unknown; choose one of tpe"),

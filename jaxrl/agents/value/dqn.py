@@ -90,6 +90,11 @@ class DQNConfig(Config):
         per_iteration = self.num_envs * max(self.rollout_length, 1)
         if per_iteration > self.capacity:
             raise UsageError(f"capacity={self.capacity} is below num_envs * rollout_length = {per_iteration}; raise capacity")
+        if self.n_step > 1 and self.n_step >= self.capacity // self.num_envs:
+            raise UsageError(
+                f"n_step={self.n_step} reaches around the replay, which holds capacity // num_envs = "
+                f"{self.capacity // self.num_envs} steps of each environment; lower n_step"
+            )
 
 
 class DQNState(NamedTuple):
