@@ -196,7 +196,8 @@ def test_two_processes_give_the_result_of_one_and_write_one_set_of_files(folder)
         shown1, said1 = ended(other)
     assert "640 of 640 env steps" in said0 and str(out / "summary.json") in shown0
     assert "env steps" not in said1 + shown1
-    assert {path.name for path in out.iterdir()} == {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "curve.png"}
+    names = {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "curve.png", ".lock"}
+    assert {path.name for path in out.iterdir()} == names
     assert {path.name for path in (out / "checkpoints").iterdir()} == {"5", "10"}
     assert len(rows(out)) == 3
     assert_close(final_state(out).agent, final_state(folder / "ppo1").agent)
