@@ -13,7 +13,7 @@ from helpers import run_python
 ROOT = Path(jaxrl.__file__).parent
 FLOORS = (
     ("errors", "startup", "lazy", "interrupts", "fields"),
-    ("types", "config", "parallel", "contracts", "plan"),
+    ("spec", "types", "config", "parallel", "contracts", "plan"),
     ("maths",),
     ("nets",),
     ("replay",),
@@ -33,7 +33,7 @@ FLOORS = (
 """From the ground up: a room imports its own modules and those of earlier floors, nothing later."""
 
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-OF_FAMILIES = {"types", "config", "contracts", "errors", "maths", "nets", "replay", "parallel"}
+OF_FAMILIES = {"spec", "types", "config", "contracts", "errors", "maths", "nets", "replay", "parallel"}
 """What a family of agents may import beside its own folder: neither environments, nor the loop, nor another family."""
 
 ADAPTERS = {
