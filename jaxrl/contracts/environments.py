@@ -233,7 +233,7 @@ class OwnHostEnv:
 
     def _observed(self, function: str, field: str, obs: PyTree) -> PyTree:
         wanted = obs_shapes(self.spec, (self.num_envs,))
-        obs = jax.tree.map(np.asarray, obs)
+        obs = jax.tree.map(np.array, obs)  # A copy: an environment may fill the same arrays in every step.
         if same_structure(obs, wanted):
             obs = jax.tree.map(_narrowed, obs, wanted)
         check_shapes(function, field, obs, wanted)
@@ -243,11 +243,11 @@ class OwnHostEnv:
         if not isinstance(timestep, TimeStep):
             refuse(f"step returns a {type(timestep).__name__}; return a jaxrl.TimeStep")
         obs, next_obs = (self._observed("step", name, getattr(timestep, name)) for name in ("obs", "next_obs"))
-        flags: Any = {name: np.asarray(getattr(timestep, name)) for name in ("reward", "terminated", "truncated")}
-        timestep = TimeStep(obs=obs, next_obs=next_obs, info=jax.tree.map(np.asarray, timestep.info), **flags)
+        flags: Any = {name: np.array(getattr(timestep, name)) for name in ("reward", "terminated", "truncated")}
+        timestep = TimeStep(obs=obs, next_obs=next_obs, info=jax.tree.map(np.array, timestep.info), **flags)
         check_flags(timestep, (self.num_envs,))
         _check_info(timestep.info, (self.num_envs,), True)
-        return timestep._replace(reward=flags["reward"].astype(np.float32))
+        return timestep._replace(reward=flags["reward"].astype(np.float32, copy=False))
 
 
 class OwnSplitHostEnv(OwnHostEnv):
@@ -273,4 +273,4 @@ def checked_host_env(env: HostEnv, whose: str) -> OwnHostEnv:
 
 def _narrowed(leaf: np.ndarray, wanted: Any) -> np.ndarray:
     """NumPy's own floats and integers have 64 bits, JAX's 32."""
-    return leaf.astype(wanted.dtype) if leaf.dtype.kind == wanted.dtype.kind and leaf.dtype.kind in "if" else leaf
+    return leaf.astype(wanted.dtype, copy=False) if leaf.dtype.kind == wanted.dtype.kind and leaf.dtype.kind in "if" else leaf

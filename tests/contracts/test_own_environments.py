@@ -9,6 +9,7 @@ import pytest
 
 from jaxrl import envs
 from jaxrl.config import Config
+from jaxrl.contracts.environments import checked_host_env
 from jaxrl.errors import ContractError, OwnCodeError, UsageError
 from jaxrl.loop import train
 from jaxrl.types import Agent, ArraySpec, Discrete, Env, Spec, TimeStep
@@ -189,3 +190,26 @@ def test_what_environments_of_the_host_must_return_in_every_step(options, messag
 def test_numbers_of_the_host_are_narrowed_to_what_the_spec_says():
     env = envs.make(f"{__name__}:Host", B)
     assert env.reset(0).dtype == np.float32 and env.step(np.zeros(B, int)).reward.dtype == np.float32
+
+
+def test_arrays_that_an_environment_fills_anew_in_every_step_are_copied():
+    """As envs that save memory do: what was observed before must not become what is observed now."""
+    spec = SPEC._replace(obs=ArraySpec((2,), "uint8"))
+    obs, ended = np.zeros((B, 2), np.uint8), np.zeros(B, bool)
+    records = {"episode_return": np.zeros(B), "episode_length": np.zeros(B, int)}
+
+    class Buffered(Host):
+        def reset(self, seed):
+            return obs
+
+        def step(self, action):
+            obs[:] += 1
+            ended[:] = ~ended
+            return TimeStep(obs, np.zeros(B, np.float32), ended, ended, obs, records)
+
+    env = Buffered(B)
+    env.spec = spec
+    checked = checked_host_env(env, "env='mine:buffered'")
+    first, one, two = checked.reset(0), checked.step(None), checked.step(None)
+    assert [int(seen[0, 0]) for seen in (first, one.obs, one.next_obs, two.obs)] == [0, 1, 1, 2]
+    assert one.terminated.all() and not two.terminated.any()
