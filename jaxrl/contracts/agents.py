@@ -27,6 +27,11 @@ from jaxrl.types import Agent, Array, PyTree, ReplayFunctions, Spec, action_zero
 MAKE_AGENT = "make_agent(config, spec, model) -> Agent"
 ACT = "act(key, policy, memory, obs, progress, explore) -> (action, memory, extras)"
 UPDATE = "update(key, state, rollout, progress) -> (state, metrics)"
+RECORDED = frozenset(
+    ("kind", "run", "env_steps", "updates", "episodes", "return_mean", "length_mean", "steps_per_second", "wall_seconds")
+    + ("eval_return", "eval_return_std", "eval_episodes", "eval_unfinished")
+)
+"""Names in the rows of a run beside the metrics of an agent, which no metric may take."""
 LEARN = "replay.learn(key, state, batches, progress) -> (state, metrics, feedback)"
 
 
@@ -144,4 +149,6 @@ def _checked_metrics(function: str, metrics: Any) -> dict[str, Array]:
     for name, value in metrics.items():
         if not isinstance(name, str) or not is_array(value) or value.shape or not is_real(value):
             refuse(f"{function} returns metrics[{name!r}] as {described(value)}; return a number, []")
+        if name in RECORDED:
+            refuse(f"{function} returns metrics[{name!r}], a name that the records of a run have; give it another")
     return metrics

@@ -13,7 +13,7 @@ from helpers import assert_close, progress_at, random_rollout
 from jaxrl.agents import A2CConfig, DQNConfig, PPOConfig, make_a2c, make_dqn, make_ppo
 from jaxrl.agents.policy_gradient.policy import Estimate
 from jaxrl.config import as_arrays
-from jaxrl.errors import ContractError
+from jaxrl.errors import ContractError, OwnCodeError
 from jaxrl.nets.action_values import ActionValues, q_network
 from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.types import ArraySpec, Discrete, Spec, replay_keys
@@ -86,10 +86,10 @@ def test_a_network_that_draws_gets_another_key_each_time_and_none_to_be_greedy()
         return ActionValues(base.init, apply)
 
     def draws(config, batch, output, target):
-        return jnp.mean(output, axis=-1), jnp.append(target, output[0, 1])
+        return jnp.mean(output, axis=-1), target.at[3].set(output[0, 1])
 
     agent, state, _ = dqn_update(
-        network=drawing, loss=draws, target=lambda config, batch, outputs: jnp.stack([q[0, 1] for q in outputs])
+        network=drawing, loss=draws, target=lambda config, batch, outputs: jnp.stack([q[0, 1] for q in outputs] + [0.0])
     )
     keys, state = replay_keys(jax.random.key(1)), state._replace(replay=agent.observe(state, random_rollout(SPEC, 4, 2)).replay)
     _, _, found = jax.jit(agent.replay.learn)(keys.learn, state, agent.replay.sample(keys.sample, state.replay), PROGRESS)
@@ -124,10 +124,78 @@ def test_a_part_that_returns_something_else_is_named():
         (lambda config, batch, fitted: (fitted.value, {}), r"returns loss as float32\[6\]; return its mean"),
         (lambda config, batch, fitted: (jnp.mean(fitted.value), {}), "returns no metric approx_kl, which target_kl=0.1 needs"),
     ):
-        agent = make_ppo(config, SPEC, loss=loss)
-        state = jax.eval_shape(agent.init, jax.random.key(0))
         with pytest.raises(ContractError, match=words):
-            jax.eval_shape(agent.update, jax.random.key(1), state, random_rollout(SPEC, 6, 4), PROGRESS)
+            updated(make_ppo(config, SPEC, loss=loss))
+
+
+LARGE = dataclasses.replace(DQN, num_envs=4, capacity=24)
+
+
+def updated(agent):
+    """Traces an update."""
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    return jax.eval_shape(agent.update, jax.random.key(1), state, random_rollout(SPEC, 6, 4), PROGRESS)
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        (
+            lambda config, batch, outputs: jnp.mean(batch.reward),
+            r"target.* returns float32\[\]; return \[4, \.\.\.\], one for each",
+        ),
+        (lambda config, batch, outputs: 0.0, r"target.* returns float32\[\]; return \[4, \.\.\.\], one for each transition"),
+        (lambda config, batch, outputs: None, r"target.* returns a NoneType; return \[4\], one for each transition"),
+        (lambda config, batch, outputs: outputs.target_t, r"target.* returns a target as float32\[4, 2\]; return \[4\], one"),
+        (lambda config, batch, outputs: {"x": batch.reward[:2]}, r"returns \['x'\]float32\[2\]; return \[4, \.\.\.\]"),
+    ],
+)
+def test_a_target_of_another_shape_is_named(target, line):
+    with pytest.raises(ContractError, match=line):
+        updated(make_dqn(LARGE, SPEC, target=target))
+
+
+def test_a_part_that_raises_is_named():
+    def few(config):
+        """Takes too little."""
+
+    config = PPOConfig(num_envs=4, rollout_length=6, hidden=(8,))
+    for name, make in (
+        ("target", lambda: updated(make_dqn(LARGE, SPEC, target=few))),
+        ("loss", lambda: updated(make_dqn(LARGE, SPEC, loss=few))),
+        ("loss", lambda: updated(make_ppo(config, SPEC, loss=few))),
+        ("advantage", lambda: updated(make_ppo(config, SPEC, advantage=few))),
+        ("network", lambda: make_ppo(config, SPEC, network=few)),
+        ("network", lambda: make_dqn(LARGE, SPEC, network=few)),
+    ):
+        with pytest.raises(OwnCodeError, match=rf"^{name}='.*few' failed in {name}\(config, .*: TypeError: .*few\(\) takes 1"):
+            make()
+
+
+def test_an_advantage_and_networks_of_another_shape_are_named():
+    config = A2CConfig(num_envs=4, rollout_length=6, hidden=(8,))
+
+    def network(config, spec):
+        return dataclasses.replace(actor_critic(config, spec), actor=nn.Dense(3))
+
+    def of_one(config, spec):
+        base = q_network(config, spec)
+        return base._replace(values=lambda outputs: outputs[..., 0])
+
+    with pytest.raises(
+        ContractError, match=r"advantage\(config, steps\) returns target as float32\[4\]; return \[6, 4\], one for"
+    ):
+        updated(make_a2c(config, SPEC, advantage=lambda config, steps: (steps.value, steps.value[0])))
+    with pytest.raises(ContractError, match=r"network='.*network': its actor returns float32\[1, 3\]; return \[1, 2\]"):
+        make_a2c(config, SPEC, network=network)
+    with pytest.raises(ContractError, match=r"network='.*returns a Dense; return an ActorCritic"):
+        make_a2c(config, SPEC, network=lambda config, spec: nn.Dense(2))
+    with pytest.raises(ContractError, match=r"values\(apply\(key, params, obs\)\) returns float32\[1\]; return \[1, 2\]"):
+        make_dqn(LARGE, SPEC, network=of_one)
+    with pytest.raises(ContractError, match=r"td_loss takes action values \[4, A\] and the network's output is a dict"):
+        updated(make_dqn(LARGE, SPEC, network=two_outputs, target=lambda config, batch, outputs: batch.reward))
+    with pytest.raises(ContractError, match=r"q_target takes action values \[4, A\] and the network's output is a dict"):
+        updated(make_dqn(LARGE, SPEC, network=two_outputs))
 
 
 def ones(config, steps):

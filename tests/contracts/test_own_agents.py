@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +15,7 @@ import jaxrl
 from jaxrl.agents import load_agent
 from jaxrl.agents.value.dqn import DQNConfig, make_dqn
 from jaxrl.config import Config, agent_config, static
+from jaxrl.contracts.agents import RECORDED
 from jaxrl.errors import ContractError, OwnCodeError, UsageError
 from jaxrl.loop import train
 from jaxrl.runs.definition import Run
@@ -59,6 +62,11 @@ WRONG: dict[str, tuple[str, Any, str]] = {
         "update returns metrics['loss'] as float32[3]; return a number",
     ),
     "name": ("update", lambda state: (state, {"loss": "low"}), "update returns metrics['loss'] as a str; return an array"),
+    "record": (
+        "update",
+        lambda state: (state, {"loss": 1.0, "return_mean": 1.0}),
+        "update returns metrics['return_mean'], a name that the records of a run have; give it another",
+    ),
     "shape": (
         "update",
         lambda state: (state._replace(policy=jnp.zeros(3)), {}),
@@ -202,3 +210,10 @@ make_part = functools.partial(make_dqn)
 
 def test_a_part_of_an_agent_of_the_package_is_an_agent() -> None:
     assert load_agent(f"{__name__}:make_part")[1] is DQNConfig
+
+
+def test_no_metric_can_take_a_name_that_the_records_have() -> None:
+    """All that the rows of a run say beside the metrics of dqn."""
+    lines = (Path(__file__).parents[1] / "fixtures" / "stream1" / "run" / "metrics.jsonl").read_text().splitlines()
+    metrics = {"epsilon", "grad_norm", "learning_rate", "loss", "q_mean", "td_error"}
+    assert set().union(*map(json.loads, lines)) - metrics == RECORDED - {"run"}

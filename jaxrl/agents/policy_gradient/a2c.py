@@ -54,7 +54,7 @@ def make_a2c(
     Args:
       advantage, network: see `EstimateAdvantage` and `MakeActorCritic`; they get `config`, which may be of a subclass.
     """
-    networks = network(config, spec)
+    networks = policy.made(network, config, spec)
 
     def loss(params: Params, moments: PyTree, rollout: Rollout, reward: Array) -> tuple[Array, dict[str, Array]]:
         features, next_features = (
@@ -64,7 +64,7 @@ def make_a2c(
         next_value = networks.value(params, next_features)
         discount = config.gamma * (1.0 - rollout.terminated)
         fixed = jax.lax.stop_gradient((value, next_value))
-        weight, target = advantage(config, Steps(reward, discount, *fixed, episode_end(rollout)))
+        weight, target = policy.estimated(advantage, config, Steps(reward, discount, *fixed, episode_end(rollout)))
         weight = standardize(weight) if config.normalize_advantage else weight
         policy_loss = jnp.mean(losses.policy_gradient(chosen.log_prob(rollout.action), weight))
         value_loss = jnp.mean(losses.squared(value - target))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import jax
+
 from jaxrl.config import Config, agent_config, static, traced
+from jaxrl.contracts.parts import check_part, check_parts, own_part
+from jaxrl.contracts.returns import described, is_array, refuse
 from jaxrl.maths import normalize, optimizer, returns, schedules
+from jaxrl.maths.distributions import num_parameters
 from jaxrl.nets.actor_critic import ActorCritic, Policy
 from jaxrl.nets.layers import ACTIVATIONS
 from jaxrl.nets.torso import TORSO_HELP, TORSOS
-from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, episode_end
+from jaxrl.types import Agent, Array, Progress, PyTree, Rollout, Spec, episode_end, spec_zeros
 
 
 @agent_config
@@ -101,6 +106,40 @@ def gae(config: Any, steps: Steps) -> Estimate:
     """Generalised advantage estimation with `config.gae_lambda`, and the returns that it implies."""
     advantage = returns.gae(steps.reward, steps.discount, steps.value, steps.next_value, steps.ended, config.gae_lambda)
     return Estimate(advantage, advantage + steps.value)
+
+
+def estimated(advantage: EstimateAdvantage, config: Any, steps: Steps) -> Estimate:
+    """What an advantage makes of steps.
+
+    Raises:
+      ContractError, OwnCodeError: one of the user's returned something else, or raised.
+    """
+    call = "advantage(config, steps)"
+    with own_part("advantage", advantage, call):
+        returned = advantage(config, steps)
+    return Estimate(*check_parts(call, returned, Estimate._fields, steps.reward.shape, "step"))
+
+
+def made(network: MakeActorCritic, config: Any, spec: Spec) -> ActorCritic:
+    """The networks; errors as of `estimated`."""
+    call = "network(config, spec) -> ActorCritic"
+    with own_part("network", network, call):
+        networks = network(config, spec)
+        if not isinstance(networks, ActorCritic):
+            refuse(f"network(config, spec) returns a {type(networks).__name__}; return an ActorCritic, from actor_critic(...)")
+    check_part("network", network, call, lambda: _try_networks(networks))
+    return networks
+
+
+def _try_networks(networks: ActorCritic) -> None:
+    """Traced alone: what actor and critic say of one observation."""
+    spec, first = networks.spec, networks.init(jax.random.key(0))
+    inputs = networks.inputs(first.moments, spec_zeros(spec.obs, (1,)))
+    features: Any = networks.step(first.params, networks.initial_memory(1), inputs)[1].x
+    for name, num in (("actor", num_parameters(spec.action)), ("critic", 1)):
+        found: Any = getattr(networks, name).apply(first.params[name], features)
+        if not is_array(found) or found.shape != (1, num):
+            refuse(f"its {name} returns {described(found)}; return [1, {num}]")
 
 
 def agent(networks: ActorCritic, init: Any, update: Any, fresh_episodes: bool = False) -> Agent:

@@ -29,7 +29,8 @@ from jaxrl.agents.policy_gradient.policy import (
     gae,
 )
 from jaxrl.config import agent_config, rollout_length, static, traced
-from jaxrl.contracts.returns import described, parts_of, refuse
+from jaxrl.contracts.parts import own_part
+from jaxrl.contracts.returns import described, parts_of, refuse, same_structure
 from jaxrl.errors import UsageError
 from jaxrl.maths import losses, optimizer
 from jaxrl.maths.minibatches import epochs, explained_variance, standardize
@@ -154,7 +155,7 @@ def make_ppo(
         raise UsageError(
             f"num_minibatches={config.num_minibatches} does not divide {what} = {num_items}; give a number that does"
         )
-    networks = network(config, spec)
+    networks = policy.made(network, config, spec)
 
     def update(key: Array, state: RolloutState, rollout: Rollout, progress: Progress) -> tuple[RolloutState, Metrics]:
         scale, data = prepare(config, networks, advantage, state, rollout)
@@ -189,7 +190,7 @@ def prepare(
     value = networks.value(params, features)
     next_value = networks.value(params, networks.step(params, memories, networks.inputs(moments, rollout.next_obs))[1])
     discount = config.gamma * (1.0 - rollout.terminated)
-    estimate = advantage(config, Steps(reward, discount, value, next_value, ended))
+    estimate = policy.estimated(advantage, config, Steps(reward, discount, value, next_value, ended))
     log_prob = networks.distribution(params, features).log_prob(rollout.action)
     steps = Batch(inputs, rollout.action, ended, log_prob, value, *estimate, ())
     if config.gru is not None:
@@ -212,9 +213,13 @@ def objective(config: PPOConfig, networks: ActorCritic, loss: Loss, params: Para
     advantage = standardize(batch.advantage) if config.normalize_advantage else batch.advantage
     fitted = Fitted(chosen.log_prob(batch.action), value, chosen.entropy())
     function = "loss(config, batch, fitted)"
-    total, metrics = parts_of(function, loss(config, batch._replace(advantage=advantage), fitted), ("loss", "metrics"))
-    if jnp.shape(total) != ():
+    with own_part("loss", loss, function):
+        returned = loss(config, batch._replace(advantage=advantage), fitted)
+    total, metrics = parts_of(function, returned, ("loss", "metrics"))
+    if not same_structure(total, 0) or jnp.shape(total) != ():
         refuse(f"{function} returns loss as {described(total)}; return its mean, a scalar")
+    if not isinstance(metrics, dict):
+        refuse(f"{function} returns metrics as {described(metrics)}; return a dict of scalars")
     if config.target_kl is not None and "approx_kl" not in metrics:
         refuse(f"{function} returns no metric approx_kl, which target_kl={config.target_kl} needs; return one")
     return total, metrics

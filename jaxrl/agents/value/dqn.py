@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.config import Config, agent_config, static, traced
-from jaxrl.contracts.returns import described, parts_of, refuse
+from jaxrl.contracts.parts import check_goals, check_output, check_part, check_parts, own_part
+from jaxrl.contracts.returns import described, is_array, refuse
 from jaxrl.errors import UsageError
 from jaxrl.maths import exploration, losses, optimizer, schedules
 from jaxrl.nets.action_values import ActionValues, q_network
@@ -45,6 +46,7 @@ from jaxrl.types import (
     Rollout,
     Spec,
     off_policy,
+    spec_zeros,
 )
 
 
@@ -153,14 +155,20 @@ class MakeNetwork(Protocol):
     def __call__(self, config: Any, spec: Spec) -> ActionValues: ...
 
 
+TARGET, LOSS = "target(config, batch, outputs)", "loss(config, batch, output, target)"
+
+
 def q_target(config: DQNConfig, batch: Transitions, outputs: Outputs) -> Array:
     """[N] r_t + discount_t * max_a q(s_t, a), where `double` lets the online network choose a."""
+    check_output("q_target", outputs.target_t, batch.reward.shape[0], "give a target of your own for it")
     selector = outputs.online_t if config.double else None
     return losses.q_learning_target(batch.reward, batch.discount, outputs.target_t, selector)
 
 
 def td_loss(config: DQNConfig, batch: Transitions, output: Array, target: Array) -> tuple[Array, Array]:
     """The squared or Huber loss of the TD errors, and these; output [N, A], target [N] -> [N] and [N]."""
+    check_output("td_loss", output, batch.reward.shape[0], "give a loss of your own for it")
+    check_parts(TARGET, (target,), ("a target",), batch.reward.shape, "transition, as td_loss takes it")
     td_error = target - losses.select(output, batch.action)
     return losses.huber(td_error) if config.loss == "huber" else losses.squared(td_error), td_error
 
@@ -185,10 +193,12 @@ def make_dqn(
     """
     if not isinstance(spec.action, Discrete):
         raise UsageError(f"env: dqn needs discrete actions, not {spec.action}; choose an environment with Discrete actions")
-    net = network(config, spec)
-    if not isinstance(net, ActionValues):
-        kind = type(net).__name__
-        refuse(f"network(config, spec) returns a {kind}; return ActionValues, such as q_network(config, spec, module)")
+    with own_part("network", network, "network(config, spec) -> ActionValues"):
+        net = network(config, spec)
+        if not isinstance(net, ActionValues):
+            kind = type(net).__name__
+            refuse(f"network(config, spec) returns a {kind}; return ActionValues, such as q_network(config, spec, module)")
+    check_part("network", network, "network(config, spec) -> ActionValues", lambda: _try_network(net, spec))
     replay = make_experience(stored_spec(spec.obs), spec.action, config.num_envs, config.capacity, config.n_step, config.gamma)
 
     def init(key: Array) -> DQNState:
@@ -219,9 +229,13 @@ def make_dqn(
             net.apply(keys[1], fixed, batch.obs),
             net.apply(keys[2], fixed, batch.next_obs),
         )
-        goal = jax.lax.stop_gradient(target(config, batch, jax.lax.stop_gradient(outputs)))
+        num, outputs = batch.reward.shape[0], jax.lax.stop_gradient(outputs)
+        with own_part("target", target, TARGET):
+            goal = jax.lax.stop_gradient(check_goals(TARGET, target(config, batch, outputs), num))
         output = net.apply(keys[3], params, batch.obs)
-        each, td_error = _checked_loss(loss(config, batch, output, goal), batch)
+        with own_part("loss", loss, LOSS):
+            returned = loss(config, batch, output, goal)
+            each, td_error = check_parts(LOSS, returned, ("loss", "td_error"), (num,), "transition")
         value, q_tm1 = jnp.mean(each), losses.select(net.values(output), batch.action)
         metrics = {"loss": value, "q_mean": jnp.mean(q_tm1), "td_error": jnp.mean(jnp.abs(td_error))}
         return value, (metrics, td_error)
@@ -245,13 +259,13 @@ def make_dqn(
     return off_policy(init, act, ReplayFunctions(store, sample, learn), respects_legal=True)
 
 
-def _checked_loss(returned: Any, batch: Transitions) -> tuple[Array, Array]:
-    """What a `Loss` returned, with one number for each transition in either part."""
-    function, names = "loss(config, batch, output, target)", ("loss", "td_error")
-    parts = parts_of(function, returned, names)
-    for name, part in zip(names, parts, strict=True):
-        if jnp.shape(part) != batch.action.shape:
+def _try_network(net: ActionValues, spec: Spec) -> None:
+    """Traced alone: the values of one observation, with a key and without."""
+    key, obs, wanted = jax.random.key(0), spec_zeros(spec.obs, (1,)), (1, spec.action.n)
+    params = net.init(key)
+    for drawn in (None, key):
+        values = net.values(net.apply(drawn, params, obs))
+        if not is_array(values) or values.shape != wanted:
             refuse(
-                f"{function} returns {name} as {described(part)}; return {list(batch.action.shape)}, one for each transition"
+                f"values(apply(key, params, obs)) returns {described(values)}; return {list(wanted)}, a value for each action"
             )
-    return parts
