@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
@@ -9,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl.agents import load_agent
 from jaxrl.checks import probes, trial
@@ -29,7 +29,6 @@ PROBE = {
     "batch_size": 64,
     "learning_starts": 256,
     "gamma": probes.GAMMA,
-    "learning_rate": 5e-3,
     "target_period": 64,
     "epsilon_end": 0.5,
     "num_minibatches": 2,
@@ -37,6 +36,8 @@ PROBE = {
 """Fields for learning the probes in a few seconds, of every agent that has them."""
 
 PROBE_STEPS, LONGEST_ROLLOUT = 16_000, 8
+RATES = (5e-3, 5e-2)
+"""Step sizes that are tried beside an agent's own; the first suits most, and so comes first."""
 
 
 class AgentSuite:
@@ -131,25 +132,41 @@ class AgentSuite:
         names_states = isinstance(self.trial.env.spec.obs, ArraySpec) and self.trial.env.spec.obs.num_values is not None
         if not isinstance(self.trial.env.spec.action, Discrete):
             return "it takes no discrete actions"
-        probe, run = probes.PROBES[name], self._learner(names_states)
-        action = np.asarray(run(jax.tree.map(jnp.asarray, probe.table)))
-        for state, best in probe.best.items():
-            if action[state] != best:
-                raise Broken(
-                    f"after {PROBE_STEPS} env steps it chooses {action[state]}, not {best}, in state {state}: {probe.fault}"
-                )
+        probe, run, rates = probes.PROBES[name], self._learner(names_states), self._rates(names_states)
+        table = jax.tree.map(jnp.asarray, probe.table)
+        faults = [_fault(probe, run(table, rates[0], 0))]
+        # A step size may be too small or too large for a right agent; by mere chance a wrong one is not right with two keys.
+        for rate in rates[1:] if faults[0] else ():
+            faults += [_fault(probe, run(table, rate, 0)) or _fault(probe, run(table, rate, 1))]
+        if all(faults):
+            tried = "" if rates[0] is None else f" with learning_rate {' or '.join(map(str, rates))}"
+            raise Broken(f"after {PROBE_STEPS} env steps{tried} it chooses {faults[0]}: {probe.fault}")
         return None
 
-    def _learner(self, names_states: bool) -> Callable[[Any], Any]:
+    def _rates(self, names_states: bool) -> list[float | None]:
+        """Step sizes to try a probe with; [None] where there is one, which the config has."""
+        own = {f.name: f for f in trial.traced_fields(self.config_class())}.get("learning_rate")
+        if own is None or "learning_rate" in self.given:
+            return [None]
+        config, rates = self._probe_config(names_states), list[float | None]()
+        tried: tuple[Any, ...] = (RATES[0], own.default, *RATES[1:])
+        for rate in dict.fromkeys(tried):
+            with contextlib.suppress(UsageError):
+                check_config(dataclasses.replace(config, **{"learning_rate": rate}))
+                rates.append(rate)
+        return rates
+
+    def _learner(self, names_states: bool) -> Callable[..., Any]:
         if self._compiled is not None:
             return self._compiled
         config = self._probe_config(names_states)
         env = probes.make_probe(config.num_envs, names_states)
 
         @jax.jit
-        def run(table: Any) -> Any:
-            state = train(jax.random.key(0), config, self.make_agent, env._replace(params=table), PROBE_STEPS, 1).state
-            agent, seen = build(self.make_agent, as_arrays(config), env.spec), probes.observations(names_states)
+        def run(table: Any, rate: Any, seed: Any) -> Any:
+            tried = config if rate is None else dataclasses.replace(config, **{"learning_rate": rate})
+            state = train(jax.random.key(seed), tried, self.make_agent, env._replace(params=table), PROBE_STEPS, 1).state
+            agent, seen = build(self.make_agent, as_arrays(tried), env.spec), probes.observations(names_states)
             progress = self.trial.plan.progress(self.trial.plan.num_iterations)
             memory = agent.initial_memory(len(seen))
             return agent.act(jax.random.key(1), state.agent.policy, memory, seen, progress, False)[0]
@@ -157,7 +174,7 @@ class AgentSuite:
         self._compiled = run
         return run
 
-    _compiled: Callable[[Any], Any] | None = None
+    _compiled: Callable[..., Any] | None = None
 
     def _probe_config(self, names_states: bool) -> Config:
         config = fitted(self.config_class, PROBE, self.given)
@@ -166,6 +183,12 @@ class AgentSuite:
         config = dataclasses.replace(config, rollout_length=self.given.get("rollout_length", length))
         check_config(config)
         return config
+
+
+def _fault(probe: probes.Probe, action: Any) -> str:
+    """What is chosen where something else is best; empty where all is right."""
+    wrong = [(int(action[state]), best, state) for state, best in probe.best.items() if action[state] != best]
+    return "{}, not {}, in state {}".format(*wrong[0]) if wrong else ""
 
 
 _PROMISES = {

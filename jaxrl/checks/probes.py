@@ -70,6 +70,12 @@ PROBES = {
         {0: 1, 1: 0},
         "4 one step later is worth more than 1 now, and 1 one step later less, with gamma 0.5",
     ),
+    # In state 0 waiting is worth 4 / 2 > 1 with the better action afterwards; with both alike 1.5 / 2 < 1, with the worse less.
+    "the best of the next actions counts": Probe(
+        _table([[1, 0], [4, -1]], [0.5, 0.5], {(0, 1): 1}, goes_on={(0, 1)}),
+        {0: 1, 1: 0},
+        "a state is worth what its best action is worth (4 one step later, with gamma 0.5), not the mean or the worst",
+    ),
     # In state 0, action 1 is truncated and leads back: 0.75 + 0.5 * 1.5 = 1.5 > 1. Taken for a termination it is worth 0.75;
     # with the value of the next episode's start, whose mean is below 0, less; a termination that bootstraps gives action 0 2.
     "a truncated step bootstraps, from its true successor": Probe(

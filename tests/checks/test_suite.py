@@ -13,9 +13,10 @@ from jaxrl.agents.tabular.q_learning import make_q_learning
 from jaxrl.agents.tabular.table import TabularConfig
 from jaxrl.checks.agents import AgentSuite
 from jaxrl.checks.environments import env_checks
+from jaxrl.checks.probes import PROBES
 from jaxrl.checks.suite import Broken
 from jaxrl.cli import main
-from jaxrl.config import Config, agent_config
+from jaxrl.config import Config, agent_config, traced
 from jaxrl.types import Agent, ArraySpec, Box, Discrete, Env, Spec, TimeStep
 
 slow = pytest.mark.slow
@@ -182,8 +183,55 @@ make_greedy = careless(lambda rollout: {"terminated": rollout.terminated | True}
 def test_a_probe_is_failed_by_what_it_is_for(name: str, probe: str) -> None:
     suite = AgentSuite(f"{__name__}:{name}", {}, None, {})
     assert suite.learns("actions depend on the observation") is None
-    with pytest.raises(Broken, match="after 16000 env steps it chooses 0, not 1, in state 0"):
+    with pytest.raises(Broken, match=r"after 16000 env steps with learning_rate .* it chooses 0, not 1, in state 0"):
         suite.learns(probe)
+
+
+@agent_config
+class PlainConfig(Config):
+    """A table by plain gradient steps, of which those of Adam would be far too small."""
+
+    learning_rate: float = traced(0.1, "Step size of the mean gradient.")
+    gamma: float = traced(0.99, "Discount.")
+
+
+def plain_q(best):
+    """Q-learning by gradient steps on a table; `best` is what a state is worth, of the values [..., A] of its actions."""
+
+    def make_agent(config: PlainConfig, spec, model=None):
+        def act(key, policy, memory, obs, progress, explore):
+            greedy = jnp.argmax(obs @ policy, axis=-1).astype(jnp.int32)
+            return (jax.random.randint(key, greedy.shape, 0, 2) if explore else greedy), memory, ()
+
+        def update(key, state, rollout, progress):
+            goal = rollout.reward + config.gamma * (1 - rollout.terminated) * best(rollout.next_obs @ state.policy)
+
+            def loss(q):
+                return jnp.mean((jnp.sum(rollout.obs @ q * jax.nn.one_hot(rollout.action, 2), -1) - goal) ** 2)
+
+            return Learned(state.policy - config.learning_rate * jax.grad(loss)(state.policy)), {}
+
+        return Agent(lambda key: Learned(jax.random.normal(key, (4, 2)) / 100), act, update)
+
+    return make_agent
+
+
+make_plain, make_worst = plain_q(lambda q: jnp.max(q, axis=-1)), plain_q(lambda q: jnp.min(q, axis=-1))
+
+
+def test_a_right_agent_is_not_called_wrong_for_its_step_size() -> None:
+    suite = AgentSuite(f"{__name__}:make_plain", {}, None, {})
+    assert [suite.learns(name) for name in PROBES] == [None] * 5
+
+
+@slow
+def test_what_is_worth_its_worst_action_is_found() -> None:
+    suite = AgentSuite(f"{__name__}:make_worst", {}, None, {})
+    assert suite.learns("rewards that come later are discounted") is None
+    with pytest.raises(
+        Broken, match=r"with learning_rate 0.005 or 0.1 or 0.05 it chooses 0, not 1, in state 0: a state is worth"
+    ):
+        suite.learns("the best of the next actions counts")
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
