@@ -59,12 +59,17 @@ def check(arguments: list[str]) -> None:
         config, own, of_agent = opts.read_agent("check", name, arguments, CheckOptions, CheckAgentOptions)
         given = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if _is_given(f.name, arguments)}
         checks = AgentSuite(name, given, of_agent["env"], own["env_options"]).checks(own["quick"])
+        words = name, "--env", of_agent["env"] or "ENV"
     else:
         from jaxrl.checks.environments import env_checks
 
         own = opts.read("jaxrl check", arguments, CheckOptions)[0]
         checks = env_checks(name, own["env_options"], own["quick"])
-    sys.exit(_report(checks, (Broken, UsageError, OwnCodeError)))
+        words = "ppo", "--env", name
+    code = _report(checks, (Broken, UsageError, OwnCodeError))
+    if not code:
+        opts.say_next("train", "train", *words)
+    sys.exit(code)
 
 
 def _is_agent(name: str) -> bool:

@@ -293,7 +293,11 @@ def plot(arguments: list[str]) -> None:
     fields = [name if "." in name else name.replace("-", "_") for name in options.by]
     plot_runs([opts.path_of("folders", folder) for folder in options.folders], opts.path_of("out", options.out), fields)
     print(options.out)
-    opts.say_next("a score", "evaluate", options.folders[0])
+    first = Path(options.folders[0])
+    if (first / "tune.json").exists():
+        opts.say_next("the best trial as a run", "take", first, "best", "--out", f"{first}-best")
+    else:
+        opts.say_next("a score", "evaluate", first)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

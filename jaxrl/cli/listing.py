@@ -42,8 +42,9 @@ def _list_envs() -> None:
 
 
 def _list_experiments() -> None:
-    print("experiments")
-    for path in sorted(Path("experiments").glob("*.py")):
+    paths = sorted(Path("experiments").glob("*.py"))
+    print("experiments" if paths else "experiments: none here; they are in the folder experiments/ of a clone of jaxrl")
+    for path in paths:
         text = path.read_text()
         if "__main__" not in text:  # A module that experiments share.
             continue

@@ -147,8 +147,9 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
     watch = Stopwatch(process_begun(), {})
     watch.lap("prepare")
     plans = brackets(sweep.schedule, len(sweep.configs), sweep.total_steps)
-    where = "each in a process of its own" if groups[0].solo else f"in {len(groups)} compiled groups"
-    say(f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) {where}, in {folder}")
+    programs = "one program" if len(groups) == 1 else f"{len(groups)} programs"
+    where = "each in a process of its own" if groups[0].solo else f"compiling {programs} for them"
+    say(f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) in {folder}; {where}")
     bar = _open_bar(sum(_planned_steps(sweep, bracket) for bracket in plans))
     standings: dict[int, Standing] = {}
     outcomes: list[dict[str, Any]] = []

@@ -520,6 +520,14 @@ def test_commands_end_with_a_line_that_says_what_to_do_next(trained, tmp_path, c
         assert capsys.readouterr().err.splitlines()[-1] == end
 
 
+def test_a_plot_of_a_search_leads_to_its_best_trial(tmp_path, capsys, monkeypatch):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "tune.json").touch()
+    monkeypatch.setattr("jaxrl.analysis.curves.plot_runs", lambda *arguments: None)
+    cli.main(["plot", str(tmp_path / "s")])
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"take {tmp_path}/s best --out {tmp_path}/s-best")
+
+
 def test_plot_of_two_runs_draws_one_picture(trained, capsys):
     shutil.copytree(trained, "again")
     cli.main(["plot", str(trained), "again", "--out", "both.png"])
