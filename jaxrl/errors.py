@@ -141,7 +141,9 @@ class OwnReport(NamedTuple):
 
 
 def own_report(error: BaseException) -> OwnReport | None:
-    """The report of an error that a user's own code raised or let JAX raise; None of any other."""
+    """The report of an error that a user's own code raised or let JAX raise; None of any other, which has a line of its own."""
+    if isinstance(error, EnvError) and not isinstance(error, OwnCodeError):
+        return None
     origin = error.origin if isinstance(error, OwnCodeError) else error
     frames = [frame for frame in traceback.extract_tb(origin.__traceback__) if is_own_file(frame.filename)]
     said = _said(origin)

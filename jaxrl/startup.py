@@ -101,11 +101,14 @@ QUIET_SECONDS = 1.2
 
 @contextlib.contextmanager
 def not_silent(arguments: Sequence[str]) -> Iterator[None]:
-    """A command that says soon what it is about, however long its imports take; at once ended ones say nothing."""
+    """A command that says soon, on a terminal, what it is about, however long its imports take; at once ended ones say nothing.
+
+    What is no terminal reads lines that mean something: of bad input exactly one.
+    """
     line = f"jaxrl: {shlex.join(arguments[:2])}: starting"
     timer = threading.Timer(QUIET_SECONDS, print, (line,), {"file": sys.stderr, "flush": True})
     timer.daemon = True
-    if sys.stderr is sys.__stderr__:
+    if sys.stderr.isatty():
         timer.start()
     try:
         yield

@@ -23,7 +23,7 @@ from jaxrl.startup import command
 _NEUTRAL = frozenset(
     {
         *("seed", "seeds", "num_rows", "eval_every", "eval_episodes", "checkpoint_seconds", "keep_every", "track"),
-        *("checkpoint_replay", "debug", "devices", "stream"),
+        *("checkpoint_replay", "debug", "devices", "stream", "extend_from"),
     }
 )
 # What belongs to a sweep or search as a whole, or to a file.

@@ -44,9 +44,20 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
       DiskError: it cannot be written.
     """
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Another name to write a file under, which is renamed at the end; what was there before stays until then.
+
+    Raises:
+      DiskError: it cannot be written.
+    """
     partial = path.with_name(path.name + ".partial")
     with writing(path):
-        partial.write_text(text, encoding="utf-8", newline="")
+        yield partial
         partial.replace(path)
 
 

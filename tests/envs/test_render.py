@@ -7,6 +7,7 @@ from PIL import Image
 
 from jaxrl.envs import make
 from jaxrl.envs.tools.render import HEIGHT, RENDERERS, WIDTH, save_gif
+from jaxrl.errors import DiskError
 
 FIELDS = {
     "CartPole-v1": ("x", "theta"),
@@ -126,3 +127,16 @@ def test_frames_that_do_not_change_take_their_time_all_the_same(tmp_path):
 def test_a_gif_of_nothing_or_at_no_speed_is_refused(tmp_path, frames, fps, message):
     with pytest.raises(ValueError, match=message):
         save_gif(tmp_path / "no.gif", frames, fps)
+
+
+def test_a_gif_that_cannot_be_finished_leaves_the_file_that_was_there(tmp_path):
+    def frames():
+        yield from moving_frames(2)
+        raise EOFError("the environment died")
+
+    (tmp_path / "run.gif").write_bytes(b"an older one")
+    with pytest.raises(EOFError):
+        save_gif(tmp_path / "run.gif", frames())
+    assert (tmp_path / "run.gif").read_bytes() == b"an older one"
+    with pytest.raises(DiskError, match="cannot be written"):
+        save_gif(tmp_path / "gone" / "run.gif", moving_frames(2))

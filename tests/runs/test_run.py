@@ -257,7 +257,7 @@ def test_resume_adds_the_seconds_of_earlier_processes(reference, tmp_path):
     folder = interrupted(reference, tmp_path / "run", 450)
     manifest = folder / "checkpoints" / "450" / "manifest.json"
     values = json.loads(manifest.read_text())
-    values["meta"] |= {"wall_seconds": 1000.0, "compile_seconds": 300.0}
+    values["meta"]["seconds"] = {"compile": 300.0, "training": 700.0}
     manifest.write_text(json.dumps(values))
     summary = runs.resume(folder)
     assert 1000 < summary["wall_seconds"] < 1060

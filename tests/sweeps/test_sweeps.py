@@ -19,7 +19,7 @@ from jaxrl.analysis import curves as plot
 from jaxrl.analysis.report import write_report
 from jaxrl.analysis.results import read_results
 from jaxrl.cli import commands as cli
-from jaxrl.drivers.memory import num_bytes
+from jaxrl.drivers.memory import num_bytes, rollout_bytes
 from jaxrl.errors import UsageError
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
@@ -240,7 +240,8 @@ def test_a_sweep_that_does_not_fit_at_once_finishes_in_batches_that_do(tmp_path)
 
 def test_a_limit_below_the_smallest_batch_is_told(tmp_path, capsys):
     small = {"grid": {"learning_rate": RATES[:2]}, "total_steps": 20, "num_rows": 1}
-    limit = num_bytes(make_groups(read_sweep(table_sweep(tmp_path / "whole", **small).folder))[0].shapes)
+    group = make_groups(read_sweep(table_sweep(tmp_path / "whole", **small).folder))[0]
+    limit = num_bytes(group.shapes) + rollout_bytes(group.env.spec, group.schedule.rollout_length, group.config.num_envs)
     result = table_sweep(tmp_path / "sweep", **small, memory_limit=limit)
     assert [len(outcome["runs"]) for outcome in outcomes(result)] == [1, 1]
     peak = result.results.summary["peak_bytes"]

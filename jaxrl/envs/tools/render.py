@@ -12,10 +12,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from jaxrl.records.files import whole
 
 WIDTH, HEIGHT = 600, 400
 _SMOOTH = 2
@@ -182,6 +185,7 @@ def save_gif(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: fl
 
     Raises:
       ValueError: no frames, or an `fps` that is not positive.
+      DiskError: it cannot be written; a file of that name is as it was.
     """
     if not fps > 0:
         raise ValueError(f"fps={fps} is out of range; give a number above 0")
@@ -193,7 +197,8 @@ def save_gif(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: fl
     first = first.quantize(colors=128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     rest = (picture.quantize(palette=first, dither=Image.Dither.NONE) for picture in pictures)
     milliseconds = max(20, 10 * round(100 / fps))
-    first.save(path, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
+    with whole(Path(path)) as partial:
+        first.save(partial, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
 
 
 RENDERERS: dict[str, Callable[[Any, Any], np.ndarray]] = {
