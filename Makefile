@@ -33,10 +33,10 @@ clean:
 
 .venv/core.stamp: requirements.txt pyproject.toml | .venv/bin/python
 	$(PIP) -r requirements.txt
-	$(PIP) --no-deps --editable .
+	$(PIP) --no-deps --config-settings editable_mode=compat --editable .
 	@touch $@
 
 .venv/dev.stamp: requirements-dev.txt pyproject.toml | .venv/bin/python
 	$(PIP) -r requirements-dev.txt
-	$(PIP) --no-deps --editable .
+	$(PIP) --no-deps --config-settings editable_mode=compat --editable .
 	@touch $@ .venv/core.stamp

@@ -161,7 +161,8 @@ def _finish(summary: dict[str, Any], out: Path) -> None:
 
     console().print(summary_table(summary, out))
     print(f"{out / 'summary.json'}\n{out / 'curve.png'}")
-    opts.say_next("watch it", "evaluate", out, *_gif(summary["env"]))
+    gif = _gif(summary["env"])
+    opts.say_next("watch it" if gif else "a score over other episodes", "evaluate", out, *gif)
 
 
 def _gif(env: str) -> list[str]:
@@ -234,6 +235,10 @@ def evaluate(arguments: list[str]) -> None:
         fail(f"gif={options.gif} cannot be written: its folder does not exist; make it first")
     if options.gif and Path(options.gif).is_dir():
         fail(f"gif={options.gif} is a folder; give the name of a file")
+    if options.gif and Path(options.gif).suffix.lower() != ".gif":
+        fail(f"gif={options.gif} is to be a GIF; give it a name that ends in .gif")
+    if options.gif and not os.access(Path(options.gif).resolve().parent, os.W_OK):
+        fail(f"gif={options.gif} cannot be written: its folder is read-only; give another")
     use_threads(arguments)
     use_compilation_cache()
     folder = opts.path_of("folder", options.folder)

@@ -233,6 +233,7 @@ def test_a_config_json_with_an_unknown_field_of_the_agent_is_refused(trained, ca
         (["--seed", "-1"], "seed=-1 is out of range; give a value in [0, 4294967295]"),
         (["--gif", "nowhere/x.gif"], "gif=nowhere/x.gif cannot be written"),
         (["--gif", "."], "gif=. is a folder"),
+        (["--gif", "x.mp4"], "gif=x.mp4 is to be a GIF"),
     ],
 )
 def test_evaluate_refuses_bad_options(trained, arguments, words, capsys):
