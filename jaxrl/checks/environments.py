@@ -5,12 +5,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.checks.play import (
+    Played,
+    extreme_actions,
+    play_device,
+    play_host,
+    play_once,
+    random_actions,
+    random_agent,
+)
+from jaxrl.checks.purity import same_program
 from jaxrl.checks.suite import Broken, Check, close, same_bits
 from jaxrl.contracts.environments import OwnHostEnv, checked_env, checked_host_env, trace_env
 from jaxrl.drivers.evaluate import episode_scores
@@ -18,38 +28,18 @@ from jaxrl.drivers.host import host_episode_scores
 from jaxrl.envs import make
 from jaxrl.errors import UsageError, import_by_name
 from jaxrl.types import (
-    Agent,
     Array,
-    Box,
-    Discrete,
     Env,
-    HostEnv,
-    Position,
     Progress,
     PyTree,
-    Spec,
-    TimeStep,
-    action_zeros,
+    TreeSpec,
     episode_end,
     game_over,
-    sample_action,
 )
 
 NUM_ENVS = 4
 MIN_STEPS, MAX_STEPS = 100, 2_000
 """Steps of random play at least, and at most where the time limit is longer."""
-
-
-class Played(NamedTuple):
-    """What came of playing.
-
-    Attributes:
-      first: obs [B, ...] of the reset.
-      steps: `TimeStep` of [T, B, ...].
-    """
-
-    first: PyTree
-    steps: TimeStep
 
 
 def env_checks(name: str, options: Mapping[str, Any], quick: bool = False) -> Iterator[Check]:
@@ -59,6 +49,7 @@ def env_checks(name: str, options: Mapping[str, Any], quick: bool = False) -> It
     if quick:
         return
     yield Check("the same key plays the same", suite.same_key)
+    yield Check("observations and rewards are numbers that the spec allows", suite.numbers)
     yield Check("actions at both ends of their range are taken", suite.both_ends)
     yield Check("obs is the next observation, next_obs the true successor", suite.successors)
     yield Check("info has the records of episodes", suite.records)
@@ -97,31 +88,52 @@ class _Suite:
         if isinstance(self.env, Env):
             trace_env(self.env)
         else:
-            _play_host(self.env, 0, 1, _random)
+            play_host(self.env, 0, 1, random_actions)
 
     def play(self, seed: int) -> Played:
         """Random legal actions."""
         if isinstance(self.env, Env):
             return jax.device_get(self._play(jax.random.key(seed), self.env.params))
-        return _play_host(self.env, seed, self.length, _random)
+        return play_host(self.env, seed, self.length, random_actions)
 
     @cached_property
     def _play(self) -> Callable[[Array, PyTree], Played]:
         assert isinstance(self.env, Env)
-        return jax.jit(partial(_play_device, self.env, length=self.length, choose=_random))
+        return jax.jit(partial(play_device, self.env, length=self.length, choose=random_actions))
 
     # --- promises -----------------------------------------------------------------------------------------------------
 
     def same_key(self) -> None:
+        """A game comes out the same, and a trace does: what Python draws or counts is the same in all games of a program."""
+        if isinstance(self.env, Env):
+            env, key = self.env, jax.random.key(0)
+            state, obs = jax.eval_shape(env.reset, key, env.params)
+            action = jax.eval_shape(lambda obs: random_actions(key, env.spec, obs, env.num_envs), obs)
+            same_program("reset", env.reset, key, env.params)
+            same_program("step", env.step, key, env.params, state, action)
         same_bits("two games with the same key", self.played._asdict(), self.play(0)._asdict())
+
+    def numbers(self) -> None:
+        self._allowed("with random actions", self.played)
 
     def both_ends(self) -> None:
         for end in (0, 1):
-            played = _play(self.env, 20, partial(_extreme, end=end))
-            for field in ("obs", "reward", "next_obs"):
-                _finite(f"with the {'highest' if end else 'lowest'} actions, {field}", getattr(played.steps, field))
-        for field in ("obs", "reward", "next_obs"):
-            _finite(f"with random actions, {field}", getattr(self.played.steps, field))
+            played = play_once(self.env, 20, partial(extreme_actions, end=end))
+            self._allowed(f"with the {'highest' if end else 'lowest'} actions", played)
+
+    def _allowed(self, when: str, played: Played) -> None:
+        """Finite, and below `num_values` where the spec has one."""
+        _finite(f"{when}, reward", played.steps.reward)
+        specs = self.env.spec.obs.leaves if isinstance(self.env.spec.obs, TreeSpec) else (self.env.spec.obs,)
+        for field, tree in (("reset's obs", played.first), ("obs", played.steps.obs), ("next_obs", played.steps.next_obs)):
+            _finite(f"{when}, {field}", tree)
+            for spec, leaf in zip(specs, jax.tree.leaves(tree), strict=True):
+                beyond = leaf[(leaf < 0) | (leaf >= (np.inf if spec.num_values is None else spec.num_values))]
+                if spec.num_values is not None and beyond.size:
+                    raise Broken(
+                        f"{when}, {field} holds {beyond.flat[0]} where the spec says num_values={spec.num_values}; raise it, "
+                        f"or give numbers from 0 to {spec.num_values - 1}"
+                    )
 
     def successors(self) -> str | None:
         steps, ended = self.played.steps, np.asarray(episode_end(self.played.steps))
@@ -139,6 +151,12 @@ class _Suite:
             for (obs, _), start in zip(pairs, jax.tree.leaves(starts), strict=True)
         ):
             raise Broken("obs where an episode ended is not what a reset returns; begin the next episode there")
+        cut = np.asarray(steps.truncated & ~steps.terminated)
+        if not _vary(starts) and cut.any() and _are(pairs, starts, cut) and not _are(pairs, starts, ~ended):
+            return (
+                f"next_obs is what a reset returns at each of the {cut.sum()} steps that were truncated, as obs is; right only "
+                "if the action led there, which cannot be told from outside"
+            )
         return None
 
     def _starts(self) -> PyTree:
@@ -151,18 +169,26 @@ class _Suite:
 
     def records(self) -> str | None:
         steps = self.played.steps
-        over, length = np.asarray(game_over(steps)), np.zeros(NUM_ENVS, int)
+        over, length, reward, unlike = np.asarray(game_over(steps)), np.zeros(NUM_ENVS, int), np.zeros(NUM_ENVS), None
+        adds_up = self.env.spec.has_return and self.env.spec.num_players == 1
         for time in range(len(over)):
             length += 1
+            reward += steps.reward[time]
             found, ended = np.asarray(steps.info["episode_length"][time]), over[time]
             if (found != length)[ended].any():
                 raise Broken(
                     f"info['episode_length'] is {found[ended][0]} where an episode of {length[ended][0]} steps ended; "
                     "count every step, and begin again after an end"
                 )
-            length[ended] = 0
+            told = np.asarray(steps.info["episode_return"][time], float)
+            for value, total in zip(told[ended], reward[ended], strict=True):
+                if unlike is None and adds_up and abs(value - total) > 1e-3 * (1 + abs(value) + abs(total)):
+                    unlike = f"info['episode_return'] is {value:.6g} where the rewards of an episode add up to {total:.6g}"
+            length[ended], reward[ended] = 0, 0
         _finite("info['episode_return']", np.asarray(steps.info["episode_return"])[over])
-        return None if over.any() else f"no episode ended in {len(over)} steps of {NUM_ENVS} environments"
+        if not over.any():
+            return f"no episode ended in {len(over)} steps of {NUM_ENVS} environments"
+        return unlike and f"{unlike}; right only if rewards are scaled, clipped or shaped and the records are of what they were"
 
     def time_limit(self) -> str | None:
         limit = self.env.spec.time_limit
@@ -170,11 +196,19 @@ class _Suite:
             return "its spec has none; an evaluation gives up on an episode after 100,000 steps"
         if limit > MAX_STEPS:
             return f"{limit} steps are more than {MAX_STEPS}"
-        ended, length = np.asarray(episode_end(self.played.steps)), np.zeros(NUM_ENVS, int)
-        for row in ended:
-            length = np.where(row, 0, length + 1)
+        steps, length, num_terminated, num_cut = self.played.steps, np.zeros(NUM_ENVS, int), 0, 0
+        for row, terminated in zip(np.asarray(episode_end(steps)), np.asarray(steps.terminated), strict=True):
+            length += 1
+            reached = row & (length == limit)
+            num_terminated, num_cut = num_terminated + sum(reached & terminated), num_cut + sum(reached & ~terminated)
+            length[row] = 0
             if (length >= limit).any():
                 raise Broken(f"an episode goes on after {limit} steps, where spec.time_limit={limit} says that it is truncated")
+        if limit > 1 and num_terminated and not num_cut:
+            return (
+                f"all {num_terminated} episodes that reached the limit of {limit} steps were flagged terminated; right only if "
+                "the world ends there, else say truncated, so that agents bootstrap"
+            )
         return None
 
     def physics(self) -> str | None:
@@ -189,8 +223,8 @@ class _Suite:
                 continue
             if not isinstance(other, Env) or _shapes(other.params) != _shapes(self.env.params) or other.spec != self.env.spec:
                 continue
-            theirs = jax.device_get(_play(other, 20, _random))
-            ours = jax.device_get(_play(self.env._replace(params=other.params), 20, _random))
+            theirs = jax.device_get(play_once(other, 20, random_actions))
+            ours = jax.device_get(play_once(self.env._replace(params=other.params), 20, random_actions))
             tried.append(option)
             try:
                 close("", ours._asdict(), theirs._asdict())
@@ -223,7 +257,7 @@ class _Suite:
         if (self.env.spec.time_limit or MAX_STEPS + 1) > MAX_STEPS:
             return "its episodes may be long"
         counts: Any = map(np.int32, (0, 1, 0, 1))
-        key, agent, progress = jax.random.key(0), _random_agent(self.env.spec), Progress(*counts)
+        key, agent, progress = jax.random.key(0), random_agent(self.env.spec), Progress(*counts)
         env, scores = self.make(2), None
         if isinstance(env, Env):
             scored = jax.jit(lambda key, params: episode_scores(key, agent, env._replace(params=params), (), progress, 1))
@@ -232,79 +266,23 @@ class _Suite:
             env.close()
             make_env: Any = self.make
             scores = host_episode_scores(key, agent, make_env, (), progress, 2)
+        if not np.isfinite(self.played.steps.reward).all():
+            raise Broken("rewards are not finite, and so no return is; give numbers")
         if not np.isfinite(scores.returns).all():
             raise Broken(f"an evaluation of random actions ends with {np.asarray(scores.returns)}; every episode has to end")
         return None
 
 
-# --- playing ----------------------------------------------------------------------------------------------------------
-
-Choose = Callable[[Array, Spec, PyTree, int], PyTree]
-"""(key, spec, obs, num_envs) -> actions."""
-
-
-def _random(key: Array, spec: Spec, obs: PyTree, num_envs: int) -> PyTree:
-    if isinstance(obs, Position):
-        return jnp.argmax(jnp.where(obs.legal, jax.random.uniform(key, obs.legal.shape), -1.0), axis=-1).astype(jnp.int32)
-    return sample_action(key, spec.action, (num_envs,))
-
-
-def _extreme(key: Array, spec: Spec, obs: PyTree, num_envs: int, end: int) -> PyTree:
-    if isinstance(obs, Position):
-        order = jnp.arange(obs.legal.shape[-1])
-        return jnp.argmax(jnp.where(obs.legal, order if end else -order, -order[-1] - 1), axis=-1).astype(jnp.int32)
-
-    def bound(part: Any) -> Any:
-        if isinstance(part, (Discrete, Box)):
-            lowest, highest = (0, part.n - 1) if isinstance(part, Discrete) else (-1, 1)
-            return action_zeros(part, (num_envs,)) + jnp.asarray(
-                highest if end else lowest, jnp.result_type(action_zeros(part))
-            )
-        return type(part)(*map(bound, part))
-
-    return bound(spec.action)
-
-
-def _play(env: Env | OwnHostEnv, length: int, choose: Choose) -> Played:
-    if not isinstance(env, Env):
-        return _play_host(env, 0, length, choose)
-    run = jax.jit(lambda key, params: _play_device(env, key, params, length=length, choose=choose))
-    return jax.device_get(run(jax.random.key(0), env.params))
-
-
-def _play_device(env: Env, key: Array, params: PyTree, *, length: int, choose: Choose) -> Played:
-    key_reset, key = jax.random.split(key)
-
-    def step(carry: tuple[PyTree, PyTree], key: Array) -> tuple[Any, TimeStep]:
-        key_act, key_env = jax.random.split(key)
-        action = choose(key_act, env.spec, carry[1], env.num_envs)
-        state, timestep = env.step(key_env, params, carry[0], action)
-        return (state, timestep.obs), timestep
-
-    state, obs = env.reset(key_reset, params)
-    return Played(obs, jax.lax.scan(step, (state, obs), jax.random.split(key, length))[1])
-
-
-def _play_host(env: HostEnv, seed: int, length: int, choose: Choose) -> Played:
-    choose_now = jax.jit(lambda key, obs: choose(key, env.spec, obs, env.num_envs))
-    first = obs = env.reset(seed)
-    rows = []
-    for key in jax.random.split(jax.random.key(seed), length):
-        timestep = env.step(jax.tree.map(np.asarray, choose_now(key, obs)))
-        rows.append(jax.tree.map(np.array, timestep))
-        obs = timestep.obs
-    return Played(jax.tree.map(np.array, first), jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
-
-
-def _random_agent(spec: Spec) -> Agent:
-    def act(key: Array, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress, explore: bool) -> Any:
-        return _random(key, spec, obs, jax.tree.leaves(obs)[0].shape[0]), memory, ()
-
-    return Agent(lambda key: (), act, lambda *arguments: ((), {}))
-
-
 def _head(played: Played) -> Played:
     return played._replace(steps=jax.tree.map(lambda leaf: leaf[:20], played.steps))
+
+
+def _are(pairs: list[Any], starts: PyTree, where: np.ndarray) -> bool:
+    """Whether next observations are the first ones, of (obs, next_obs) leaf by leaf."""
+    return all(
+        np.array_equal(after[where], np.broadcast_to(start[0], after[where].shape))
+        for (_, after), start in zip(pairs, jax.tree.leaves(starts), strict=True)
+    )
 
 
 def _vary(starts: PyTree) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from jaxrl.checks.probes import PROBES
 from jaxrl.checks.suite import Broken
 from jaxrl.cli import main
 from jaxrl.config import Config, agent_config, traced
+from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.types import Agent, ArraySpec, Box, Discrete, Env, Spec, TimeStep
 
 slow = pytest.mark.slow
@@ -26,9 +28,10 @@ SPEC = Spec(ArraySpec((1,), "float32"), Discrete(2), 5)
 def walk(num_envs, wrong="", pace=1.0):
     """Counts its steps from a random start, five an episode; `wrong` names the promise that it breaks."""
     spec = SPEC._replace(action=Box(())) if wrong == "ends" else SPEC
+    calls = itertools.count(1)
 
     def start(key):
-        return jax.random.uniform(key, (num_envs,))
+        return jnp.zeros(num_envs) if wrong == "odd" else jax.random.uniform(key, (num_envs,))
 
     def reset(key, params):
         place = start(key)
@@ -36,13 +39,16 @@ def walk(num_envs, wrong="", pace=1.0):
 
     def step(key, params, state, action):
         place, time = state[0] + (pace if wrong == "baked" else params), state[1] + 1
+        place = place + {"drawn": np.random.rand(), "counted": next(calls)}.get(wrong, 0)
         ended = time >= (7 if wrong == "limit" else 5)
         begun = jnp.where(ended, place if wrong == "stays" else start(key), place)
-        reward = jnp.log(1 - action) if wrong == "ends" else jnp.ones(num_envs)
+        reward = jnp.log(1 - action) if wrong == "ends" else jnp.full(num_envs, jnp.nan if wrong == "nan" else 1.0)
         length = jnp.full(num_envs, 5) if wrong != "records" else time + 1
-        info = {"episode_return": time * 1.0, "episode_length": length}
+        info = {"episode_return": time * (wrong != "odd"), "episode_length": length}
         obs = begun[:, None] + (wrong == "obs")
-        timestep = TimeStep(obs, reward, ended & False, ended, place[:, None], info)
+        after = obs if wrong == "odd" else place[:, None]
+        flags = (ended, ended & False) if wrong == "flagged" else (ended & False, ended)
+        timestep = TimeStep(obs, reward, *flags, after, info)
         return (begun, jnp.where(ended, 0, time)), timestep
 
     return Env(spec, num_envs, jnp.float32(pace), reset, step)
@@ -82,6 +88,52 @@ def test_an_environment_that_breaks_a_promise_is_told_which(wrong: str, promise:
     assert of_env(promise, "walk") is None
     with pytest.raises(Broken, match=line):
         of_env(promise, "walk", wrong=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["drawn", "counted"])
+def test_what_python_draws_or_counts_in_a_step_is_found(wrong: str) -> None:
+    """It is the same in all games of one program, and so in two games with the same key."""
+    with pytest.raises(
+        Broken, match=r"step is another program when it is traced again \(add: .* against .*draw with jax.random"
+    ):
+        of_env("the same key plays the same", "walk", wrong=wrong)
+
+
+def rooms(num_envs):
+    """Observes 0 to 5 where its spec says that there are three values."""
+    spec = Spec(ArraySpec((), "int32", num_values=3), Discrete(2), 5)
+
+    def step(key, params, state, action):
+        return Transition(state + 1, state + 1, 1.0, state >= 5)
+
+    return batch_env(spec, {}, lambda key, params: (jnp.int32(0), jnp.int32(0)), step, num_envs, time_limit=9)
+
+
+def test_observations_beyond_their_number_of_values_are_found() -> None:
+    with pytest.raises(Broken, match="with random actions, obs holds 3 where the spec says num_values=3; raise it, or give"):
+        of_env("observations and rewards are numbers that the spec allows", "rooms")
+
+
+def test_what_is_right_in_some_environments_alone_is_told() -> None:
+    """A fixed start is next_obs at a truncation, the return is 0; neither is wrong for certain."""
+    checks = {check.promise: check for check in env_checks(f"{__name__}:walk", {"wrong": "odd"})}
+    note = checks["obs is the next observation, next_obs the true successor"].run()
+    assert "next_obs is what a reset returns at each of the 80 steps that were truncated" in note
+    note = checks["info has the records of episodes"].run()
+    assert "info['episode_return'] is 0 where the rewards of an episode add up to 5; right only if" in note
+    assert checks["episodes end within the time limit"].run() is None
+
+
+@slow
+def test_a_time_limit_that_is_flagged_as_a_termination_is_told() -> None:
+    note = of_env("episodes end within the time limit", "walk", wrong="flagged")
+    assert "all 80 episodes that reached the limit of 5 steps were flagged terminated; right only if" in note
+
+
+@slow
+def test_rewards_that_are_no_numbers_are_told_as_such() -> None:
+    with pytest.raises(Broken, match="rewards are not finite, and so no return is"):
+        of_env("a policy can be scored", "walk", wrong="nan")
 
 
 class Dice:
