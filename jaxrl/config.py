@@ -11,15 +11,17 @@ compiled program. `check_config` validates on the host and `as_arrays` casts lea
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.errors import UsageError
-from jaxrl.fields import check_fields, declare, field_types, kind_of
+from jaxrl.fields import check_value, declare, field_types, kind_of
 from jaxrl.fields import is_whole_number as is_whole_number
 from jaxrl.fields import static as static
 from jaxrl.types import Spec
@@ -78,18 +80,24 @@ def rollout_length(config: Config, spec: Spec) -> int:
 
 
 def check_config(config: Config) -> None:
-    """Checks types, ranges and the rules between fields, on the host.
+    """Checks types, ranges and the rules between fields, on the host; within a traced function, of what is no tracer.
 
     Raises:
       UsageError: naming the field, the value and the fix.
     """
-    check_fields(config)
-    for name, declared in field_types(type(config)).items():
-        value = getattr(config, name)
+    declared = field_types(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if isinstance(value, jax.Array) and not field.metadata["static"]:
+            value = np.asarray(value)[()]
+        check_value(field, declared[field.name], value)
         for item in value if isinstance(value, tuple) else (value,):
-            if kind_of(declared)[1] is int and item is not None and not -(2**31) <= item < 2**31:
-                raise UsageError(f"{name}={item} does not fit 32 bits; give a value below {2**31}")
-    config.check()
+            if kind_of(declared[field.name])[1] is int and item is not None and not -(2**31) <= int(item) < 2**31:
+                raise UsageError(f"{field.name}={item} does not fit 32 bits; give a value below {2**31}")
+    with contextlib.suppress(jax.errors.ConcretizationTypeError):  # Of a rule for a tracer.
+        config.check()
 
 
 def as_arrays(config: C) -> C:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import parallel
-from jaxrl.config import Config, as_arrays, rollout_length
+from jaxrl.config import Config, as_arrays, check_config, rollout_length
 from jaxrl.contracts.agents import checked_agent
 from jaxrl.contracts.environments import checked_if_own
 from jaxrl.errors import UsageError
@@ -328,9 +328,10 @@ def train(
       env_params: in the place of `env.params`, which a jitted closure over `env` would bake into the program (a data set).
 
     Raises:
-      UsageError: settings that contradict each other.
+      UsageError: settings out of range, as far as they are no tracers, or that contradict each other.
       ContractError, OwnCodeError: your own agent or environment returned what it should not, or raised.
     """
+    check_config(config)
     env = checked_if_own(env if env_params is None else env._replace(params=env_params))
     schedule = plan(config, env.spec, total_steps)
     whole = jax.dtypes.canonicalize_dtype(np.int64)  # 32 bits, where 64 are not enabled.

@@ -462,3 +462,23 @@ def test_an_iteration_advances_the_counter_by_one() -> None:
     state = init_state(jax.random.key(0), agent, env)
     state, _ = iterate(jax.random.key(1), agent, env, state, progress_at(0, 5), 1, True)
     assert int(state.iteration) == 1
+
+
+def test_a_config_out_of_range_is_refused_as_far_as_it_is_known():
+    """Plainly and within a traced function, where other fields are tracers."""
+    env, key = make("probe/constant", 4), jax.random.key(0)
+
+    def run(gamma, **fields):
+        return train(key, DQNConfig(num_envs=4, learning_starts=8, gamma=gamma, **fields), make_dqn, env, 16)
+
+    for fields, words in (
+        ({"epsilon_end": -3.0}, r"epsilon_end=-3.0 is out of range; give a value in \[0, 1\]"),
+        ({"target_period": 2**31}, "target_period=2147483648 does not fit 32 bits"),
+        ({"learning_rate": jnp.float32(-1)}, "learning_rate=-1.0 is out of range"),
+        ({"capacity": 16}, "batch_size=128 exceeds capacity=16; raise capacity"),
+    ):
+        for call in (run, lambda gamma, **given: jax.eval_shape(lambda traced: run(traced, **given), gamma)):
+            with pytest.raises(UsageError, match=words):
+                call(jnp.float32(0.5), **fields)
+    with pytest.raises(UsageError, match=r"gamma=2.0 is out of range"):
+        run(2.0)
