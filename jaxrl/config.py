@@ -90,7 +90,7 @@ def check_config(config: Config) -> None:
         value = getattr(config, field.name)
         if isinstance(value, jax.core.Tracer):
             continue
-        if isinstance(value, jax.Array) and not field.metadata["static"]:
+        if isinstance(value, jax.Array) and isinstance(value.dtype, np.dtype) and not field.metadata["static"]:
             value = np.asarray(value)[()]
         check_value(field, declared[field.name], value)
         for item in value if isinstance(value, tuple) else (value,):

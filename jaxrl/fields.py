@@ -123,10 +123,10 @@ def check_value(field: dataclasses.Field, declared: Any, value: Any) -> None:
         for option, given in value.items():
             check_option(name, option, given)
     if is_tuple and not isinstance(value, tuple):
-        raise UsageError(f"{name}={value!r} must be a tuple of {base.__name__}s{_such_as(field)}")
+        raise UsageError(f"{name}={_shown(value)} must be a tuple of {base.__name__}s{_such_as(field)}")
     for item in value if is_tuple else (value,):
         if not _has_type(item, base) or (meta.get("static", True) and _is_scalar_array(item)):
-            raise UsageError(f"{name}={value!r} must be of type {_type_name(declared)}{_such_as(field)}")
+            raise UsageError(f"{name}={_shown(value)} must be of type {_type_name(declared)}{_such_as(field)}")
         if base in (int, float):
             _check_range(name, item, meta)
         if meta.get("choices") and item not in meta["choices"]:
@@ -142,8 +142,7 @@ def check_option(what: str, name: str, value: Any) -> None:
     if name == "num_envs":
         raise UsageError(f"{what}: num_envs={value!r} is no option of the environment; give it as the field num_envs")
     if not _is_plain(value):
-        shown = repr(value) if len(repr(value)) < 100 else f"{repr(value)[:100]}…"
-        raise UsageError(f"{what}: {name}={shown} is no finite number, text, bool, None or list of them; give one")
+        raise UsageError(f"{what}: {name}={_shown(value)} is no finite number, text, bool, None or list of them; give one")
 
 
 def _is_plain(value: Any) -> bool:
@@ -156,6 +155,20 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, (int, float)):
         return abs(value) < 1e300
     return value is None or isinstance(value, str)
+
+
+def differing(name: str, ours: Any, theirs: Any) -> str:
+    """`name=theirs` where two values differ; of two dicts, such as of a config's fields, the first field that does."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        name = next(field for field in {**theirs, **ours} if ours.get(field, ...) != theirs.get(field, ...))
+        theirs = theirs.get(name)
+    return f"{name}={_shown(theirs)}"
+
+
+def _shown(value: Any) -> str:
+    """A value in a message of one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) < 100 else f"{text[:100]}…"
 
 
 def _such_as(field: dataclasses.Field) -> str:
@@ -210,7 +223,8 @@ def check_count(name: str, value: Any, low: int = 1, high: int = 2**31 - 1) -> N
 def _is_scalar_array(value: Any) -> bool:
     import numpy as np
 
-    return getattr(value, "ndim", None) == 0 and not isinstance(value, np.generic)
+    is_array = getattr(value, "ndim", None) == 0 and not isinstance(value, np.generic)
+    return is_array and isinstance(value.dtype, np.dtype)  # A key has another dtype.
 
 
 def _type_name(declared: Any) -> str:

@@ -134,6 +134,13 @@ def test_type_message_has_field_value_and_example(values, expected):
     assert message(checked(**values)) == expected
 
 
+def test_a_value_of_several_lines_or_many_words_is_shown_in_one():
+    expected = "num_envs=Array((), dtype=key<fry>) overlaying: [0 0] must be of type int, such as 8"
+    assert message(checked(num_envs=jax.random.key(0))) == expected
+    assert "must be of type float, such as 0.1" in message(checked(rate=jax.random.key(0)))
+    assert len(message(checked(rate="x" * 999))) < 200
+
+
 def test_a_static_count_may_not_be_an_array():
     assert "num_envs=" in message(checked(num_envs=jnp.int32(4)))
 

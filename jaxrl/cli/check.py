@@ -95,7 +95,7 @@ def _report(checks: Iterable[Any], kinds: tuple[type[Exception], ...]) -> int:
     """Prints a line a check as it is done; the exit code."""
     from jaxrl.checks.suite import findings
 
-    num, broken, begun = 0, 0, time.perf_counter()
+    num, broken, begun, told = 0, 0, time.perf_counter(), dict[str, str]()
     for finding in findings(checks, kinds):
         num, seconds, begun = num + 1, time.perf_counter() - begun, time.perf_counter()
         if finding.error is None:
@@ -103,9 +103,14 @@ def _report(checks: Iterable[Any], kinds: tuple[type[Exception], ...]) -> int:
             print(f"{line} ({seconds:.1f} s)", flush=True)
             continue
         broken += 1
+        line = one_line(finding.error)
+        if line in told:
+            print(f"WRONG  {finding.promise}: the same as of '{told[line]}'", flush=True)
+            continue
+        told[line] = finding.promise
         report = own_report(finding.error) if isinstance(finding.error, OwnCodeError) else None
         if report is not None:
             print(report.frames)
-        print(f"WRONG  {finding.promise}: {one_line(finding.error)}", flush=True)
+        print(f"WRONG  {finding.promise}: {line}", flush=True)
     print(f"all {num} checks hold" if not broken else f"{broken} of {num} checks do not hold")
     return int(broken > 0)

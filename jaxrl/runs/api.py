@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from jaxrl.agents import load_agent
 from jaxrl.config import Config
 from jaxrl.errors import UsageError, unknown
-from jaxrl.fields import is_option
+from jaxrl.fields import differing, is_option
 from jaxrl.records.rows import Row, read_rows
 from jaxrl.runs.definition import Run, Training, config_values, read_values
 from jaxrl.runs.train import resume, start
@@ -117,4 +117,5 @@ def _check_same(given: Run, folder: Path) -> None:
     ours, theirs = json.loads(json.dumps(config_values(given))), read_values(Run, folder)
     for name in (field.name for field in dataclasses.fields(Run)):
         if name in theirs and ours[name] != theirs[name]:
-            raise UsageError(f"out={folder} holds another run ({name}={theirs[name]!r}); give another folder")
+            what = differing(name, ours[name], theirs[name])
+            raise UsageError(f"out={folder} holds another run ({what}); give another folder")

@@ -24,7 +24,7 @@ from jaxrl.analysis.results import read_results, write_curves, write_results
 from jaxrl.analysis.stats import area_under_curve, interquartile_mean
 from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import UsageError
-from jaxrl.fields import field_types
+from jaxrl.fields import differing, field_types
 from jaxrl.interrupts import held_back
 from jaxrl.records.console import console, open_bar, say
 from jaxrl.records.files import Types, read_json, write_json
@@ -75,7 +75,8 @@ def start_or_resume(sweep: Sweep, folder: Path) -> dict[str, Any]:
     ours, theirs = (comparable(one) for one in (given, stored))
     for name in ours:
         if ours[name] != theirs[name]:
-            raise UsageError(f"out={folder} holds another sweep ({name}={theirs[name]!r}); give another folder")
+            what = differing(name, ours[name], theirs[name])
+            raise UsageError(f"out={folder} holds another sweep ({what}); give another folder")
     return resume(folder)
 
 

@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from jaxrl.errors import DiskError, UsageError, one_line
-from jaxrl.fields import default_of
+from jaxrl.fields import default_of, differing
 from jaxrl.records.console import say
 from jaxrl.tuning.definition import Tuning, choice_of, ends_of, is_int, labels_of, to_values
 
@@ -132,10 +132,10 @@ def check_definition(tuning: Tuning, storage: Any) -> None:
     if theirs is None and not study.get_trials(deepcopy=False):
         return
     known = {field.name: default_of(field) for field in dataclasses.fields(tuning)} | (theirs or {})
-    differing = [field for field in ours if known[field] != ours[field]]
-    if differing:
-        field = differing[0]
-        other = f"{field}={theirs[field]!r}" if theirs and field in theirs else "not of jaxrl"
+    others = [field for field in ours if known[field] != ours[field]]
+    if others:
+        field = others[0]
+        other = differing(field, ours[field], theirs[field]) if theirs and field in theirs else "not of jaxrl"
         raise UsageError(f"study_name={name!r} in the storage is another search ({other}); give another study_name")
 
 

@@ -15,8 +15,9 @@ from jaxrl.agents.tabular.table import TabularConfig
 from jaxrl.checks.agents import AgentSuite
 from jaxrl.checks.environments import env_checks
 from jaxrl.checks.probes import PROBES
-from jaxrl.checks.suite import Broken
+from jaxrl.checks.suite import Broken, Check
 from jaxrl.cli import main
+from jaxrl.cli.check import _report
 from jaxrl.config import Config, agent_config, traced
 from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.types import Agent, ArraySpec, Box, Discrete, Env, Spec, TimeStep
@@ -308,6 +309,15 @@ def test_the_command_prints_a_line_a_promise(capsys, arguments, code, last) -> N
     lines = capsys.readouterr().out.splitlines()
     assert stop.value.code == code and lines[-1] == last
     assert lines[0].startswith("ok " if code == 0 else "WRONG  functions return what their contracts say: agent=")
+
+
+def test_a_failure_of_all_checks_is_told_once(capsys) -> None:
+    def fails():
+        raise Broken("act takes an illegal action")
+
+    assert _report([Check("one", fails), Check("two", fails), Check("three", lambda: None)], (Broken,)) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["WRONG  one: act takes an illegal action", "WRONG  two: the same as of 'one'"]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ def test_the_same_call_reads_a_finished_run_and_another_is_refused(result):
     assert again == result
     with pytest.raises(UsageError, match=r"holds another run \(seed=0\)"):
         jaxrl.run("a2c", "probe/constant", out=result.folder, learning_rate=1e-3, seed=1, **OPTIONS)
+    with pytest.raises(UsageError, match=r"holds another run \(learning_rate=0.001\); give another folder"):
+        jaxrl.run("a2c", "probe/constant", out=result.folder, learning_rate=2e-3, **OPTIONS)
     with pytest.raises(UsageError, match="learning_rat"):
         jaxrl.run("a2c", "probe/constant", out=result.folder, learning_rat=1e-3)
 
