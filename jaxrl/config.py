@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import inspect
 import math
+import typing
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.arguments import plain
 from jaxrl.errors import UsageError
 from jaxrl.fields import check_value, declare, field_types, kind_of
 from jaxrl.fields import is_whole_number as is_whole_number
@@ -98,6 +102,47 @@ def check_config(config: Config) -> None:
                 raise UsageError(f"{field.name}={item} does not fit 32 bits; give a value below {2**31}")
     with contextlib.suppress(jax.errors.ConcretizationTypeError):  # Of a rule for a tracer.
         config.check()
+
+
+def check_known(config: C) -> C:
+    """Checks what is known of a config within a traced function, and returns it with plain numbers for known scalars.
+
+    Raises:
+      UsageError: as of `check_config`, and a field that holds many numbers.
+    """
+    config = plain(config)
+    for name, value in vars(config).items():
+        if isinstance(value, jax.Array) and value.ndim:
+            raise UsageError(f"{name} has the shape {value.shape}; give one number, or jax.vmap over them")
+    check_config(config)
+    return config
+
+
+def check_fits(config: Config, config_class: Any, agent: str) -> None:
+    """Checks that a config has the fields that an agent reads.
+
+    Raises:
+      UsageError: naming the first that it has not.
+    """
+    if missing := [name for name in getattr(config_class, "__dataclass_fields__", ()) if not hasattr(config, name)]:
+        kind = type(config).__name__
+        raise UsageError(f"config={kind} has no {missing[0]}, which agent={agent} reads; give a {config_class.__name__}")
+
+
+def config_class_of(make_agent: Any) -> Any:
+    """The type of the first parameter of a function, or of the one that `functools.partial` was given; None where it has none.
+
+    Raises:
+      NameError, AttributeError, SyntaxError: an annotation that cannot be resolved.
+    """
+    while isinstance(make_agent, functools.partial):
+        make_agent = make_agent.func
+    function = make_agent if inspect.isroutine(make_agent) or isinstance(make_agent, type) else type(make_agent).__call__
+    try:
+        names = list(inspect.signature(make_agent).parameters)
+        return typing.get_type_hints(function).get(names[0]) if names else None
+    except (TypeError, ValueError):
+        return None
 
 
 def as_arrays(config: C) -> C:

@@ -90,6 +90,12 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def shown(value: Any) -> str:
+    """A value in a message: on one line, not too long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) < 100 else f"{text[:100]}…"
+
+
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
     """The message for a name that does not exist, with ours for what other libraries call so, or the nearest names that do."""
     names = {key.replace("-", "_"): key for key in known}

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from jaxrl.errors import UsageError, unknown
+from jaxrl.errors import UsageError, shown, unknown
 
 T = TypeVar("T")
 
@@ -123,10 +123,10 @@ def check_value(field: dataclasses.Field, declared: Any, value: Any) -> None:
         for option, given in value.items():
             check_option(name, option, given)
     if is_tuple and not isinstance(value, tuple):
-        raise UsageError(f"{name}={_shown(value)} must be a tuple of {base.__name__}s{_such_as(field)}")
+        raise UsageError(f"{name}={shown(value)} must be a tuple of {base.__name__}s{_such_as(field)}")
     for item in value if is_tuple else (value,):
         if not _has_type(item, base) or (meta.get("static", True) and _is_scalar_array(item)):
-            raise UsageError(f"{name}={_shown(value)} must be of type {_type_name(declared)}{_such_as(field)}")
+            raise UsageError(f"{name}={shown(value)} must be of type {_type_name(declared)}{_such_as(field)}")
         if base in (int, float):
             _check_range(name, item, meta)
         if meta.get("choices") and item not in meta["choices"]:
@@ -140,9 +140,11 @@ def check_option(what: str, name: str, value: Any) -> None:
       UsageError: a value that no file could hold, or the number of environments, which is a field of the config.
     """
     if name == "num_envs":
-        raise UsageError(f"{what}: num_envs={value!r} is no option of the environment; give it as the field num_envs")
+        raise UsageError(f"{what}: num_envs={shown(value)} is no option of the environment; give it as the field num_envs")
+    if not isinstance(name, str):
+        raise UsageError(f"{what}: {shown(name)} is no name of an option; give names as texts")
     if not _is_plain(value):
-        raise UsageError(f"{what}: {name}={_shown(value)} is no finite number, text, bool, None or list of them; give one")
+        raise UsageError(f"{what}: {name}={shown(value)} is no finite number, text, bool, None or list of them; give one")
 
 
 def _is_plain(value: Any) -> bool:
@@ -162,13 +164,7 @@ def differing(name: str, ours: Any, theirs: Any) -> str:
     if isinstance(ours, dict) and isinstance(theirs, dict):
         name = next(field for field in {**theirs, **ours} if ours.get(field, ...) != theirs.get(field, ...))
         theirs = theirs.get(name)
-    return f"{name}={_shown(theirs)}"
-
-
-def _shown(value: Any) -> str:
-    """A value in a message of one line."""
-    text = " ".join(repr(value).split())
-    return text if len(text) < 100 else f"{text[:100]}…"
+    return f"{name}={shown(theirs)}"
 
 
 def _such_as(field: dataclasses.Field) -> str:
@@ -181,11 +177,11 @@ def _check_range(name: str, value: Any, meta: Mapping[str, Any]) -> None:
     if value != value or value in (math.inf, -math.inf):
         raise UsageError(f"{name}={value} is not a finite number; give a finite one")
     if not low <= value <= high or (low_open and value == low):
-        shown = [str(bound) if isinstance(bound, int) else f"{bound:g}" for bound in (low, high)]
+        bounds = [str(bound) if isinstance(bound, int) else f"{bound:g}" for bound in (low, high)]
         if high == math.inf:
-            wanted = f"{'above' if low_open else 'at least'} {shown[0]}"
+            wanted = f"{'above' if low_open else 'at least'} {bounds[0]}"
         else:
-            wanted = f"in {'(' if low_open else '['}{', '.join(shown)}]"
+            wanted = f"in {'(' if low_open else '['}{', '.join(bounds)}]"
         raise UsageError(f"{name}={value} is out of range; give a value {wanted}")
 
 
@@ -297,8 +293,8 @@ def from_literal(value: Any) -> str:
 def example(field: dataclasses.Field) -> str:
     """The advice to give a value such as the default, or the least one where that is none."""
     default, low = default_of(field), field.metadata.get("low", -math.inf)
-    shown = int(low) if default is None and math.isfinite(low) and low == int(low) else default
-    return "give one" if default is ... else f"give one such as {to_text(shown)}"
+    value = int(low) if default is None and math.isfinite(low) and low == int(low) else default
+    return "give one" if default is ... else f"give one such as {to_text(value)}"
 
 
 def to_text(value: Any) -> str:

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import parallel
-from jaxrl.config import Config, as_arrays, check_config, rollout_length
+from jaxrl.arguments import declared, whole
+from jaxrl.config import Config, as_arrays, rollout_length
+from jaxrl.contracts import arguments
 from jaxrl.contracts.agents import checked_agent
 from jaxrl.contracts.environments import checked_if_own
 from jaxrl.errors import UsageError
@@ -305,6 +307,14 @@ class TrainResult(NamedTuple):
         return f"TrainResult({self.state}, {shape[-1]} rows of {', '.join(self.rows)}{runs})"
 
 
+@declared(
+    key=arguments.prng_key,
+    config=arguments.agent_config,
+    make_agent=arguments.make_agent,
+    env=arguments.pure_env,
+    total_steps=whole(1),
+    num_rows=whole(1),
+)
 def train(
     key: Array,
     config: Config,
@@ -328,16 +338,18 @@ def train(
       env_params: in the place of `env.params`, which a jitted closure over `env` would bake into the program (a data set).
 
     Raises:
-      UsageError: settings out of range, as far as they are no tracers, or that contradict each other.
+      UsageError: an argument of another kind, or settings that contradict each other.
       ContractError, OwnCodeError: your own agent or environment returned what it should not, or raised.
     """
-    check_config(config)
-    env = checked_if_own(env if env_params is None else env._replace(params=env_params))
+    arguments.check_pair(make_agent, config)
+    if env_params is not None:
+        arguments.check_params(env, env_params)
+        env = env._replace(params=env_params)
+    env = checked_if_own(env)
     schedule = plan(config, env.spec, total_steps)
-    whole = jax.dtypes.canonicalize_dtype(np.int64)  # 32 bits, where 64 are not enabled.
-    if num_rows < 1 or schedule.num_iterations * schedule.steps_per_iteration > np.iinfo(whole).max:
-        name, value = ("num_rows", num_rows) if num_rows < 1 else ("total_steps", total_steps)
-        raise UsageError(f"{name}={value} is out of range; give at least 1, and below 2^31 where JAX counts in 32 bits")
+    counter = jax.dtypes.canonicalize_dtype(np.int64)  # 32 bits, where 64 are not enabled.
+    if schedule.num_iterations * schedule.steps_per_iteration > np.iinfo(counter).max:
+        raise UsageError(f"total_steps={total_steps} is out of range; give fewer than 2^31 where JAX counts in 32 bits")
     config = as_arrays(config)
     agent = build_in(make_agent, config, env)
     keys, progress = run_keys(key), schedule.progress(0)
@@ -348,7 +360,7 @@ def train(
 
     def stretch(state: RunState, count: int) -> tuple[RunState, dict[str, Array]]:
         state, sums = repeat(keys.train, agent, env, state, count, progress, schedule.rollout_length, learn=True)
-        return state, averages(sums) | {"env_steps": state.iteration.astype(whole) * schedule.steps_per_iteration}
+        return state, averages(sums) | {"env_steps": state.iteration.astype(counter) * schedule.steps_per_iteration}
 
     count, rest = divmod(num_learn, num_rows)
     state, first = stretch(state, count + rest)

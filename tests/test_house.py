@@ -12,7 +12,7 @@ from helpers import run_python
 
 ROOT = Path(jaxrl.__file__).parent
 FLOORS = (
-    ("errors", "startup", "lazy", "interrupts", "fields"),
+    ("errors", "startup", "lazy", "interrupts", "fields", "arguments"),
     ("spec", "types", "config", "parallel", "contracts", "plan"),
     ("maths",),
     ("nets",),

@@ -6,10 +6,7 @@ its config class. This module imports no JAX, so that listing the agents is inst
 
 from __future__ import annotations
 
-import functools
 import importlib
-import inspect
-import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -82,7 +79,7 @@ def load_agent(name: str) -> tuple[Callable[..., Any], type[Config]]:
     Raises:
       UsageError: an unknown name (with the nearest ones), or a function whose first parameter has no config type.
     """
-    from jaxrl.config import Config
+    from jaxrl.config import Config, config_class_of
 
     if ":" in name:
         make_agent = import_by_name(name, "agent")
@@ -91,7 +88,13 @@ def load_agent(name: str) -> tuple[Callable[..., Any], type[Config]]:
         make_agent = getattr(importlib.import_module(module), attribute)
     else:
         raise UsageError(unknown("agent", name, AGENTS))
-    config_class = _config_class(make_agent, name)
+    try:
+        config_class = config_class_of(make_agent)
+    except (NameError, AttributeError, SyntaxError) as error:
+        raise UsageError(
+            f"agent={name!r}: an annotation of its parameters cannot be resolved ({one_line(error)}); import what it names in "
+            "its module, and not under TYPE_CHECKING"
+        ) from None
     if not (isinstance(config_class, type) and issubclass(config_class, Config)):
         raise UsageError(
             f"agent={name!r}: its first parameter has no type; annotate it with a @jaxrl.agent_config subclass of Config"
@@ -101,23 +104,6 @@ def load_agent(name: str) -> tuple[Callable[..., Any], type[Config]]:
             f"agent={name!r}: its config {config_class.__name__} is a plain class; decorate it with @jaxrl.agent_config"
         )
     return make_agent, config_class
-
-
-def _config_class(make_agent: Any, name: str) -> Any:
-    """The type of the first parameter of a function, or of the one that `functools.partial` was given."""
-    while isinstance(make_agent, functools.partial):
-        make_agent = make_agent.func
-    function = make_agent if inspect.isroutine(make_agent) or isinstance(make_agent, type) else type(make_agent).__call__
-    try:
-        names = [p for p in inspect.signature(make_agent).parameters]
-        return typing.get_type_hints(function).get(names[0]) if names else None
-    except (NameError, AttributeError, SyntaxError) as error:
-        raise UsageError(
-            f"agent={name!r}: an annotation of its parameters cannot be resolved ({one_line(error)}); import what it names in "
-            "its module, and not under TYPE_CHECKING"
-        ) from None
-    except (TypeError, ValueError):
-        return None
 
 
 __getattr__, __dir__, __all__ = lazy.exports(__name__, __file__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -114,12 +115,17 @@ def check_spec(spec: Any, whose: str) -> None:
             refuse(f"{whose}: spec.obs is {spec.obs!r}; give a jaxrl.ArraySpec, or jaxrl.tree_spec(...) of a tree of arrays")
         try:
             np.dtype(leaf.dtype)
-            is_shape = all(isinstance(n, (int, np.integer)) and n >= 0 for n in leaf.shape)
+            is_shape = isinstance(leaf.shape, tuple) and all(isinstance(n, (int, np.integer)) and n >= 0 for n in leaf.shape)
         except TypeError:
             is_shape = False
         if not is_shape or not isinstance(leaf.dtype, str):
             refuse(f"{whose}: spec.obs is {leaf!r}; give a shape such as (4,) and the name of a dtype such as 'float32'")
+        if jax.dtypes.canonicalize_dtype(leaf.dtype) != np.dtype(leaf.dtype):
+            narrow = jax.dtypes.canonicalize_dtype(leaf.dtype).name
+            refuse(f"{whose}: spec.obs is {leaf!r}, and 64 bits are not enabled; say {narrow!r}, or set JAX_ENABLE_X64=1")
         _check_meaning(leaf, whose)
+    if not any(math.prod(leaf.shape) for leaf in leaves):
+        refuse(f"{whose}: spec.obs is {spec.obs!r}, which holds no number; give a shape without 0, such as (1,)")
     if not _is_action(spec.action):
         refuse(f"{whose}: spec.action is {spec.action!r}; give a jaxrl.Discrete, a jaxrl.Box or a NamedTuple of both")
     limit = spec.time_limit
@@ -162,7 +168,7 @@ def _is_action(action: Any) -> bool:
     if isinstance(action, Discrete):
         return isinstance(action.n, (int, np.integer)) and action.n >= 1
     if isinstance(action, Box):
-        return isinstance(action.shape, tuple) and all(isinstance(n, (int, np.integer)) for n in action.shape)
+        return isinstance(action.shape, tuple) and all(isinstance(n, (int, np.integer)) and n >= 1 for n in action.shape)
     return isinstance(action, tuple) and hasattr(action, "_fields") and len(action) > 0 and all(map(_is_action, action))
 
 

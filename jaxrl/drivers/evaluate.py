@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.errors import UsageError
-from jaxrl.fields import MAX_COUNT
+from jaxrl.fields import MAX_COUNT, is_whole_number
 from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, counted, episode_end, game_over, where_ended
 
 MAX_ENVS = 128
@@ -29,8 +29,8 @@ def split_episodes(num_episodes: int) -> tuple[int, int]:
     Raises:
       UsageError: no positive number, or more than `MAX_COUNT`.
     """
-    if not 1 <= num_episodes <= MAX_COUNT:
-        raise UsageError(f"episodes={num_episodes} is out of range; give a number in [1, {MAX_COUNT}]")
+    if not is_whole_number(num_episodes) or not 1 <= num_episodes <= MAX_COUNT:
+        raise UsageError(f"episodes={num_episodes!r} is out of range; give a whole number in [1, {MAX_COUNT}]")
     each = -(-num_episodes // MAX_ENVS)
     return -(-num_episodes // each), each
 
@@ -58,7 +58,7 @@ def compiled(evaluate: Callable[..., Scores], make_env: Callable[[int], Env]) ->
     params are among the arguments.
     """
 
-    @functools.cache
+    @functools.lru_cache(maxsize=None, typed=True)
     def program(num_episodes: int) -> Callable[..., Scores]:
         num_envs, each = split_episodes(num_episodes)
         return jax.jit(functools.partial(evaluate, make_env(num_envs)._replace(params=None), each))

@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from jaxrl.arguments import declared, registered, whole
 from jaxrl.errors import fail, import_by_name, own_code
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ _OWN_OPTIONS = {"gymnax": ("time_limit",), "gridworld": ("time_limit",), "maze":
 """Options of families that are called as a wrapper is."""
 
 
+@declared(env_id=registered("CartPole-v1"), num_envs=whole(1))
 def make(env_id: str, /, num_envs: int = 1, **options: Any) -> Env | HostEnv:
     """B = `num_envs` environments by name.
 
@@ -106,8 +108,6 @@ def make(env_id: str, /, num_envs: int = 1, **options: Any) -> Env | HostEnv:
     from jaxrl.errors import UsageError
     from jaxrl.types import Env
 
-    if num_envs < 1:
-        raise UsageError(f"num_envs={num_envs} is out of range; give at least 1")
     around = {name: options.pop(name) for name in OPTIONS if name in options and not _takes(env_id, name)}
     env = _make_bare(env_id, num_envs, options)
     if around and not isinstance(env, Env):

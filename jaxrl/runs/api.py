@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrl.agents import load_agent
+from jaxrl.arguments import declared, path, plain, registered
 from jaxrl.config import Config
 from jaxrl.errors import UsageError, unknown
 from jaxrl.fields import differing, is_option
@@ -71,6 +72,7 @@ class RunResult(NamedTuple):
         return score(self.folder, num_episodes, seed, env_steps, env_options)
 
 
+@declared(agent=registered("dqn"), env=registered("CartPole-v1"), out=path)
 def run(agent: str, env: str, *, out: str | os.PathLike[str], **options: Any) -> RunResult:
     """Trains an agent in an environment and returns the results; goes on with the same run begun in `out`.
 
@@ -100,7 +102,8 @@ def split_options(cls: type[Training], config_class: type[Config], options: Mapp
       UsageError: an option that neither has.
     """
     known, own = config_class.__dataclass_fields__, {f.name for f in dataclasses.fields(cls) if is_option(f)}
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    values: dict[str, Any] = plain(options)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     for name in values:
         if name not in known and name not in own:
             raise UsageError(unknown("field", name, {**known, **dict.fromkeys(own)}))

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import jax
 
 from jaxrl.agents import load_agent
+from jaxrl.arguments import plain
 from jaxrl.config import Config
 from jaxrl.errors import UsageError
 from jaxrl.fields import MAX_COUNT, MAX_SEED, check_fields, check_value, from_json, renamed, static, to_json
@@ -55,6 +56,11 @@ class Training:
     file: ClassVar[str]
     """That holds the definition in its folder."""
     written_by: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if not isinstance(value := getattr(self, field.name), tuple):
+                object.__setattr__(self, field.name, plain(value))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +101,7 @@ class Run(Recorded, Training):
     written_by = "`jaxrl train`"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("init_from", "extend_from"):
             if isinstance(path := getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(path))

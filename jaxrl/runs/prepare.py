@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrl.agents import load_agent
-from jaxrl.config import Config, as_arrays, check_config
+from jaxrl.config import Config, as_arrays, check_config, check_fits
 from jaxrl.drivers.device import Driver, device_driver
 from jaxrl.drivers.evaluate import NUM_EPISODES, check_interface, split_episodes
 from jaxrl.drivers.host import host_driver
@@ -90,9 +90,7 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
     check_config(run.config)
     check_division(run.devices, run.config.num_envs)
     make_agent, config_class = load_agent(run.agent)
-    if missing := [name for name in config_class.__dataclass_fields__ if not hasattr(run.config, name)]:
-        kind = type(run.config).__name__
-        raise UsageError(f"config={kind} has no {missing[0]}, which agent={run.agent} reads; give a {config_class.__name__}")
+    check_fits(run.config, config_class, run.agent)
     mesh = make_mesh(run.devices, run.config.num_envs) if divided else None
     env = make(run.env, run.config.num_envs, **run.env_options)
     _check_mesh(run, mesh, env)

@@ -19,9 +19,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl.arguments import declared, instance, path, place, registered, whole
 from jaxrl.config import Config
+from jaxrl.contracts import arguments
+from jaxrl.contracts.returns import same_structure
 from jaxrl.drivers.evaluate import NUM_EPISODES, check_interface, episode_scores, summarize
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, shown, unknown
+from jaxrl.fields import MAX_COUNT, MAX_SEED, is_option
 from jaxrl.loop import TrainResult, build_in, plan, rollout_length
 from jaxrl.records.rows import Row, plain
 from jaxrl.runs.api import RunResult
@@ -31,8 +35,18 @@ from jaxrl.runs.trained import TrainedPolicy, make_policy
 from jaxrl.types import Array, Env, MakeAgent, Progress, Spec
 
 Index = int | tuple[int, ...]
+RESULT = instance(TrainResult, "what jaxrl.train returned")
 
 
+@declared(
+    key=arguments.prng_key,
+    result=RESULT,
+    make_agent=arguments.make_agent,
+    env=arguments.pure_env,
+    num_episodes=whole(1, MAX_COUNT),
+    index=place,
+    eval_env=arguments.pure_env,
+)
 def evaluate(
     key: Array,
     result: TrainResult,
@@ -59,9 +73,8 @@ def evaluate(
         result = member(result, index)
     where = env if eval_env is None else eval_env
     check_interface(env.spec, where.spec)
+    _check_trained(result, make_agent, env)
     num = where.num_episodes or NUM_EPISODES if num_episodes is None else num_episodes
-    if num < 1:
-        raise UsageError(f"num_episodes={num} is out of range; give at least 1")
     runs, progress = result.state.iteration.shape, _progress(result, env.spec)
 
     def scores(key: Array, params: Any, result: TrainResult) -> Any:
@@ -79,6 +92,7 @@ def evaluate(
     return {name: column.reshape(runs) for name, column in columns.items()}
 
 
+@declared(result=RESULT, make_agent=arguments.make_agent, env=arguments.pure_env, index=place)
 def policy(result: TrainResult, make_agent: MakeAgent, env: Env, index: Index | None = None) -> TrainedPolicy:
     """The greedy policy of a result, a function of observations.
 
@@ -90,11 +104,20 @@ def policy(result: TrainResult, make_agent: MakeAgent, env: Env, index: Index | 
       UsageError: no such run, or none named of several.
     """
     one = member(result, index)
+    _check_trained(one, make_agent, env)
     agent = build_in(make_agent, one.config, env)
     made = make_policy(jax.random.key(0), agent, one.state.agent.policy, _progress(one, env.spec), env)
-    return made._replace(name=getattr(make_agent, "__name__", "policy"))
+    return dataclasses.replace(made, name=getattr(make_agent, "__name__", "policy"))
 
 
+@declared(
+    result=RESULT,
+    folder=path,
+    agent=registered("dqn"),
+    env=registered("CartPole-v1"),
+    seed=whole(0, MAX_SEED),
+    index=place,
+)
 def save(
     result: TrainResult,
     folder: str | Path,
@@ -119,6 +142,12 @@ def save(
       UsageError: bad input, a folder that cannot be used, or a result of another agent or environment; nothing was written.
     """
     one = member(result, index)
+    known = [field.name for field in dataclasses.fields(Run) if is_option(field) and field.name not in ("env", "total_steps")]
+    for name in options:
+        if name == "total_steps":
+            raise UsageError("total_steps is that of the result; leave it out, and train on with jaxrl.resume")
+        if name not in known:
+            raise UsageError(unknown("field of jaxrl.Run", name, known))
     run = Run(agent, env, _as_numbers(one.config), total_steps=int(one.rows["env_steps"][-1]), seed=seed, **options)
     adopt(run, Path(folder), one.state, _rows(one))
     return RunResult.read(Path(folder), resume(folder))
@@ -136,6 +165,27 @@ def member(result: TrainResult, index: Index | None) -> TrainResult:
         what = f"index={index} names none of {math.prod(runs)} runs {runs}; give" if runs else f"index={index} of one run; give"
         raise UsageError(f"{what} {'one number for each axis' if runs else 'none'}")
     return jax.tree.map(lambda leaf: leaf[place], result) if place else result
+
+
+def _check_trained(result: TrainResult, make_agent: MakeAgent, env: Env) -> None:
+    """Checks that this agent in this environment is as large as what was trained.
+
+    Raises:
+      UsageError: it is another agent, or was trained in another environment.
+    """
+    arguments.check_pair(make_agent, result.config)
+    axes = result.state.iteration.ndim
+
+    def without_runs(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[axes:], leaf.dtype), tree)
+
+    def init(config: Config) -> Any:
+        return build_in(make_agent, config, env).init(jax.random.key(0))
+
+    ours, theirs = jax.eval_shape(init, without_runs(result.config)), without_runs(result.state.agent)
+    if not same_structure(ours, theirs) or jax.tree.leaves(ours) != jax.tree.leaves(theirs):
+        given = f"make_agent={shown(make_agent)}, env={shown(env)}"
+        raise UsageError(f"{given}: the networks in the result are of others; give those that it was trained with")
 
 
 def _progress(result: TrainResult, spec: Spec) -> Progress:

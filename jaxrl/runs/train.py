@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from jaxrl.analysis.curves import draw_or_say, plot_runs
+from jaxrl.arguments import declared, instance, path, whole
 from jaxrl.drivers.evaluate import are_numbers, summarize
 from jaxrl.drivers.mesh import fitting
 from jaxrl.drivers.processes import agreed, in_writer, is_writer
@@ -52,6 +53,7 @@ from jaxrl.types import PyTree, RunState
 # --- training -------------------------------------------------------------------------------------------------------
 
 
+@declared(run=instance(Run, "a jaxrl.Run(...)"), folder=path)
 def start(run: Run, folder: str | Path, profile: bool = False) -> dict[str, Any]:
     """Trains a new run in `folder` and returns its summary, as `summary.json` holds it.
 
@@ -89,6 +91,7 @@ def _begin(prepared: Prepared, folder: Path, learned: PyTree | None, profile: bo
     return _train(prepared, folder, state, {"init_seconds": seconds}, profile)
 
 
+@declared(folder=path, total_steps=whole(1))
 def resume(folder: str | Path, total_steps: int | None = None) -> dict[str, Any]:
     """Goes on with a run that was interrupted, from its last whole checkpoint, or from the start if it has none.
 

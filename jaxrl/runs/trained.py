@@ -20,20 +20,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.arguments import declared, named, path, whole
+from jaxrl.contracts.returns import described, is_array, is_real
 from jaxrl.envs import make
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, shown
+from jaxrl.fields import MAX_COUNT, MAX_SEED
 from jaxrl.records.console import say
 from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.restore import load_snapshot, read
 from jaxrl.runs.train import evaluate_state
 from jaxrl.startup import command
-from jaxrl.types import SAME_UNITS, Agent, Array, Env, HostEnv, Progress, PyTree, Spec, Units, game_over, units_of
+from jaxrl.types import (
+    SAME_UNITS,
+    Agent,
+    Array,
+    ArraySpec,
+    Env,
+    HostEnv,
+    Progress,
+    PyTree,
+    Spec,
+    TreeSpec,
+    Units,
+    game_over,
+    units_of,
+)
 
 
-class TrainedPolicy(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class TrainedPolicy:
     """A trained policy, greedy, from batches of observations to actions, both as the environment itself has them.
 
+    A function like any other, to jit, vmap or differentiate through; two are equal if they are the same one.
     So it acts on what a Gymnasium environment observes, and returns torques in newton metres and numbers from `start` on.
     `normalized` is the same policy from observations to actions of `spec`, where boxes are [-1, 1] and numbers count from 0.
 
@@ -62,23 +81,68 @@ class TrainedPolicy(NamedTuple):
     @property
     def normalized(self) -> TrainedPolicy:
         """The same policy from observations of `spec` to actions of `spec`."""
-        return self._replace(units=SAME_UNITS)
+        return dataclasses.replace(self, units=SAME_UNITS)
 
     def __call__(self, obs: PyTree) -> PyTree:
-        """Actions [B, ...] for observations [B, ...] of a policy without memory.
+        """Actions [B, ...] for observations [B, ...], arrays or lists of numbers, of a policy without memory.
 
         Raises:
-          UsageError: the policy is recurrent, use `step`; or it sees more than one observation, as under `frame_stack`.
+          UsageError: other observations; the policy is recurrent, use `step`; or it sees more than one observation, as under
+            `frame_stack`.
         """
-        memory = self.initial_memory((*np.shape(jax.tree.leaves(obs)[0]), 1)[0])
-        if jax.tree.leaves(memory):
+        if jax.tree.leaves(self.initial_memory(1)):
             raise UsageError("this policy is recurrent; call step(obs, memory), starting from initial_memory(num_envs)")
-        return self.step(obs, memory)[0]
+        return self.step(obs, ())[0]
 
     def step(self, obs: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
-        """(action [B, ...], next memory) for observations [B, ...] and the memory so far."""
-        action, memory = self.act(self.params, memory, self.units.to_obs(self.env_params, obs))
+        """(action [B, ...], next memory) for observations [B, ...] and the memory so far; errors as of a call.
+
+        Raises:
+          UsageError: observations or a memory of another kind or shape.
+        """
+        seen = self._seen(obs)
+        num = jax.tree.leaves(seen)[0].shape[0]
+        ours, theirs = (jax.tree.map(np.shape, tree) for tree in (memory, self.initial_memory(num)))
+        if ours != theirs:
+            raise UsageError(f"memory={shown(memory)} is not that of {num} environments; start from initial_memory({num})")
+        action, memory = self.act(self.params, memory, seen)
         return self.units.to_action(self.env_params, action), memory
+
+    def _seen(self, obs: PyTree) -> PyTree:
+        """What the agent sees of observations as the environment has them."""
+        spec, is_list = self.spec.obs, lambda part: isinstance(part, list)
+        try:
+            given = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), obs, is_leaf=is_list)
+            seen = self.units.to_obs(self.env_params, given)
+            if _fits(spec, seen):
+                return seen
+            said = described(given)
+        except UsageError:
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError):  # As the environment's own map and NumPy raise them.
+            said = shown(obs)
+        raise UsageError(f"obs={said} is no batch of observations; give {_wanted(spec)}, or a list of such") from None
+
+
+def _fits(spec: ArraySpec | TreeSpec, obs: PyTree) -> bool:
+    """Whether arrays are B observations of `spec` each, whole numbers where they name one of finitely many things."""
+    if isinstance(spec, TreeSpec):
+        arrays: Any = jax.tree.leaves(obs)
+        return (
+            jax.tree.structure(obs) == spec.treedef
+            and all(map(_fits, spec.leaves, arrays))
+            and len({array.shape[:1] for array in arrays}) == 1
+        )
+    if not is_array(obs) or obs.ndim == 0 or obs.shape[1:] != spec.shape:
+        return False
+    return is_real(obs) and (spec.num_values is None or not jnp.issubdtype(obs.dtype, jnp.floating))
+
+
+def _wanted(spec: ArraySpec | TreeSpec) -> str:
+    """`float32[B, 4]`, for a message."""
+    if isinstance(spec, ArraySpec):
+        return f"{spec.dtype}[{', '.join(map(str, ('B', *spec.shape)))}]"
+    return shown(jax.tree.unflatten(spec.treedef, list(map(_wanted, spec.leaves)))).replace("'", "")
 
 
 def make_policy(key: Array, agent: Agent, params: PyTree, progress: Progress, env: Env | HostEnv) -> TrainedPolicy:
@@ -114,6 +178,7 @@ def _load(folder: Path, env_steps: int | None = None, env_options: Mapping[str, 
     return _Loaded(prepared, restored[0].agent.policy, int(restored[0].iteration))
 
 
+@declared(folder=path, env_steps=whole())
 def load(folder: str | Path, env_steps: int | None = None) -> TrainedPolicy:
     """The trained policy of a run's last whole checkpoint, or of the snapshot after so many env steps (`--keep-every`).
 
@@ -124,9 +189,10 @@ def load(folder: str | Path, env_steps: int | None = None) -> TrainedPolicy:
     loaded.prepared.driver.close()
     prepared, run = loaded.prepared, loaded.prepared.run
     policy = make_policy(jax.random.key(run.seed), prepared.agent, loaded.params, loaded.progress, prepared.env)
-    return policy._replace(name=f"{run.agent} on {run.env}")
+    return dataclasses.replace(policy, name=f"{run.agent} on {run.env}")
 
 
+@declared(folder=path, num_episodes=whole(1, MAX_COUNT), seed=whole(0, MAX_SEED), env_steps=whole(), env_options=named)
 def score(
     folder: str | Path,
     num_episodes: int | None = None,
@@ -143,12 +209,13 @@ def score(
       UsageError: no run, no checkpoint or no such snapshot there, or an environment in which the policy cannot act.
     """
     loaded = _load(Path(folder), env_steps, env_options)
-    num_episodes = num_episodes or loaded.prepared.evaluation.num_episodes
+    num_episodes = loaded.prepared.evaluation.num_episodes if num_episodes is None else num_episodes
     result = evaluate_state(loaded.prepared, loaded.params, loaded.iteration, num_episodes, seed)
     loaded.prepared.driver.close()
     return result
 
 
+@declared(folder=path, seed=whole(0, MAX_SEED), env_steps=whole(), env_options=named)
 def episode_pictures(
     folder: str | Path, seed: int, env_steps: int | None = None, env_options: Mapping[str, Any] | None = None
 ) -> Iterator[np.ndarray]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxrl.agents import load_agent
 from jaxrl.analysis.results import Results, best_run, read_results
+from jaxrl.arguments import declared, instance, named, path, registered, whole
 from jaxrl.errors import UsageError
 from jaxrl.fields import MAX_COUNT, is_whole_number
 from jaxrl.runs.api import split_options
@@ -59,6 +60,7 @@ class SweepResult(NamedTuple):
         """
         return best_run(self.results)
 
+    @declared(run=whole(), folder=path)
     def save(self, run: int, folder: str | Path) -> Path:
         """Writes a run as a folder of its own, as `jaxrl train` would have; one that ended early can be resumed.
 
@@ -67,11 +69,13 @@ class SweepResult(NamedTuple):
         """
         return save_run(self.folder, run, Path(folder))
 
+    @declared(run=whole())
     def policy(self, run: int) -> TrainedPolicy:
         """The trained policy of a run, a function of observations; errors as of `save`."""
         with folder_of(self.folder, run) as folder:
             return load(folder)
 
+    @declared(run=whole())
     def evaluate(
         self, run: int, num_episodes: int = 100, seed: int = 0, env_options: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
@@ -83,6 +87,7 @@ class SweepResult(NamedTuple):
         with folder_of(self.folder, run) as folder:
             return score_run(folder, num_episodes, seed, env_options=env_options)
 
+    @declared(run=whole())
     def run_folder(self, run: int) -> Path:
         """The folder of a run that was trained alone (`batching="solo"`), with its rows, evaluations and checkpoints.
 
@@ -94,6 +99,16 @@ class SweepResult(NamedTuple):
         return folder
 
 
+@declared(
+    agent=registered("dqn"),
+    env=registered("CartPole-v1"),
+    grid=named,
+    draws=named,
+    num_draws=whole(1),
+    draw_seed=whole(0),
+    out=path,
+    schedule=instance((Schedule, str), "a jaxrl.Schedule, or the name of a method"),
+)
 def sweep(
     agent: str,
     env: str,

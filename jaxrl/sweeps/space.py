@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxrl.config import Config
-from jaxrl.errors import UsageError, unknown
+from jaxrl.errors import UsageError, shown, unknown
 from jaxrl.fields import MAX_COUNT, check_option, field_types, from_text, literal
 
 ENV_PREFIX = "env."
@@ -78,6 +78,8 @@ def _grid_values(name: str, values: Any) -> list[Any]:
 
 def check_draw(config_class: type[Config], name: str, draw: Draw, values: str = "grid") -> None:
     check_name(config_class, name)
+    if not isinstance(draw, Draw) or not all(isinstance(bound, (int, float, np.number)) for bound in draw[:2]):
+        raise UsageError(f"draw: {name}={shown(draw)} is no range; give jaxrl.Draw(low, high), with numbers")
     if not -1e300 < draw.low < draw.high < 1e300:
         raise UsageError(f"draw: {name} has low={draw.low:g}, high={draw.high:g}; give finite ones with LOW < HIGH")
     if draw.log and draw.low <= 0:

@@ -12,9 +12,10 @@ from jaxrl.config import Config
 from jaxrl.contracts.environments import checked_host_env
 from jaxrl.errors import ContractError, OwnCodeError, UsageError
 from jaxrl.loop import train
-from jaxrl.types import Agent, ArraySpec, Discrete, Env, Spec, TimeStep
+from jaxrl.types import Agent, ArraySpec, Box, Discrete, Env, Spec, TimeStep
 
 SPEC = Spec(ArraySpec((2,), "float32"), Discrete(2), 10)
+WIDE = "spec.obs is ArraySpec(shape=(2,), dtype='float64'), and 64 bits are not enabled; say 'float32', or set JAX_ENABLE_X64=1"
 B = 4
 """Environments that are asked for."""
 
@@ -104,6 +105,16 @@ def test_what_a_step_must_return(step, message):
         ({"spec": Spec(ArraySpec((4, 4), "uint8", picture="HWC"), Discrete(2))}, "picture='HWC' does not fit ArraySpec("),
         ({"spec": Spec(ArraySpec((4, 4, 4), "uint8", picture="W"), Discrete(2))}, "picture='W' does not fit ArraySpec("),
         ({"spec": Spec(ArraySpec((2,), "uint8", scale=0), Discrete(2))}, "scale=0 does not fit ArraySpec("),
+        (
+            {"spec": Spec(ArraySpec((0,), "float32"), Discrete(2))},
+            "spec.obs is ArraySpec(shape=(0,), dtype='float32'), which holds",
+        ),
+        (
+            {"spec": Spec(ArraySpec([2], "float32"), Discrete(2))},
+            "spec.obs is ArraySpec(shape=[2], dtype='float32'); give a shape",
+        ),
+        ({"spec": Spec(ArraySpec((2,), "float64"), Discrete(2))}, WIDE),
+        ({"spec": Spec(SPEC.obs, Box((0,)))}, "spec.action is Box(shape=(0,)); give"),
         ({"spec": Spec(SPEC.obs, 2)}, "spec.action is 2; give a jaxrl.Discrete, a jaxrl.Box"),
         ({"spec": Spec(SPEC.obs, Discrete(2), 0.5)}, "spec.time_limit is 0.5; give a whole number of at least 1"),
         ({"params": {"name": "x"}}, "params['name'] is a str; give a number or an array"),

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxrl
@@ -43,6 +45,30 @@ def test_the_same_call_reads_a_finished_run_and_another_is_refused(result):
         jaxrl.run("a2c", "probe/constant", out=result.folder, learning_rate=2e-3, **OPTIONS)
     with pytest.raises(UsageError, match="learning_rat"):
         jaxrl.run("a2c", "probe/constant", out=result.folder, learning_rat=1e-3)
+
+
+def test_scalars_of_numpy_and_jax_are_plain_numbers(result):
+    config = A2CConfig(num_envs=np.int64(2), rollout_length=jnp.int32(4), gamma=np.float32(0.5))
+    options = {"gravity": np.float32(9.5), "list": [jnp.int32(1), np.True_]}
+    given = jaxrl.Run("a2c", "probe/constant", config, options, seed=jnp.int32(3), total_steps=np.int64(64))
+    plain = (given.env_options, given.seed, given.total_steps, given.config.rollout_length, given.config.gamma)
+    assert json.loads(json.dumps(plain)) == [{"gravity": 9.5, "list": [1, True]}, 3, 64, 4, 0.5]
+    counts = {"total_steps": np.int64(64), "num_rows": jnp.int32(2), "eval_episodes": np.uint8(3), "seed": jnp.int32(0)}
+    assert jaxrl.run("a2c", "probe/constant", out=result.folder, learning_rate=1e-3, **{**OPTIONS, **counts}) == result
+    with pytest.raises(UsageError, match="env_option: 1 is no name of an option"):
+        jaxrl.run("a2c", "CartPole-v1", out=result.folder / "b", env_options={1: 2})
+    with pytest.raises(UsageError, match=r"seed=.*key<fry>.* must be of type int"):
+        jaxrl.run("a2c", "CartPole-v1", out=result.folder / "b", seed=jax.random.key(0))
+
+
+def test_scores_are_of_a_whole_number_of_episodes(result):
+    for num in (0, -1, 5.0, "5", True):
+        with pytest.raises(UsageError, match=f"num_episodes={num!r} is"):
+            result.evaluate(num)
+    for seed in (-1, 2**70, 1.0):
+        with pytest.raises(UsageError, match=f"seed={seed} is"):
+            result.evaluate(5, seed)
+    assert result.evaluate(np.int64(5), jnp.int32(0))["episodes"] == 5
 
 
 @pytest.mark.slow

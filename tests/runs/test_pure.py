@@ -9,7 +9,7 @@ import pytest
 
 import jaxrl
 from helpers import assert_same_bits
-from jaxrl.agents import A2CConfig, make_a2c
+from jaxrl.agents import A2CConfig, make_a2c, make_dqn
 from jaxrl.errors import UsageError
 from jaxrl.records.rows import read_rows
 
@@ -65,6 +65,39 @@ def test_a_saved_result_trains_on(case, tmp_path):
     assert summary["env_steps"] == 3 * STEPS
     steps = [row["env_steps"] for row in read_rows(folder / "metrics.jsonl") if row["kind"] == "train"]
     assert steps[:3] == np.asarray(case.result.rows["env_steps"][0]).tolist() and steps[-1] == 3 * STEPS
+
+
+def test_arguments_of_another_kind_are_told_in_one_line(case, tmp_path):
+    key, runs, env, other = jax.random.key(0), case.result, case.env, jaxrl.make("CartPole-v1", 4)
+    for result, make_agent, where, more, what in (
+        (runs, make_dqn, env, {}, "config=A2CConfig has no epsilon_start, which agent=make_dqn reads; give a DQNConfig"),
+        (runs, "a2c", env, {}, "make_agent='a2c' is of type str; give the function itself"),
+        (runs, make_a2c, other, {}, "make_agent=.*, env=Env.*: the networks in the result are of others"),
+        (runs, make_a2c, "probe/action", {}, "env='probe/action' is of type str; give what jaxrl.make"),
+        (runs.state, make_a2c, env, {}, "result=RunState.* give what jaxrl.train returned"),
+        (runs, make_a2c, env, {"index": slice(1)}, "index=slice.* is no index of one run"),
+        (runs, make_a2c, env, {"index": 1.0}, "index=1.0 is no index of one run"),
+    ):
+        with pytest.raises(UsageError, match=f"^{what}"):
+            jaxrl.evaluate(key, result, make_agent, where, 4, **more)
+        with pytest.raises(UsageError, match=f"^{what}"):
+            jaxrl.policy(result, make_agent, where, **{"index": 1, **more})
+    for wrong_key, num in ((0, 4), (key, 4.0), (key, 0), (None, 4)):
+        with pytest.raises(UsageError, match=r"^(key|num_episodes)=.*; give"):
+            jaxrl.evaluate(wrong_key, runs, make_a2c, env, num)
+    assert jaxrl.policy(runs, make_a2c, env, index=jnp.int32(1)).normalized([[0.0]]).tolist() == [1]
+    for more, what in (
+        ({"agent": make_a2c}, "agent=<function make_a2c.*; give its name as text, such as 'dqn' or 'jaxrl.agents.*:make_a2c'"),
+        ({"env": env}, "env=Env.*; give its name as text"),
+        ({"foo": 1}, "unknown field of jaxrl.Run 'foo'"),
+        ({"total_steps": 80}, "total_steps is that of the result; leave it out"),
+        ({"seed": 1.5}, "seed=1.5 is no whole number"),
+        ({"index": "1"}, "index='1' is no index of one run"),
+        ({"folder": None}, "folder=None is of type NoneType; give a path"),
+    ):
+        with pytest.raises(UsageError, match=f"^{what}"):
+            jaxrl.save(runs, **{"folder": tmp_path / "a", "agent": "a2c", "env": "probe/action", "index": 1, **more})
+    assert not (tmp_path / "a").exists()
 
 
 def test_what_was_not_trained_is_not_saved(case, tmp_path):

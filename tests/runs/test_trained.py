@@ -135,6 +135,40 @@ def test_a_policy_plays_a_gymnasium_environment_as_it_was_scored(actions):
     assert found == pytest.approx(plain_gymnasium_return(plain, seed, policy), rel=1e-6)
 
 
+@pytest.mark.parametrize("actions", ["discrete", "box"])
+def test_a_policy_of_the_host_is_part_of_a_compiled_program(actions):
+    env = jaxrl.make("gymnasium/jaxrl-test/Lopsided-v0", actions=actions)
+    _, policy = policy_in(env)
+    env.close()
+    obs = np.arange(10, 15)
+    np.testing.assert_allclose(jax.jit(policy)(obs), policy(obs), rtol=1e-5)
+
+
+def test_a_policy_is_a_function_to_jit_vmap_and_differentiate():
+    _, policy = policy_in(jaxrl.make("Pendulum-v1"))
+    weights, obs = policy.params, np.full((2, 3), 0.1 / np.abs(policy.params).sum(), np.float32)
+    np.testing.assert_allclose(jax.jit(policy)(obs), policy(obs), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(policy.normalized)(obs), policy.normalized(obs), rtol=1e-6)
+    np.testing.assert_allclose(jax.vmap(policy)(obs[None])[0], policy(obs), rtol=1e-6)
+    slope = jax.grad(lambda obs: policy(obs).sum())(obs)  # Of 2 * 2 tanh(obs @ weights): torques, and the agent's own factor.
+    np.testing.assert_allclose(slope, 4 * (1 - np.tanh(obs @ weights) ** 2) @ weights.T, rtol=1e-4)
+    assert {policy: 1}[policy] == 1 and policy != policy.normalized
+
+
+def test_observations_may_be_lists_and_others_are_told_in_one_line():
+    _, policy = policy_in(jaxrl.make("CartPole-v1"))
+    np.testing.assert_array_equal(policy([[1, 2, 3, 4.0]]), policy(np.array([[1, 2, 3, 4.0]])))
+    ragged, wide, alone = [[1.0], [1.0, 2.0]], np.zeros((3, 5)), np.zeros(4)
+    for wrong in (wide, alone, [0.0] * 4, None, [None], "x", ragged, {"obs": wide}, 3, np.zeros((2, 3, 4)), (1.0, 2.0)):
+        with pytest.raises(jaxrl.UsageError, match=r"^obs=.* is no batch of observations; give float32\[B, 4\], or a list"):
+            policy(wrong)
+    with pytest.raises(jaxrl.UsageError, match="memory=None is not that of 2 environments"):
+        policy.step(np.zeros((2, 4)), None)
+    _, policy = policy_in(jaxrl.make("gridworld/classic"))
+    with pytest.raises(jaxrl.UsageError, match=r"obs=float64\[1\] is no batch of observations; give int32\[B\]"):
+        policy([1.5])
+
+
 def test_a_policy_plays_an_envpool_environment_as_it_was_scored():
     options = {"max_episode_steps": 30}
     agent, policy = policy_in(jaxrl.make("envpool/Pendulum-v1"))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.envs.tools.bounds import is_bounded, rescale
@@ -65,8 +67,8 @@ def cast_observation(space: Any, obs: PyTree) -> PyTree:
     if isinstance(space, spaces.Tuple):
         return tuple(cast_observation(part, obs[i]) for i, part in enumerate(space.spaces))
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-        obs = np.asarray(obs) - space.start
-    return np.array(obs, _narrow(space))
+        obs = _in(obs).asarray(obs) - space.start
+    return _in(obs).array(obs, _narrow(space))
 
 
 def action_spec(space: Any, env_id: str) -> Discrete | Box:
@@ -86,18 +88,24 @@ def action_spec(space: Any, env_id: str) -> Discrete | Box:
     return Box(tuple(space.shape))
 
 
-def native_action(space: Any, action: PyTree) -> np.ndarray:
-    """Actions [B, ...] of `Spec` as the environment takes them."""
+def _in(array: Any) -> Any:
+    """The module to compute in: NumPy, or `jax.numpy` where a policy is part of a compiled program."""
+    return jnp if isinstance(array, jax.core.Tracer) else np
+
+
+def native_action(space: Any, action: PyTree) -> Any:
+    """Actions [B, ...] of `Spec` as the environment takes them; in at most the bits of JAX where they are traced."""
     from gymnasium import spaces
 
+    xp = _in(action)
+    dtype = space.dtype if xp is np else jax.dtypes.canonicalize_dtype(space.dtype)
     if isinstance(space, spaces.Discrete):
-        return np.asarray(action, space.dtype) + space.start
-    scaled: np.ndarray = rescale(np.asarray(action, space.dtype), space.low, space.high, np)
-    return scaled
+        return xp.asarray(action, dtype) + space.start
+    return rescale(xp.asarray(action, dtype), space.low, space.high, xp)
 
 
 def units(observation_space: Any, action_space: Any) -> Units:
-    """The maps of an environment with these spaces, on NumPy arrays."""
+    """The maps of an environment with these spaces, on NumPy arrays and on traced ones."""
     return Units(
         lambda params, obs: cast_observation(observation_space, obs), lambda params, action: native_action(action_space, action)
     )
