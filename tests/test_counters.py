@@ -21,7 +21,7 @@ from jaxrl.types import Rollout
 
 def test_a_pure_run_of_more_env_steps_than_32_bits_hold_is_refused() -> None:
     env, config = jaxrl.make("probe/constant", 8), DQNConfig(num_envs=8, capacity=64, batch_size=16, learning_starts=16)
-    with pytest.raises(UsageError, match="total_steps=2147483648 is out of range; give at least 1, and below"):
+    with pytest.raises(UsageError, match="total_steps=2147483648 is out of range; give fewer than"):
         jax.eval_shape(lambda key: train(key, config, make_dqn, env, 2**31), jax.random.key(0))
 
 
@@ -69,5 +69,5 @@ def test_a_replay_whose_places_32_bits_cannot_name_is_refused() -> None:
 
 def test_a_pure_run_without_rows_is_refused() -> None:
     env, config = jaxrl.make("probe/constant", 8), DQNConfig(num_envs=8, learning_starts=16)
-    with pytest.raises(UsageError, match="num_rows=0 is out of range; give at least 1"):
+    with pytest.raises(UsageError, match="num_rows=0 is out of range; give a whole number of at least 1"):
         jax.eval_shape(lambda key: train(key, config, make_dqn, env, 800, 0), jax.random.key(0))

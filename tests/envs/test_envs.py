@@ -74,7 +74,7 @@ def test_an_unknown_id_is_answered_with_the_nearest(env_id, nearest):
 
 
 def test_no_environments_at_all_are_refused():
-    with pytest.raises(UsageError, match="num_envs=0 is out of range; give at least 1"):
+    with pytest.raises(UsageError, match="num_envs=0 is out of range; give a whole number of at least 1"):
         envs.make("CartPole-v1", num_envs=0)
 
 
