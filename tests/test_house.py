@@ -28,6 +28,7 @@ FLOORS = (
     ("checks",),
     ("sweeps",),
     ("tuning",),
+    ("claims",),
     ("cli",),
 )
 """From the ground up: a room imports its own modules and those of earlier floors, nothing later."""

@@ -46,6 +46,7 @@ USAGE = """usage: jaxrl COMMAND ...
   compare DIR DIR          whether two sweeps differ
   take DIR RUN --out DIR   a run of a sweep as a folder of its own
   check NAME               your own agent or environment (module:function) against its contracts
+  reproduce NAME ...       published results, run and compared; --list shows them
   solve ENV                exact values and policy of a grid world, a maze or another finite MDP
   list [agents|envs|experiments]
 
@@ -358,6 +359,13 @@ def check(arguments: list[str]) -> None:
     checking.check(arguments)
 
 
+def reproduce(arguments: list[str]) -> None:
+    """A command of `jaxrl.cli.reproduce`, imported when it is called."""
+    from jaxrl.cli import reproduce as reproducing
+
+    reproducing.reproduce(arguments)
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "resume": resume,
@@ -367,6 +375,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "sweep": _sweep_command("sweep"),
     "tune": _sweep_command("tune"),
     "compare": _sweep_command("compare"),
+    "reproduce": reproduce,
     "take": _sweep_command("take"),
     "check": check,
     "list": list_names,
