@@ -97,7 +97,7 @@ class Claim:
       deviations: what else differs from the source, in words.
       tried: where the result is below the published one: what was tried, in words.
       minutes: of both of two CPU cores, measured.
-      tuned: these settings serve `jaxrl train --tuned`.
+      tuned: `jaxrl.claims.tuned` advises these settings.
     """
 
     name: str

@@ -20,7 +20,7 @@ PPO: Mapping[str, Any] = {
     "normalize_reward": True,
 }
 """What PPO is known by on MuJoCo (Huang et al. 2022, "The 37 Implementation Details of Proximal Policy Optimization")."""
-_RANDOM = {"HalfCheetah-v4": -280.0, "Hopper-v4": 18.0, "Walker2d-v4": 2.0, "Ant-v4": -60.0}
+_RANDOM = {"HalfCheetah-v4": -280.0, "Hopper-v4": 18.0, "Walker2d-v4": 2.0}
 
 
 def _ppo_cleanrl(env: str, mean: float, deviation: float) -> Claim:

@@ -1,8 +1,8 @@
-"""MinAtar (Young & Tian 2019) under gymnax's own rules, and under the paper's."""
+"""MinAtar (Young & Tian 2019) under gymnax's own rules."""
 
 from jaxrl.claims.claim import LAST, Claim, Protocol, Published
 
-_RANDOM = {"Asterix": 0.5, "Breakout": 0.5, "Freeway": 0.1, "Seaquest": 0.1, "SpaceInvaders": 3.0}
+_RANDOM = {"Asterix": 0.5, "Breakout": 0.5, "Freeway": 0.1, "SpaceInvaders": 3.0}
 
 
 def _ppo(game: str, mean: float) -> Claim:
@@ -19,7 +19,7 @@ def _ppo(game: str, mean: float) -> Claim:
             "num_envs": 64,
             "rollout_length": 128,
             "learning_rate": 5e-4,
-            "learning_rate_end": 1.0,
+            "learning_rate_end_share": 1.0,
             "gamma": 0.999,
             "num_epochs": 4,
             "num_minibatches": 8,

@@ -5,10 +5,12 @@ import json
 
 import pytest
 
-from jaxrl.claims import GREEDY, Claim, Protocol, Published, all_claims, find, select, tuned
+from jaxrl.agents import load_agent
+from jaxrl.claims import GREEDY, Claim, Protocol, Published, all_claims, check_claim, find, select, tuned
 from jaxrl.claims.reproduce import reproduce, reproduce_table
 from jaxrl.claims.table import read_claims, row_of, write_table
 from jaxrl.cli import main
+from jaxrl.config import check_config
 from jaxrl.errors import UsageError
 
 PROTOCOL = Protocol(score=GREEDY, rules="probe/action")
@@ -58,6 +60,9 @@ def test_every_registered_claim_can_be_found_and_fits_its_agent():
     claims = all_claims()
     for claim in claims.values():
         assert find(claim.name) is claim
+        if isinstance(claim, Claim):
+            check_claim(claim)
+            check_config(load_agent(claim.agent)[1](**claim.config))
     assert {claim.group for claim in select(["tables"])} == {"tables"}
 
 
