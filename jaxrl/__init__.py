@@ -15,6 +15,7 @@ from jaxrl import lazy
 
 if TYPE_CHECKING:
     from jaxrl.agents import AGENTS as AGENTS
+    from jaxrl.claims.settings import tuned_config as tuned_config
     from jaxrl.config import Config as Config
     from jaxrl.config import agent_config as agent_config
     from jaxrl.config import static as static

@@ -23,12 +23,13 @@ FLOORS = (
     ("loop",),
     ("agents",),
     ("envs",),
+    ("claims",),
     ("drivers",),
     ("runs",),
     ("checks",),
     ("sweeps",),
     ("tuning",),
-    ("claims",),
+    ("claims.reproduce", "claims.figure"),
     ("cli",),
 )
 """From the ground up: a room imports its own modules and those of earlier floors, nothing later."""
@@ -75,8 +76,9 @@ def module_of(path: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """`maths` of `jaxrl.maths.losses`; "" of the package itself."""
-    return module.partition(".")[2].partition(".")[0]
+    """`maths` of `jaxrl.maths.losses`; "" of the package itself. A module may have a floor of its own, above its room's."""
+    within = module.partition(".")[2]
+    return within if within in FLOOR_OF else within.partition(".")[0]
 
 
 MODULES = {module_of(path): [name for name in imports_of(path) if name.split(".")[0] == "jaxrl"] for path in FILES}

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from jaxrl.arguments import plain
 from jaxrl.claims.claim import BEST as BEST
 from jaxrl.claims.claim import GREEDY as GREEDY
 from jaxrl.claims.claim import LAST as LAST
 from jaxrl.claims.claim import Claim, Table, check_claim
 from jaxrl.claims.claim import Protocol as Protocol
 from jaxrl.claims.claim import Published as Published
+from jaxrl.envs import is_own, resolve
 from jaxrl.errors import UsageError, import_by_name, unknown
 
 FAMILIES = ("classic", "control", "minatar", "atari", "tables")
@@ -60,14 +64,21 @@ def find(name: str) -> Claim | Table:
     return found[0]
 
 
-def tuned(agent: str, env: str, env_options: dict) -> Claim | None:
-    """The claim whose settings are advised for an agent in an environment, None without one."""
+def tuned(agent: str, env: str, env_options: Mapping[str, Any]) -> Claim | None:
+    """The claim whose settings are advised for an agent in an environment with these options, None without one.
+
+    It is the one with `tuned=True`; of an agent, an environment and its options there is at most one.
+    """
+    wanted = _place(env, env_options)
     for claim in all_claims().values():
-        if not isinstance(claim, Claim) or not claim.tuned:
-            continue
-        if (claim.agent, claim.env, dict(claim.env_options)) == (agent, env, env_options):
+        if isinstance(claim, Claim) and claim.tuned and claim.agent == agent and _place(claim.env, claim.env_options) == wanted:
             return claim
     return None
+
+
+def _place(env: str, env_options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """An environment and its options, however they are written: gymnax/CartPole-v1 is CartPole-v1, a tuple is a list."""
+    return (env if is_own(env) else resolve(env)), json.loads(json.dumps(plain(env_options), default=repr, skipkeys=True))
 
 
 def _own(path: str) -> Claim | Table:

@@ -103,6 +103,7 @@ class TrainOptions(opts.Threads):
     """Options of `jaxrl train` beside the fields of a run."""
 
     out: str | None = static(None, "Folder of the run; a new one under runs/ by default.")
+    tuned: bool | None = opts.tuned()
     profile: bool = static(False, "Trace some iterations in the middle of the run into DIR/profile/.")
 
 
@@ -116,13 +117,13 @@ def train(arguments: list[str]) -> None:
     use_devices(number_behind(arguments, "--devices"))
     from jaxrl.runs.definition import Run
 
-    config, run, processes, own = opts.read_agent("train", agent, arguments, Run, opts.Processes, TrainOptions)
+    config, run, processes, own = opts.read_tuned("train", agent, arguments, Run, opts.Processes, TrainOptions)
     out = opts.out_folder(own["out"], agent, run["env"], run["seed"])
 
     def job() -> dict[str, Any]:
         from jaxrl.runs.train import start
 
-        return start(Run(agent=agent, config=config, **run), out, own["profile"])
+        return start(Run(agent=agent, config=config, **run), out, own["profile"], own["notice"])
 
     _run_job(job, out, processes)
 

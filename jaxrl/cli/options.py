@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 import sys
 import time
 from collections import deque
@@ -20,7 +21,18 @@ from typing import Any, NoReturn, TypeVar
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.cli.help import Option, show_help
 from jaxrl.errors import ContractError, DiskError, EnvError, UsageError, fail, one_line, own_report, unknown
-from jaxrl.fields import check_value, default_of, example, field_types, from_text, is_option, kind_of, name_of, static
+from jaxrl.fields import (
+    check_value,
+    default_of,
+    example,
+    field_types,
+    from_text,
+    is_option,
+    kind_of,
+    name_of,
+    option_words,
+    static,
+)
 from jaxrl.interrupts import EXIT_CODE, ended_at_once
 from jaxrl.startup import MAX_THREADS, command, use_compilation_cache
 
@@ -52,6 +64,15 @@ class Processes:
     )
     num_processes: int | None = static(None, "Processes of the run, with --coordinator HOST:PORT.")
     process_id: int | None = static(None, "Which of them this one is, from 0.")
+
+
+def tuned() -> Any:
+    """The option of commands that train an agent; the same of all."""
+    return static(
+        None,
+        "Take the settings of the claim for this agent and environment (jaxrl reproduce --list), env steps among them; fields "
+        "given beside it win. --no-tuned leaves out the line that tells of one.",
+    )
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -158,6 +179,37 @@ def read_agent(command: str, agent: str, arguments: list[str], *classes: type) -
     _, config_class = load_agent(agent)
     *values, fields = read(f"jaxrl {command} {agent}", arguments, *classes, config_class=config_class)
     return config_class(**fields), *values
+
+
+def read_tuned(command: str, agent: str, arguments: list[str], *classes: type) -> tuple[Any, ...]:
+    """As of `read_agent`, with the settings of a claim if `--tuned` is given.
+
+    The first class is of the run, sweep or search. The last one's values get `command`, the command with those settings in the
+    place of `--tuned`, and `notice`, a line to say of them.
+    """
+    from jaxrl.claims import settings
+
+    config, run, *others = read_agent(command, agent, arguments, *classes)
+    if (tuned := others[-1]["tuned"]) is True:
+        claim = settings.tuned_claim(agent, run["env"], run["env_options"])
+        words = [word for name, value in settings.settings(claim).items() for word in option_words(name, value)]
+        arguments = [*words, *_untuned(arguments)]
+        config, run, *others = read_agent(command, agent, arguments, *classes)
+        notice = settings.taken(claim, config, run["total_steps"])
+    else:
+        notice = settings.hint(agent, run["env"], run["env_options"], config) if tuned is None else ""
+    others[-1] |= {"command": shlex.join(["jaxrl", command, agent, *arguments]), "notice": notice}
+    return config, run, *others
+
+
+def _untuned(arguments: list[str]) -> list[str]:
+    """Arguments without `--tuned`, which may be followed by its value."""
+    behind = ["", *arguments]
+    return [
+        text
+        for before, text in zip(behind, arguments, strict=False)
+        if text.partition("=")[0] != "--tuned" and not (before == "--tuned" and not text.startswith("--"))
+    ]
 
 
 def out_folder(out: str | None, agent: str, env: str, seed: int) -> Path:

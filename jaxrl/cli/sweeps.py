@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ class ManyOptions:
         None, "CPU threads of compiled programs, for all devices; by default one a device.", low=0, high=MAX_THREADS
     )
     out: str | None = static(None, "Folder of the sweep or search; a new one under runs/ by default.")
+    tuned: bool | None = opts.tuned()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,6 @@ class TuneOptions(ManyOptions):
 
 def sweep(arguments: list[str]) -> None:
     """jaxrl sweep AGENT --env ENV [--grid FIELD=V1,V2,...]... [--seeds N] ..."""
-    typed = f"jaxrl sweep {shlex.join(arguments)}"
     given = opts.agent_of("sweep", arguments)
     if given is None:
         return
@@ -73,7 +72,7 @@ def sweep(arguments: list[str]) -> None:
     from jaxrl.sweeps.schedulers import Schedule
     from jaxrl.sweeps.space import parse_draws, parse_grid
 
-    config, values, schedule, own = opts.read_agent("sweep", agent, arguments, Sweep, Schedule, SweepOptions)
+    config, values, schedule, own = opts.read_tuned("sweep", agent, arguments, Sweep, Schedule, SweepOptions)
     out = opts.out_folder(own["out"], f"sweep-{agent}", values["env"], 0)
 
     def job() -> dict[str, Any]:
@@ -82,9 +81,9 @@ def sweep(arguments: list[str]) -> None:
         grid, draws = parse_grid(type(config), own["grid"]), parse_draws(type(config), own["draw"])
         if own["num_draws"] != 1 and not draws:
             raise UsageError(f"num_draws={own['num_draws']} but nothing is drawn; give --draw FIELD=log:LOW:HIGH")
-        values.update(agent=agent, config=config, command=typed, seeds=tuple(range(own["seeds"])))
+        values.update(agent=agent, config=config, command=own["command"], seeds=tuple(range(own["seeds"])))
         values["schedule"] = Schedule(**schedule, seed=own["draw_seed"])
-        return start(make_sweep(grid, draws, own["num_draws"], own["draw_seed"], **values), out)
+        return start(make_sweep(grid, draws, own["num_draws"], own["draw_seed"], **values), out, own["notice"])
 
     finish(opts.guarded(job, out), out)
 
@@ -130,7 +129,6 @@ def resume(out: Path, arguments: list[str]) -> None:
 
 def tune(arguments: list[str]) -> None:
     """jaxrl tune AGENT --env ENV [--draw FIELD=log:LOW:HIGH]... [--choice FIELD=V1,V2,...]... ..."""
-    typed = f"jaxrl tune {shlex.join(arguments)}"
     given = opts.agent_of("tune", arguments)
     if given is None:
         return
@@ -139,7 +137,7 @@ def tune(arguments: list[str]) -> None:
     from jaxrl.sweeps.space import parse_draws, parse_grid
     from jaxrl.tuning.definition import Tuning
 
-    config, values, own = opts.read_agent("tune", agent, arguments, Tuning, TuneOptions)
+    config, values, own = opts.read_tuned("tune", agent, arguments, Tuning, TuneOptions)
     out = opts.out_folder(own["out"], f"tune-{agent}", values["env"], values["sampler_seed"])
 
     def job() -> dict[str, Any]:
@@ -147,8 +145,8 @@ def tune(arguments: list[str]) -> None:
 
         values["draws"] = parse_draws(type(config), own["draw"], "choices")
         values["choices"] = parse_grid(type(config), own["choice"], "choice")
-        values.update(agent=agent, config=config, command=typed, seeds=tuple(range(own["seeds"])))
-        return tune(Tuning(**values), out)
+        values.update(agent=agent, config=config, command=own["command"], seeds=tuple(range(own["seeds"])))
+        return tune(Tuning(**values), out, own["notice"])
 
     _finish_tune(opts.guarded(job, out), out)
 

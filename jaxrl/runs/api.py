@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from jaxrl.agents import load_agent
 from jaxrl.arguments import declared, path, plain, registered
+from jaxrl.claims import settings
 from jaxrl.config import Config
 from jaxrl.errors import UsageError, unknown
 from jaxrl.fields import differing, is_option
@@ -73,26 +74,42 @@ class RunResult(NamedTuple):
 
 
 @declared(agent=registered("dqn"), env=registered("CartPole-v1"), out=path)
-def run(agent: str, env: str, *, out: str | os.PathLike[str], **options: Any) -> RunResult:
+def run(agent: str, env: str, *, out: str | os.PathLike[str], tuned: bool | None = None, **options: Any) -> RunResult:
     """Trains an agent in an environment and returns the results; goes on with the same run begun in `out`.
 
     Args:
       agent, env: names, or `module:function`, as of `jaxrl train`.
       out: folder of the run; new, empty, or with the same run.
+      tuned: take the settings of the claim for this agent and environment, total steps among them; `options` win. With False
+        no line tells of one.
       options: fields of `jaxrl.Run` (`seed`, `total_steps`, `env_options`, a dict, `eval_every`, `num_rows`, `keep_every`,
         `init_from` and the others that `jaxrl train --help` names), and fields of the agent's config.
 
     Raises:
       UsageError: bad input, or `out` holds something else; nothing was written.
     """
-    config, own = split_options(Run, load_agent(agent)[1], options)
+    config, own, notice = tuned_options(Run, agent, env, tuned, options)
     given, folder = Run(agent, env, config, **own), Path(out)
     if (folder / Run.file).exists():
         _check_same(given, folder)
         summary = resume(folder)
     else:
-        summary = start(given, folder)
+        summary = start(given, folder, notice=notice)
     return RunResult.read(folder, summary)
+
+
+def tuned_options(
+    cls: type[Training], agent: str, env: str, tuned: bool | None, options: Mapping[str, Any]
+) -> tuple[Config, dict[str, Any], str]:
+    """As of `split_options`, with the settings of the claim below the options if `tuned`; and what there is to say of it."""
+    config_class = load_agent(agent)[1]
+    env_options = options.get("env_options", {})
+    env_options = env_options if isinstance(env_options, Mapping) else {}  # What is wrong is said where the run is checked.
+    claim = settings.tuned_claim(agent, env, env_options) if tuned else None
+    config, own = split_options(cls, config_class, {**(settings.settings(claim) if claim else {}), **options})
+    if claim is not None:
+        return config, own, settings.taken(claim, config, own["total_steps"])
+    return config, own, settings.hint(agent, env, env_options, config) if tuned is None else ""
 
 
 def split_options(cls: type[Training], config_class: type[Config], options: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:

@@ -54,11 +54,12 @@ from jaxrl.types import PyTree, RunState
 
 
 @declared(run=instance(Run, "a jaxrl.Run(...)"), folder=path)
-def start(run: Run, folder: str | Path, profile: bool = False) -> dict[str, Any]:
+def start(run: Run, folder: str | Path, profile: bool = False, notice: str = "") -> dict[str, Any]:
     """Trains a new run in `folder` and returns its summary, as `summary.json` holds it.
 
     Args:
       profile: leave a trace of some iterations in the middle of the run in `profile/`.
+      notice: a line to say once everything has been checked.
 
     Raises:
       UsageError: bad input; nothing was written.
@@ -76,6 +77,8 @@ def start(run: Run, folder: str | Path, profile: bool = False) -> dict[str, Any]
             write_json(folder / Run.file, config_values(run))
 
         in_writer(claim)
+        if notice:
+            say_once(notice)
         if extended is not None:
             adopt_end(prepared, folder, extended)
             return _go_on(prepared, folder, profile)

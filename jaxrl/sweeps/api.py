@@ -20,12 +20,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl.agents import load_agent
 from jaxrl.analysis.results import Results, best_run, read_results
 from jaxrl.arguments import declared, instance, named, path, registered, whole
 from jaxrl.errors import UsageError
 from jaxrl.fields import MAX_COUNT, is_whole_number
-from jaxrl.runs.api import split_options
+from jaxrl.runs.api import tuned_options
 from jaxrl.runs.trained import TrainedPolicy, load
 from jaxrl.runs.trained import score as score_run
 from jaxrl.startup import devices_are_set
@@ -120,6 +119,7 @@ def sweep(
     seeds: int | Sequence[int] = 1,
     out: str | Path,
     schedule: Schedule | str = "none",
+    tuned: bool | None = None,
     **options: Any,
 ) -> SweepResult:
     """Trains every combination of hyperparameters with every seed and returns the results; goes on with a sweep begun in `out`.
@@ -131,6 +131,7 @@ def sweep(
       seeds: their number (0, 1, ...), or the seeds.
       out: folder of the sweep; new, empty, or with the same sweep.
       schedule: which runs go on for how long; a name stands for `Schedule(method=name)`.
+      tuned: take the settings of the claim for this agent and environment, as of `jaxrl.run`.
       options: of the sweep (`env_options`, a dict, `total_steps`, `eval_episodes`, `eval_every`, `num_rows`, `stop_return`,
         `batching`, `memory_limit`, `executor`, `checkpoint_seconds`: as `jaxrl sweep --help` says), and fields of the agent's
         config.
@@ -140,7 +141,7 @@ def sweep(
       EnvError: an environment of the host failed; the same call goes on.
     """
     use_all_cores()
-    config, own = split_options(Sweep, load_agent(agent)[1], options)
+    config, own, notice = tuned_options(Sweep, agent, env, tuned, options)
     planned = make_sweep(
         dict(grid or {}),
         dict(draws or {}),
@@ -155,7 +156,7 @@ def sweep(
         **own,
     )
     folder = Path(out)
-    driver.start_or_resume(planned, folder)
+    driver.start_or_resume(planned, folder, notice)
     return SweepResult(folder, read_results(folder))
 
 

@@ -45,8 +45,11 @@ from jaxrl.sweeps.unit import ProgressCallback, Unit, Worker, Workers
 # --- starting and resuming ------------------------------------------------------------------------------------------
 
 
-def start(sweep: Sweep, folder: Path) -> dict[str, Any]:
+def start(sweep: Sweep, folder: Path, notice: str = "") -> dict[str, Any]:
     """Trains a new sweep in `folder` and returns its summary.
+
+    Args:
+      notice: a line to say once everything has been checked.
 
     Raises:
       UsageError: bad input; nothing was written.
@@ -58,18 +61,20 @@ def start(sweep: Sweep, folder: Path) -> dict[str, Any]:
         sweep = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or batch_limit())
     with new_folder(folder, sweep.what, sweep.file):
         write_json(folder / sweep.file, to_values(sweep))
+        if notice:
+            say(notice)
         return _train(sweep, groups, folder)
 
 
-def start_or_resume(sweep: Sweep, folder: Path) -> dict[str, Any]:
-    """Starts a sweep, or goes on with the same one where `folder` holds it.
+def start_or_resume(sweep: Sweep, folder: Path, notice: str = "") -> dict[str, Any]:
+    """Starts a sweep, with a `notice`, or goes on with the same one where `folder` holds it.
 
     Raises:
       UsageError: bad input, or `folder` holds another sweep.
     """
     check_folder("out", folder)
     if not (folder / "sweep.json").exists():
-        return start(sweep, folder)
+        return start(sweep, folder, notice)
     stored = read_sweep(folder)
     given = dataclasses.replace(sweep, memory_limit=sweep.memory_limit or stored.memory_limit)
     ours, theirs = (comparable(one) for one in (given, stored))

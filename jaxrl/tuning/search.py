@@ -75,8 +75,11 @@ from jaxrl.tuning.study import (
 )
 
 
-def tune(tuning: Tuning, folder: str | Path) -> dict[str, Any]:
+def tune(tuning: Tuning, folder: str | Path, notice: str = "") -> dict[str, Any]:
     """Searches in the new folder `folder` and returns the summary.
+
+    Args:
+      notice: a line to say once everything has been checked.
 
     Raises:
       UsageError: bad input; nothing was written.
@@ -91,6 +94,8 @@ def tune(tuning: Tuning, folder: str | Path) -> dict[str, Any]:
         write_json(folder / tuning.file, to_values(tuning) | {"worker": uuid.uuid4().hex})
         if tuning.storage is not None and "@" in tuning.storage:
             (folder / tuning.file).chmod(0o600)  # The URL may hold a password.
+        if notice:
+            say(notice)
         return _search(tuning, folder)
 
 

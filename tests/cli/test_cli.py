@@ -397,7 +397,7 @@ def parsed(monkeypatch):
 
     def parse(*arguments):
         found = []
-        monkeypatch.setattr(runs, "start", lambda run, out, profile: found.append((run, out, profile)))
+        monkeypatch.setattr(runs, "start", lambda run, out, profile, notice: found.append((run, out, profile)))
         monkeypatch.setattr(cli, "_finish", lambda summary, out: None)
         cli.main([*TRAIN, *arguments])
         return found[0]
@@ -501,7 +501,7 @@ def test_commands_end_with_a_line_that_says_what_to_do_next(trained, tmp_path, c
     program.parent.mkdir(parents=True)
     program.touch(mode=0o755)
     monkeypatch.setattr(sys, "argv", [".venv/bin/jaxrl"])
-    monkeypatch.setattr(runs, "start", lambda run, out, profile: json.loads((trained / "summary.json").read_text()))
+    monkeypatch.setattr(runs, "start", lambda run, out, profile, notice: json.loads((trained / "summary.json").read_text()))
     shutil.copytree(trained, "a run")
     ends = {
         (

@@ -309,7 +309,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, changes, me
 @pytest.mark.parametrize("seeds", [np.int64(2), np.uint8(2), np.arange(2), range(2), jnp.arange(2)])
 def test_seeds_may_be_of_numpy(tmp_path, monkeypatch, seeds):
     planned = []
-    monkeypatch.setattr(driver, "start_or_resume", lambda sweep, folder: planned.append(sweep))
+    monkeypatch.setattr(driver, "start_or_resume", lambda sweep, folder, notice: planned.append(sweep))
     monkeypatch.setattr(api, "read_results", lambda folder: None)
     api.sweep("q_learning", "gridworld/classic", seeds=seeds, out=tmp_path / "sweep")
     assert planned[0].seeds == (0, 1) and {type(seed) for seed in planned[0].seeds} == {int}
