@@ -64,6 +64,11 @@ def find(name: str) -> Claim | Table:
     return found[0]
 
 
+def title_of(family: str) -> str:
+    """What a family's claims are about, in a sentence."""
+    return str(importlib.import_module(f"jaxrl.claims.{family}").__doc__).partition("\n")[0]
+
+
 def tuned(agent: str, env: str, env_options: Mapping[str, Any]) -> Claim | None:
     """The claim whose settings are advised for an agent in an environment with these options, None without one.
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxrl.claims import FAMILIES, all_claims, select
+from jaxrl.claims import FAMILIES, all_claims, select, title_of
 from jaxrl.claims.claim import SCORES, Claim, Table
 from jaxrl.cli import options as opts
 from jaxrl.errors import UsageError
@@ -22,13 +22,16 @@ class ReproduceOptions(opts.Threads):
     """Options of `jaxrl reproduce`."""
 
     names: tuple[str, ...] = static(
-        (), f"Claims, groups of them ({', '.join(FAMILIES)}), or your own as FILE.py:NAME or module:NAME.", positional=True
+        (),
+        f"Claims, groups of them ({', '.join(FAMILIES)}), or your own as FILE.py:NAME or module:NAME.",
+        metavar="NAME",
+        positional=True,
     )
     seeds: int | None = static(None, "How many of a claim's seeds; all of them by default.", low=1)
     quick: bool = static(False, "A small version, of two seeds and a twentieth of the env steps: no verdict.")
     out: str = static("reproduced", "Folder of the results; the runs are in its folder runs/.")
     executor: str = static("local", "local, or ray: tasks on a Ray cluster.", choices=("local", "ray"))
-    list: bool = static(False, "Show the claims and end.")
+    list: bool = static(False, "Show the claims, all or those named, and end.")
     table: bool = static(False, "Write README.md and claims.csv from the results in --out and end.")
 
 
@@ -52,21 +55,21 @@ def reproduce(arguments: list[str]) -> None:
 
 
 def _show(claims: Sequence[Claim | Table]) -> None:
-    """One line a claim."""
+    """A line for each claim, below its group."""
     group = None
     for claim in claims:
         if claim.group != group:
             group = claim.group
-            print(group)
+            print(f"{group}: {title_of(group)}" if group in FAMILIES else group or "your own")
         if isinstance(claim, Table):
             what = f"{len(claim.values)} exact values, {claim.source}"
         else:
             published = claim.published
-            what = (
-                f"{published.mean:g}, {published.env_steps:,} env steps, {SCORES[published.protocol.score]}, {published.source}"
-            )
+            score = SCORES[published.protocol.score]
+            what = f"{published.mean:g} in {published.env_steps:,} env steps by {score}, {published.source}"
         cost = "" if claim.minutes is None else f", {claim.minutes:g} min"
         print(f"  {claim.name:34s} {what}{cost}")
+    opts.say_next("run claims or groups of them", "reproduce", claims[0].name)
 
 
 def _run(claims: Sequence[Claim | Table], out: Path, options: ReproduceOptions, arguments: list[str]) -> None:
@@ -92,7 +95,7 @@ def _run(claims: Sequence[Claim | Table], out: Path, options: ReproduceOptions, 
 def _finish(results: Sequence[dict[str, Any]], out: Path) -> None:
     from rich.table import Table as Shown
 
-    from jaxrl.claims.table import COLUMNS, row_of
+    from jaxrl.claims.table import row_of
     from jaxrl.records.console import console
 
     table = Shown(title="published results and ours")
@@ -100,7 +103,7 @@ def _finish(results: Sequence[dict[str, Any]], out: Path) -> None:
     for column in shown:
         table.add_column(column)
     for result in results:
-        table.add_row(*(cell for column, cell in zip(COLUMNS, row_of(result), strict=True) if column in shown))
+        table.add_row(*(row_of(result)[column] for column in shown))
     console().print(table)
     for result in results:
         for reason in result["reasons"]:

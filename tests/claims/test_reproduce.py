@@ -46,7 +46,7 @@ def test_a_claim_leaves_its_numbers_and_a_figure(reproduced):
 def test_the_table_is_what_the_files_say(reproduced):
     out, result = reproduced
     text = write_table(out).read_text()
-    assert "| " + " | ".join(row_of(result)) + " |" in text
+    assert f"| [probe](probe.png) | {' | '.join(list(row_of(result).values())[1:])} |" in text
     assert [one["claim"]["name"] for one in read_claims(out)] == ["probe"]
 
 
