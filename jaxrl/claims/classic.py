@@ -159,18 +159,18 @@ CLAIMS = (
         -100.8,
         9.9,
         {
-            **_ONE_ENV,
+            "num_envs": 1,
             "rollout_length": 16,
             "num_updates": 8,
             "learning_starts": 1_000,
             "learning_rate": 4e-3,
             "gamma": 0.98,
             "epsilon_end": 0.07,
-            "exploration_fraction": 0.2,
-            "capacity": 10_000,
             "target_period": 600,
-            "hidden": (256, 256),
+            "hidden": (128, 128),
         },
+        deviations="The zoo's settings, but for double Q-learning, a step size that falls to 0, a squared loss, a larger "
+        "replay and half as many units. Its own settings gave the same mean, -102.8, on the seeds that these were chosen on.",
     ),
     zoo(
         "ppo",
