@@ -71,6 +71,24 @@ def never() -> bool:
     return False
 
 
+_OTHERS: list[Callable[[], bool]] = []
+"""What else interrupts jobs here beside signals."""
+
+
+@contextlib.contextmanager
+def heard_of(interrupted: Callable[[], bool]) -> Iterator[None]:
+    """A part of a program whose jobs save and stop when `interrupted` says so too, such as at the word of another process."""
+    _OTHERS.append(interrupted)
+    try:
+        yield
+    finally:
+        _OTHERS.pop()
+
+
+def _is_heard_of() -> bool:
+    return any(interrupted() for interrupted in _OTHERS)
+
+
 def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
@@ -152,8 +170,8 @@ def held_back(
     mine = [number for number in SIGNALS if before[number] in usual or isinstance(before[number], _AtOnce)]
     if not _is_main_thread() or not mine:
         outer = next((handler for handler in before.values() if isinstance(handler, _HeldBack)), None)
-        yield lambda: outer is not None and outer.noted
+        yield lambda: (outer is not None and outer.noted) or _is_heard_of()
         return
     handler = _HeldBack(before, promise)
     with _handled(dict.fromkeys(mine, handler)):
-        yield lambda: handler.noted
+        yield lambda: handler.noted or _is_heard_of()

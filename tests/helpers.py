@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from jaxrl.loop import iteration_keys
+from jaxrl.records.console import PARTS
 from jaxrl.types import Env, Progress, PyTree, Rollout, Spec, TimeStep, sample_action, spec_zeros
 
 _FLAG = "xla_cpu_use_fusion_emitters"
@@ -106,6 +107,13 @@ def assert_same_bits(a: PyTree, b: PyTree) -> None:
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def assert_parts_add_up(summary: dict[str, Any], without: Iterable[str] = ()) -> None:
+    """The seconds of all parts are the wall clock, and none but these is nothing."""
+    parts = {part: summary[f"{part}_seconds"] for part in PARTS}
+    assert sum(parts.values()) == pytest.approx(summary["wall_seconds"], abs=0.1)
+    assert {part for part, seconds in parts.items() if seconds <= 0.0} <= set(without), parts
 
 
 def assert_close(a: PyTree, b: PyTree, rtol: float = 1e-4, atol: float = 1e-5) -> None:

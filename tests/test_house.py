@@ -43,7 +43,7 @@ ADAPTERS = {
     "envpool": {"envs/envpool.py"},
     "gymnasium": {"envs/gymnasium.py", "envs/tools/host.py"},
     "ray": {"sweeps/ray_executor.py"},
-    "optuna": {"tuning/study.py"},
+    "optuna": {"tuning/storage.py", "tuning/study.py"},
     "orbax": {"records/checkpoint.py"},
     "tensorboardX": {"records/sinks.py"},
     "wandb": {"records/sinks.py"},

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxrl.claims import FAMILIES, all_claims, select
-from jaxrl.claims.claim import SCORES, Claim, Table, run_name
+from jaxrl.claims.claim import SCORES, Claim, Table
 from jaxrl.cli import options as opts
 from jaxrl.errors import UsageError
 from jaxrl.fields import static
-from jaxrl.interrupts import EXIT_CODE
-from jaxrl.startup import command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +24,7 @@ class ReproduceOptions(opts.Threads):
     names: tuple[str, ...] = static(
         (), f"Claims, groups of them ({', '.join(FAMILIES)}), or your own as FILE.py:NAME or module:NAME.", positional=True
     )
-    seeds: int | None = static(None, "How many of a claim's seeds; all of them by default.", low=1, high=10_000)
+    seeds: int | None = static(None, "How many of a claim's seeds; all of them by default.", low=1)
     quick: bool = static(False, "A small version, of two seeds and a twentieth of the env steps: no verdict.")
     out: str = static("reproduced", "Folder of the results; the runs are in its folder runs/.")
     executor: str = static("local", "local, or ray: tasks on a Ray cluster.", choices=("local", "ray"))
@@ -38,10 +35,10 @@ class ReproduceOptions(opts.Threads):
 def reproduce(arguments: list[str]) -> None:
     """jaxrl reproduce [NAME|GROUP ...] [--seeds N] [--quick] [--out DIR] [--executor ray] [--list] [--table]"""
     options = opts.parse(ReproduceOptions, arguments, "jaxrl reproduce")
-    claims = select(options.names) if options.names else all_claims()
+    claims = select(options.names) if options.names else list(all_claims().values())
     out = opts.path_of("out", options.out)
     if options.list:
-        _show(list(claims.values()))
+        _show(claims)
     elif options.table:
         from jaxrl.claims.table import write_table
 
@@ -72,42 +69,24 @@ def _show(claims: Sequence[Claim | Table]) -> None:
         print(f"  {claim.name:34s} {what}{cost}")
 
 
-def _run(claims: Mapping[str, Claim | Table], out: Path, options: ReproduceOptions, arguments: list[str]) -> None:
-    """Runs claims one after another; of several, one that fails is passed over."""
+def _run(claims: Sequence[Claim | Table], out: Path, options: ReproduceOptions, arguments: list[str]) -> None:
     from jaxrl.cli.sweeps import use_all_cores
 
     use_all_cores(arguments)
-    results, failed, again = [], [], command("reproduce", *arguments)
-    for name, claim in claims.items():
+    out.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+    for claim in claims:
 
-        def job(name: str = name, claim: Claim | Table = claim) -> dict[str, Any]:
+        def job(claim: Claim | Table = claim) -> dict[str, Any]:
             from jaxrl.claims.reproduce import reproduce as run
             from jaxrl.claims.reproduce import reproduce_table
 
             if isinstance(claim, Table):
-                return reproduce_table(claim, out, name)
-            return run(claim, out, options.seeds, options.quick, options.executor, name)
+                return reproduce_table(claim, out)
+            return run(claim, out, options.seeds, options.quick, options.executor)
 
-        try:
-            folder = out / "runs" / run_name(claim, options.seeds, options.quick)
-            results.append(opts.guarded(job, folder, again))
-        except SystemExit as stop:  # It is told already.
-            if len(claims) == 1 or stop.code == EXIT_CODE:
-                raise
-            failed.append(name)
-        except Exception as error:
-            if len(claims) == 1:
-                raise
-            print(f"jaxrl: {name} failed:", file=sys.stderr)
-            if not isinstance(error, UsageError) and not opts.is_reported(error):
-                traceback.print_exception(error)
-            opts.say_failure(error)
-            failed.append(name)
-    if results:
-        _finish(results, out)
-    if failed:
-        print(f"jaxrl: {len(failed)} of {len(claims)} claims failed: {', '.join(failed)}; go on with: {again}", file=sys.stderr)
-        sys.exit(1)
+        results.append(opts.guarded(job, out / "runs" / claim.name))
+    _finish(results, out)
 
 
 def _finish(results: Sequence[dict[str, Any]], out: Path) -> None:

@@ -100,7 +100,7 @@ def finish(summary: dict[str, Any], out: Path) -> None:
     from rich.table import Table
 
     from jaxrl.analysis.results import rank, read_results, score_runs, show_value
-    from jaxrl.records.console import console
+    from jaxrl.records.console import console, say, seconds_line
 
     results = read_results(out)
     ranked = rank(results, score_runs(results))
@@ -111,6 +111,7 @@ def finish(summary: dict[str, Any], out: Path) -> None:
         values = [show_value(value) for value in config.values]
         table.add_row(str(config.number), *values, f"{config.iqm:.1f}", str(len(config.runs)))
     console().print(table)
+    say(seconds_line(summary))
     print(f"{out / 'results.csv'}\n{out / 'report.html'}")
     opts.say_next(f"open {out / 'report.html'}, or score the best run", "evaluate", out)
 
@@ -164,6 +165,9 @@ def resume_tune(out: Path, arguments: list[str]) -> None:
 
 
 def _finish_tune(summary: dict[str, Any], out: Path) -> None:
+    from jaxrl.records.console import say, seconds_line
+
+    say(seconds_line(summary))
     print(f"{out / 'trials.csv'}\n{out / 'history.png'}")
     opts.say_next("the best trial as a run", "take", out, "best", "--out", f"{out}-best")
 

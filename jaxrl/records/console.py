@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -31,28 +31,81 @@ def say(message: str) -> None:
 # --- progress -------------------------------------------------------------------------------------------------------
 
 
-class Bar(NamedTuple):
-    """A progress display.
-
-    Attributes:
-      advance: (env_steps so far, last return or None) -> None.
-      close: () -> None.
-    """
-
-    advance: Callable[[int, float | None], None]
-    close: Callable[[], None]
-
-
-def open_bar(total_steps: int, done_steps: int, out: Console, compiles: bool = False) -> Bar:
-    """A live bar on a terminal: env steps, env steps/s, the last return and the time left. Elsewhere ten plain lines.
+class Bar:
+    """Progress: env steps, env steps/s, the last return and the time left. Live on a terminal, elsewhere ten plain lines.
 
     Args:
+      out: None shows nothing.
       compiles: what is compiled comes before the first report, which says nothing of the speed then.
+      clock: of the speed, in seconds; by default `time.perf_counter`.
     """
-    speed = _Speed(total_steps, done_steps, compiles)
-    if not out.is_terminal:
-        return _plain_bar(total_steps, done_steps, out, speed)
-    bar = Progress(
+
+    def __init__(
+        self,
+        total_steps: int,
+        done_steps: int,
+        out: Console | None,
+        compiles: bool = False,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.total_steps, self.done_steps, self._out, self._clock = total_steps, done_steps, out, clock
+        self._origin = None if compiles else (self._now(), done_steps)
+        self._tenths, self._live = 10 * done_steps // total_steps, _live(out, total_steps, done_steps)
+
+    def _now(self) -> float:
+        return self._clock() if self._clock else time.perf_counter()
+
+    def advance(self, env_steps: int, score: float | None) -> None:
+        """So many env steps are done, with this last return."""
+        self.done_steps = env_steps
+        found = self._speed()
+        if self._live:
+            rate, left = ("-", "-") if found is None else (f"{found[0]:,.0f}", f"{found[1]:.0f}")
+            shown = "-" if score is None else f"{score:.1f}"
+            self._live.update(self._live.task_ids[0], completed=env_steps, rate=rate, score=shown, left=left)
+        elif (tenths := 10 * env_steps // self.total_steps) > self._tenths and self._out:
+            self._tenths = tenths
+            parts = [f"{env_steps:,} of {self.total_steps:,} env steps"]
+            parts += [] if found is None else [f"{found[0]:,.0f} steps/s"]
+            parts += [] if score is None else [f"return {score:.1f}"]
+            parts += [] if found is None else [f"{found[1]:.0f} s left"]
+            self._out.print(", ".join(parts))
+
+    def _speed(self) -> tuple[float, float] | None:
+        """Env steps/s and the seconds that are left; None where nothing can be known yet."""
+        if self._origin is None:
+            self._origin = (self._now(), self.done_steps)
+            return None
+        begun, done_steps = self._origin
+        rate = (self.done_steps - done_steps) / max(self._now() - begun, 1e-9)
+        return rate, max((self.total_steps - self.done_steps) / max(rate, 1e-9), 0.0)
+
+    def skip(self, num_steps: int) -> None:
+        """So many more env steps were done before, and say nothing of the speed."""
+        self.done_steps += num_steps
+        self._origin = self._origin and (self._origin[0], self._origin[1] + num_steps)
+        self._tenths = max(self._tenths, 10 * self.done_steps // self.total_steps)
+        if self._live:
+            self._live.update(self._live.task_ids[0], completed=self.done_steps)
+
+    def aim(self, num_left: int) -> None:
+        """So many env steps will be done from now on."""
+        self.total_steps = max(self.done_steps + num_left, 1)
+        if self._live:
+            self._live.update(self._live.task_ids[0], total=self.total_steps)
+        elif not num_left and self._tenths < 10:
+            self.advance(self.done_steps, None)
+
+    def close(self) -> None:
+        if self._live:
+            self._live.stop()
+
+
+def _live(out: Console | None, total_steps: int, done_steps: int) -> Progress | None:
+    """The display of a terminal."""
+    if out is None or not out.is_terminal:
+        return None
+    live = Progress(
         TextColumn("{task.completed:,.0f}/{task.total:,.0f} env steps"),
         BarColumn(),
         TextColumn("{task.fields[rate]} steps/s"),
@@ -60,49 +113,9 @@ def open_bar(total_steps: int, done_steps: int, out: Console, compiles: bool = F
         TextColumn("{task.fields[left]} s left"),
         console=out,
     )
-    task = bar.add_task("train", total=total_steps, completed=done_steps, rate="-", score="-", left="-")
-    bar.start()
-
-    def advance(env_steps: int, score: float | None) -> None:
-        found, shown = speed.after(env_steps), "-" if score is None else f"{score:.1f}"
-        rate, left = ("-", "-") if found is None else (f"{found[0]:,.0f}", f"{found[1]:.0f}")
-        bar.update(task, completed=min(env_steps, total_steps), rate=rate, score=shown, left=left)
-
-    return Bar(advance, bar.stop)
-
-
-class _Speed:
-    """Env steps/s and the seconds that are left."""
-
-    def __init__(self, total_steps: int, done_steps: int, compiles: bool) -> None:
-        self.total_steps = total_steps
-        self.origin = None if compiles else (time.perf_counter(), done_steps)
-
-    def after(self, env_steps: int) -> tuple[float, float] | None:
-        """Both after so many env steps; None where nothing can be known yet."""
-        if self.origin is None:
-            self.origin = (time.perf_counter(), env_steps)
-            return None
-        begun, done_steps = self.origin
-        rate = (env_steps - done_steps) / max(time.perf_counter() - begun, 1e-9)
-        return rate, max((self.total_steps - env_steps) / max(rate, 1e-9), 0.0)
-
-
-def _plain_bar(total_steps: int, done_steps: int, out: Console, speed: _Speed) -> Bar:
-    shown = {"tenths": 10 * done_steps // total_steps}
-
-    def advance(env_steps: int, score: float | None) -> None:
-        found, tenths = speed.after(env_steps), 10 * env_steps // total_steps
-        if tenths <= shown["tenths"]:
-            return
-        shown["tenths"] = tenths
-        parts = [f"{env_steps:,} of {total_steps:,} env steps"]
-        parts += [] if found is None else [f"{found[0]:,.0f} steps/s"]
-        parts += [] if score is None else [f"return {score:.1f}"]
-        parts += [] if found is None else [f"{found[1]:.0f} s left"]
-        out.print(", ".join(parts))
-
-    return Bar(advance, lambda: None)
+    live.add_task("train", total=total_steps, completed=done_steps, rate="-", score="-", left="-")
+    live.start()
+    return live
 
 
 PARTS = ("prepare", "compile", "training", "evaluation", "saving", "plotting")
@@ -118,8 +131,7 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> Table:
         "last training episodes": _score(training),
         "env steps": f"{summary['env_steps']:,}",
         "env steps/s": f"{summary['steps_per_second']:,.0f}" if summary["steps_per_second"] else "-",
-        **{part: f"{summary[f'{part}_seconds']:.1f} s" for part in PARTS if f"{part}_seconds" in summary},
-        "wall clock": f"{summary['wall_seconds']:.1f} s",
+        **_seconds(summary),
         "folder": str(folder),
     }
     table.add_column()
@@ -127,6 +139,17 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def seconds_line(summary: Mapping[str, Any]) -> str:
+    """What a sweep or a search took, by part."""
+    return ", ".join(f"{name} {seconds}" for name, seconds in _seconds(summary).items())
+
+
+def _seconds(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Seconds by part, as far as a summary holds them, and the wall clock."""
+    named = {part: f"{part}_seconds" for part in PARTS} | {"wall clock": "wall_seconds"}
+    return {name: f"{summary[key]:.1f} s" for name, key in named.items() if key in summary}
 
 
 def _score(score: Mapping[str, Any]) -> str:

@@ -51,6 +51,9 @@ class Training:
     eval_env_options: dict[str, Any] = static(
         dict, "Options of the environment that policies are scored in, where they differ from training.", flag="eval_env_option"
     )
+    checkpoint_seconds: float = static(
+        30.0, "Wall-clock seconds between checkpoints; 0 writes one after every row or rung, 1e9 none on the way.", low=0
+    )
 
     what: ClassVar[str]
     file: ClassVar[str]
@@ -69,9 +72,6 @@ class Recorded:
 
     num_rows: int = static(100, "Rows of metrics over the run.", low=1, high=MAX_COUNT)
     eval_every: int = static(0, "Env steps between evaluations while training; 0 evaluates at the end only.", low=0)
-    checkpoint_seconds: float = static(
-        30.0, "Wall-clock seconds between checkpoints; 0 writes one after every row, 1e9 none on the way.", low=0
-    )
 
 
 @dataclasses.dataclass(frozen=True)

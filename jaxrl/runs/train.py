@@ -25,7 +25,7 @@ from jaxrl.drivers.processes import agreed, in_writer, is_writer
 from jaxrl.errors import UsageError
 from jaxrl.interrupts import held_back
 from jaxrl.loop import Plan, recent_return, row_ends
-from jaxrl.records.console import Bar, console, open_bar
+from jaxrl.records.console import Bar, console
 from jaxrl.records.files import write_json
 from jaxrl.records.folders import alone, check_places, new_folder
 from jaxrl.records.rows import Row, append_row, append_rows, cut_rows, plain
@@ -189,10 +189,8 @@ class _Journal:
     def __init__(self, prepared: Prepared, folder: Path, state: RunState) -> None:
         run, self.writes, self.path = prepared.run, is_writer(), folder / "metrics.jsonl"
         self.sinks = [open_sink(name, folder, config_values(run)) for name in run.track] if self.writes else []
-        self.bar = Bar(lambda env_steps, score: None, lambda: None)
-        if self.writes:
-            total = prepared.plan.num_iterations * prepared.plan.steps_per_iteration
-            self.bar = open_bar(total, env_steps_of(prepared, state), console())
+        total = prepared.plan.num_iterations * prepared.plan.steps_per_iteration
+        self.bar = Bar(total, env_steps_of(prepared, state), console() if self.writes else None)
         self.warned = False
 
     def write(self, row: Row, seconds: float) -> None:
@@ -225,8 +223,7 @@ def _train(prepared: Prepared, folder: Path, state: RunState, meta: Mapping[str,
             watch.lap("saving")
             draw_or_say(lambda: plot_runs([folder], folder / "curve.png"), f"draw curve.png with: {command('plot', folder)}")
             watch.lap("plotting")
-        summary["wall_seconds"] = round(watch.wall, 3)
-        summary |= {f"{part}_seconds": round(seconds, 3) for part, seconds in watch.seconds.items()}
+        summary |= watch.named()
         if is_writer():
             # Last, because it marks the run as complete.
             write_json(folder / "summary.json", plain(summary))
@@ -251,6 +248,7 @@ def _learn(
             watch.lap("training")
             if row is None:
                 save_state(prepared, folder, state, watch.seconds, sums)
+                agreed(True)  # Waits for process 0, which writes.
                 raise KeyboardInterrupt
             journal.write(row, watch.wall)
             if end in _multiples(run.eval_every, schedule):

@@ -28,14 +28,16 @@ from jaxrl.sweeps.outcome import read_outcome, unit_folder
 from jaxrl.sweeps.plan import Group, Sweep
 from jaxrl.sweeps.progress import Rows
 from jaxrl.sweeps.store import read_sweep
-from jaxrl.sweeps.unit import ProgressCallback, Unit, Worker, Workers
+from jaxrl.sweeps.task import work
+from jaxrl.sweeps.unit import ProgressCallback, Unit, Worker, Workers, untold
 
 POLL_SECONDS = 0.1
 """Between looks at how far children have come."""
 
 _PROGRAM = (
     "import json, sys; paths, *work = json.loads(sys.argv[1]); sys.path[:] = paths; "
-    "from jaxrl.sweeps.children import main; main(*work)"
+    "from jaxrl.startup import process_start, timed_from; from jaxrl.sweeps.children import main\n"
+    "with timed_from(process_start()): main(*work)"
 )
 """Of a child; not by `multiprocessing`, which would run the user's script again where it has no `__main__` guard."""
 
@@ -77,7 +79,7 @@ def _train(folder: Path, units: Sequence[Unit], at_once: int, rows: Rows, interr
     """
     waiting = deque(unit for unit in units if read_outcome(folder, unit.name) is None)
     for unit in units:
-        rows.read(unit)
+        rows.read(unit, before=True)
     children: list[_Child] = []
     try:
         while waiting or children:
@@ -149,7 +151,7 @@ def main(folder: str, values: dict[str, Any]) -> None:
         while True:  # Another process may be at work on it, such as the child of a sweep that was killed just now.
             with lock(unit_folder(path, unit.name) / "lock", f"pid {os.getpid()}") as holder:
                 if holder is None:
-                    Worker(read_sweep(path), (), path, 0).work(unit, lambda num_steps, score: None)
+                    work(Worker(read_sweep(path), (), path, 0), unit, untold)
                     return
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:  # By the parent, which says so; all is saved.

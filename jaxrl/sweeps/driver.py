@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,10 +26,10 @@ from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import UsageError
 from jaxrl.fields import differing, field_types
 from jaxrl.interrupts import held_back
-from jaxrl.records.console import console, open_bar, say
+from jaxrl.records.console import Bar, console, say
 from jaxrl.records.files import Types, read_json, write_json
 from jaxrl.records.folders import alone, check_folder, check_places, new_folder
-from jaxrl.records.stopwatch import Stopwatch
+from jaxrl.records.stopwatch import Stopwatch, kept_seconds
 from jaxrl.runs.definition import follow_stream, to_values
 from jaxrl.startup import command, process_begun
 from jaxrl.sweeps.children import child_processes
@@ -40,6 +40,7 @@ from jaxrl.sweeps.population import choose_batching
 from jaxrl.sweeps.schedulers import Bracket, Continuation, Explored, brackets, exploit_and_explore, survivors
 from jaxrl.sweeps.space import ENV_PREFIX
 from jaxrl.sweeps.store import comparable, read_sweep, read_units
+from jaxrl.sweeps.task import work
 from jaxrl.sweeps.unit import ProgressCallback, Unit, Worker, Workers
 
 # --- starting and resuming ------------------------------------------------------------------------------------------
@@ -54,7 +55,7 @@ def start(sweep: Sweep, folder: Path, notice: str = "") -> dict[str, Any]:
     Raises:
       UsageError: bad input; nothing was written.
     """
-    groups = _prepare(sweep)
+    begun, groups = process_begun(), _prepare(sweep)
     if sweep.schedule.method == "pbt":
         explored_fields(sweep)
     if sweep.executor == "local" and not groups[0].solo:
@@ -63,7 +64,7 @@ def start(sweep: Sweep, folder: Path, notice: str = "") -> dict[str, Any]:
         write_json(folder / sweep.file, to_values(sweep))
         if notice:
             say(notice)
-        return _train(sweep, groups, folder)
+        return _train(sweep, groups, folder, begun)
 
 
 def start_or_resume(sweep: Sweep, folder: Path, notice: str = "") -> dict[str, Any]:
@@ -91,15 +92,15 @@ def resume(folder: Path) -> dict[str, Any]:
     Raises:
       UsageError: no sweep there.
     """
-    sweep = read_sweep(folder)
+    begun, sweep = process_begun(), read_sweep(folder)
     if (summary := _finished(folder, say)) is None:
-        check_places(folder, ("results.csv", "curves.csv", "report.html", "state/units.json"), ("state",))
+        check_places(folder, ("results.csv", "curves.csv", "report.html", "state/units.json", "state/seconds.json"), ("state",))
         groups = _prepare(sweep)
         with alone(folder):
             summary = _finished(folder, lambda line: None)  # Perhaps by the process that held the folder until now.
             if summary is None:
                 follow_stream(Sweep, folder)
-                return _train(sweep, groups, folder)
+                return _train(sweep, groups, folder, begun)
     say(f"{folder} is complete; nothing to do")
     if not (folder / "report.html").exists():
         _report(folder)
@@ -149,26 +150,28 @@ def _prepare(sweep: Sweep) -> tuple[Group, ...]:
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any]:
-    watch = Stopwatch(process_begun(), {})
-    watch.lap("prepare")
+def _train(sweep: Sweep, groups: Sequence[Group], folder: Path, begun: float) -> dict[str, Any]:
+    """Trains all runs and writes the results; `begun` is when this process did, as of `time.perf_counter`."""
+    clock = folder / "state" / "seconds.json"
+    watch = Stopwatch(begun, kept_seconds(clock))
     plans = brackets(sweep.schedule, len(sweep.configs), sweep.total_steps)
     programs = "one program" if len(groups) == 1 else f"{len(groups)} programs"
     where = "each in a process of its own" if groups[0].solo else f"compiling {programs} for them"
     say(f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) in {folder}; {where}")
-    bar = _open_bar(sum(_planned_steps(sweep, bracket) for bracket in plans))
-    standings: dict[int, Standing] = {}
-    outcomes: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.closing(bar))
         stack.enter_context(contextlib.closing(watch))
         interrupted = stack.enter_context(held_back())
+        bar = _SweepBar(watch, lambda: watch.keep(clock, sweep.checkpoint_seconds))
         workers = stack.enter_context(_workers(sweep, groups, folder, bar.advance, interrupted))
+        watch.lap("prepare")
         planner = Planner(sweep, groups, workers)
-        for number, bracket in enumerate(plans):
-            outcomes += _train_bracket(planner, number, bracket, standings)
-    watch.lap("training")
+        stack.callback(watch.keep, clock)
+        stack.callback(bar.close)
+        standings, outcomes = _train_brackets(planner, plans, bar)
+    watch.lap("training", whole=True)
     statuses = _write(sweep, folder, standings)
+    watch.lap("saving")
+    parts = [outcome.get("parts", {}) for outcome in outcomes]
     summary = {
         "agent": sweep.agent,
         "env": sweep.env,
@@ -180,27 +183,41 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path) -> dict[str, Any
         "env_steps": sum(standing.report.env_steps for standing in standings.values()),
         "statuses": {status: statuses.count(status) for status in (OK, NAN, STOPPED)},
         "peak_bytes": max(outcome["bytes"] for outcome in outcomes),
-        **{f"{part}_seconds": round(watch.seconds[part], 3) for part in ("prepare", "compile", "training")},
-        "wall_seconds": round(watch.wall, 3),
     }
-    write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary | watch.named(parts))
     _report(folder)
+    watch.lap("plotting")
+    summary |= watch.named(parts)
+    write_json(folder / "summary.json", summary)
     return summary
 
 
-def _train_bracket(planner: Planner, number: int, bracket: Bracket, standings: dict[int, Standing]) -> list[dict[str, Any]]:
-    """Trains the runs of a bracket rung by rung, notes how they stand, and returns the outcomes of all units."""
-    sweep, done = planner.sweep, []
-    starts = ((run, dict(sweep.configs[config])) for config in bracket.configs for run in sweep.runs_of(config))
-    continued = {run: Continuation(run, values) for run, values in starts}
-    for rung in range(len(bracket.rungs)):
-        units, outcomes = planner.work(number, bracket, rung, continued, standings)
-        for unit, outcome in zip(units, outcomes, strict=True):
-            _note(unit, outcome, standings)
-        done += outcomes
-        if rung + 1 < len(bracket.rungs):
-            continued = _next_rung(sweep, bracket, rung, continued, standings)
-    return done
+def _train_brackets(
+    planner: Planner, plans: Sequence[Bracket], bar: _SweepBar
+) -> tuple[dict[int, Standing], list[dict[str, Any]]]:
+    """Trains all runs; how they stand in the end, and the outcomes of all units."""
+    standings: dict[int, Standing] = {}
+    outcomes: list[dict[str, Any]] = []
+    begins = [
+        {
+            run: Continuation(run, dict(planner.sweep.configs[config]))
+            for config in bracket.configs
+            for run in planner.sweep.runs_of(config)
+        }
+        for bracket in plans
+    ]
+    for number, (bracket, continued) in enumerate(zip(plans, begins, strict=True)):
+        later = sum(planner.env_steps(*one, 0) for one in zip(plans[number + 1 :], begins[number + 1 :], strict=True))
+        for rung in range(len(bracket.rungs)):
+            bar.aim(planner.env_steps(bracket, continued, rung) + later)
+            units, found = planner.work(number, bracket, rung, continued, standings)
+            for unit, outcome in zip(units, found, strict=True):
+                _note(unit, outcome, standings)
+            outcomes += found
+            if rung + 1 < len(bracket.rungs):
+                continued = _next_rung(planner.sweep, bracket, rung, continued, standings)
+    bar.aim(0)
+    return standings, outcomes
 
 
 def _note(unit: Unit, outcome: dict[str, Any], standings: dict[int, Standing]) -> None:
@@ -258,31 +275,31 @@ def explored_fields(sweep: Sweep) -> dict[str, Explored]:
     return found
 
 
-def _planned_steps(sweep: Sweep, bracket: Bracket) -> int:
-    """Env steps of a bracket if nothing stops by itself."""
-    num, before, total = len(bracket.configs), 0, 0
-    for rung in bracket.rungs:
-        total += num * len(sweep.seeds) * (rung - before)
-        num, before = max(num // bracket.reduction, 1), rung
-    return total
+class _SweepBar:
+    """A progress bar over all runs, to which units add the env steps they do; `watch` is kept meanwhile."""
 
+    def __init__(self, watch: Stopwatch, keep: Callable[[], None]) -> None:
+        self.watch, self.keep = watch, keep
+        self.bar: Bar | None = None
 
-class _SweepBar(NamedTuple):
-    advance: ProgressCallback
-    close: Callable[[], None]
+    def aim(self, num_left: int) -> None:
+        """So many env steps will be done from now on, as far as is known."""
+        if self.bar is None:
+            self.bar = Bar(num_left, 0, console(), compiles=True, clock=self.watch.working)
+        self.bar.aim(num_left)
 
+    def advance(self, num_steps: int, score: float | None, before: bool = False) -> None:
+        """More env steps are done, or were before this process."""
+        assert self.bar is not None
+        if before:
+            self.bar.skip(num_steps)
+        else:
+            self.bar.advance(self.bar.done_steps + num_steps, score)
+        self.keep()
 
-def _open_bar(total: int) -> _SweepBar:
-    """A progress bar over all runs; units add the env steps they do."""
-    bar = open_bar(total, 0, console(), compiles=True)
-    done = 0
-
-    def advance(num_steps: int, score: float | None) -> None:
-        nonlocal done
-        done = min(done + num_steps, total)
-        bar.advance(done, score)
-
-    return _SweepBar(advance, bar.close)
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
 
 # --- executors ------------------------------------------------------------------------------------------------------
@@ -306,7 +323,7 @@ def _workers(
     worker = Worker(sweep, groups, folder, limit, interrupted)
 
     def execute(units: Sequence[Unit]) -> list[dict[str, Any]]:
-        return [worker.work(unit, progress) for unit in units]
+        return [work(worker, unit, progress) for unit in units]
 
     yield Workers(execute, 1, len(jax.devices()), limit, choose_batching(sweep.batching))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrl.errors import UsageError
-from jaxrl.records.console import say
+from jaxrl.records.console import PARTS, say
 from jaxrl.records.files import Types, misfit, read_json
 from jaxrl.records.folders import check_places
 from jaxrl.records.rows import Row, read_rows
@@ -55,7 +55,7 @@ def unit_folder(folder: Path, name: str) -> Path:
 
 
 def read_outcome(folder: Path, name: str) -> dict[str, Any] | None:
-    """What came of a unit: group, runs, values, reports, seconds, compilations, bytes.
+    """What came of a unit: group, runs, values, reports, seconds, compilations, bytes, and parts, its seconds by part.
 
     None before it is done, and where its outcome or its rows are damaged, which is said: it is done again then.
     """
@@ -69,6 +69,8 @@ def read_outcome(folder: Path, name: str) -> dict[str, Any] | None:
             raise UsageError(f"{path / 'outcome.json'} is damaged ({fault}); {_AGAIN}")
         if len({len(outcome[each]) for each in ("runs", "values", "reports")}) > 1:
             raise UsageError(f"{path / 'outcome.json'} is damaged (not all runs have a report); {_AGAIN}")
+        if fault := misfit(outcome.get("parts", dict.fromkeys(PARTS, 0.0)), dict.fromkeys(PARTS, float)):
+            raise UsageError(f"{path / 'outcome.json'} is damaged (parts: {fault}); {_AGAIN}")
         check_rows(path / "rows.jsonl", outcome.get("rows_bytes", 0))
     except UsageError as error:
         say(str(error))

@@ -118,6 +118,25 @@ class Planner:
         num_devices = self.workers.num_devices
         return max((rows if down else rows + num_devices - 1) // num_devices, 1) * num_devices
 
+    def env_steps(self, bracket: Bracket, continued: Mapping[int, Continuation], rung: int) -> int:
+        """Env steps of these runs in a rung, and of those that will go on into the next ones.
+
+        Which will is not known where configs take other iterations; then a mean one stands for them.
+        """
+        sweep, total, num_configs = self.sweep, 0, len({self.sweep.config_of(run) for run in continued})
+        for later in range(rung, len(bracket.rungs)):
+            steps = [self._steps(self.group_of[sweep.config_of(run)], bracket, later) for run in continued]
+            num_runs = len(steps) if later == rung or bracket.reduction == 1 else num_configs * len(sweep.seeds)
+            total += round(sum(steps) * num_runs / max(len(steps), 1))
+            num_configs = max(num_configs // bracket.reduction, 1)
+        return total
+
+    def _steps(self, group: int, bracket: Bracket, rung: int) -> int:
+        """Env steps of a run of a group in a rung."""
+        begin = self._iteration(group, bracket.rungs[rung - 1]) if rung else 0
+        iterations = self._iteration(group, bracket.rungs[rung]) - begin
+        return iterations * self.groups[group].schedule.steps_per_iteration
+
     def _iteration(self, group: int, env_steps: int) -> int:
         """The first iteration with a row at or after so many env steps."""
         schedule = self.groups[group].schedule

@@ -25,16 +25,20 @@ class Rows:
         """Env steps that the runs of a unit have done, as far as was read."""
         return sum(self._steps.get(run, 0) for run in unit.runs)
 
-    def read(self, unit: Unit) -> None:
-        """Reports what a unit has done since the last call; what is done again after a worker's death is not reported twice."""
+    def read(self, unit: Unit, before: bool = False) -> None:
+        """Reports what a unit has done since the last call; what is done again after a worker's death is not reported twice.
+
+        Args:
+          before: all of it was done by earlier processes.
+        """
         rows = self._new_rows(unit)
-        before = self.steps(unit)
+        steps = self.steps(unit)
         for row in rows:
             run = row.get("run", unit.runs[0])
             self._steps[run] = max(self._steps.get(run, 0), row["env_steps"])
         scores = [row["return_mean"] for row in rows[-len(unit.runs) :] if row["return_mean"] is not None]
-        if self.steps(unit) > before:
-            self._progress(self.steps(unit) - before, sum(scores) / len(scores) if scores else None)
+        if self.steps(unit) > steps:
+            self._progress(self.steps(unit) - steps, sum(scores) / len(scores) if scores else None, before)
 
     def _new_rows(self, unit: Unit) -> list[Mapping[str, Any]]:
         """Whole rows behind those that were read; the file is shorter where a worker went back to a checkpoint."""

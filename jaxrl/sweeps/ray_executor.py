@@ -30,7 +30,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import EnvError, UsageError
-from jaxrl.interrupts import never
+from jaxrl.interrupts import held_back, never
 from jaxrl.records.console import say
 from jaxrl.records.files import read_json, write_json
 from jaxrl.records.folders import lock
@@ -40,7 +40,8 @@ from jaxrl.sweeps.plan import Sweep, make_groups
 from jaxrl.sweeps.population import choose_batching
 from jaxrl.sweeps.progress import Rows
 from jaxrl.sweeps.store import read_sweep
-from jaxrl.sweeps.unit import DoesNotFitError, ProgressCallback, Unit, Worker, Workers
+from jaxrl.sweeps.task import work
+from jaxrl.sweeps.unit import DoesNotFitError, ProgressCallback, Unit, Worker, Workers, untold
 
 POLL_SECONDS = 0.5
 """Between looks at how far units have come."""
@@ -133,6 +134,7 @@ class _RayWorker:
         sys.path += [path for path in paths if path not in sys.path]
         self.folder = Path(folder)
         self.worker: Worker | None = None
+        self.signalled = never
 
     def begin(self) -> dict[str, Any]:
         """Checks that the sweep can be seen from here, and says what this worker is.
@@ -149,24 +151,28 @@ class _RayWorker:
         return {"host": host, "pid": os.getpid(), "limit": share, "batching": choose_batching("auto")}
 
     def work(self, unit: Unit, limit: int) -> dict[str, Any]:
-        """What came of a unit; or `held_by`, if another process is at work on it.
+        """What came of a unit; or `held_by`, if another process is at work on it, None if it was interrupted and is to go on.
 
         Raises:
           DoesNotFitError: with a capacity that should fit.
         """
         if self.worker is None:
             sweep = read_sweep(self.folder)
-            self.worker = Worker(sweep, make_groups(sweep), self.folder, limit, _stop_file(self.folder).exists)
+            self.worker = Worker(sweep, make_groups(sweep), self.folder, limit, self._interrupted)
         folder = unit_folder(self.folder, unit.name)
         folder.mkdir(parents=True, exist_ok=True)
         with lock(folder / "lock", _process(os.getpid(), socket.gethostname())) as holder:
             if holder is None:
                 try:
-                    return self.worker.work(unit, lambda num_steps, score: None)
-                except KeyboardInterrupt:  # Of the stop file; all is saved.
-                    return {"held_by": "nobody"}
+                    with held_back() as self.signalled:
+                        return work(self.worker, unit, untold)
+                except KeyboardInterrupt:  # All is saved.
+                    return {"held_by": None}
         time.sleep(POLL_SECONDS)
         return {"held_by": holder}
+
+    def _interrupted(self) -> bool:
+        return self.signalled() or _stop_file(self.folder).exists()
 
 
 def _stop_file(folder: Path) -> Path:
@@ -240,6 +246,8 @@ class _Pool:
         """Waits for the first worker."""
         begun = time.monotonic()
         while not self.about:
+            if self.interrupted():
+                raise KeyboardInterrupt
             self._wait(set(), {})
             if time.monotonic() - begun > PATIENCE_SECONDS:
                 wanted = f"{self.options['num_cpus']} CPU and {self.options['num_gpus']} GPU"
@@ -256,7 +264,7 @@ class _Pool:
         for unit in units:
             if (done := read_outcome(self.folder, unit.name)) is not None:
                 outcomes[unit.name] = done
-                self.rows.read(unit)
+                self.rows.read(unit, before=True)
         names = {unit.name for unit in units}
         while missing := names - outcomes.keys():
             busy = {job.unit.name for job in self.jobs.values() if job.unit}
@@ -300,6 +308,7 @@ class _Pool:
             unit = min(waiting, key=lambda unit: (unit.group not in known, others.count(unit.group)))
             waiting.remove(unit)
             known.add(unit.group)
+            self.rows.read(unit, before=True)
             self.jobs[actor.work.remote(unit, self.limit)] = _Job(actor, unit)
 
     def _wait(self, wanted: set[str], outcomes: dict[str, dict[str, Any]]) -> None:
@@ -331,7 +340,7 @@ class _Pool:
             self.about[job.actor] = result
         elif "held_by" not in result:
             outcomes[job.unit.name] = result
-        elif job.unit.name not in self.said:
+        elif result["held_by"] and job.unit.name not in self.said:
             self.said.add(job.unit.name)
             say(f"{job.unit.name} is still worked on by {result['held_by']}; waiting for it")
 

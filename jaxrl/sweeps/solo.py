@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxrl.fields import from_list
+from jaxrl.interrupts import heard_of
+from jaxrl.records.console import PARTS
 from jaxrl.records.rows import WALL_CLOCK_FIELDS, Row, read_rows
 from jaxrl.runs.definition import Recorded, Run, Training, values_of
 from jaxrl.runs.train import resume, start
@@ -21,21 +23,26 @@ def run_of(sweep: Sweep, run: int, values: Mapping[str, Any]) -> Run:
     return Run(**shared, seed=sweep.seed_of(run))
 
 
-def train(run: Run, folder: Path) -> tuple[dict[str, Any], list[Row], float]:
+def train(run: Run, folder: Path, interrupted: Callable[[], bool]) -> tuple[dict[str, Any], list[Row], dict[str, Any]]:
     """Trains a run in `folder`, or goes on with it there.
 
+    Args:
+      interrupted: () -> whether to save and to stop, as after a signal.
+
     Returns:
-      The values of its report, its rows without wall clocks, and the seconds that it took.
+      The values of its report, its rows without wall clocks, and what it took: seconds, and parts of them.
 
     Raises:
       UsageError: bad input.
       EnvError: the environment failed.
+      KeyboardInterrupt: there was an interrupt, and all is saved.
     """
-    if (folder / "config.json").exists():
-        summary = resume(folder)
-    else:
-        shutil.rmtree(folder, ignore_errors=True)  # What a process left that was killed as it began.
-        summary = start(run, folder)
+    with heard_of(interrupted):
+        if (folder / "config.json").exists():
+            summary = resume(folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # What a process left that was killed as it began.
+            summary = start(run, folder)
     is_nan, training = summary["status"] != "ok", summary["training_return"]
     report = {
         "status": summary["status"],
@@ -46,4 +53,5 @@ def train(run: Run, folder: Path) -> tuple[dict[str, Any], list[Row], float]:
     }
     rows = [row for row in read_rows(folder / "metrics.jsonl") if row["kind"] == "train"]
     rows = [{name: value for name, value in row.items() if name not in WALL_CLOCK_FIELDS} for row in rows]
-    return report, rows, summary["wall_seconds"]
+    parts = {part: summary.get(f"{part}_seconds", 0.0) for part in PARTS}
+    return report, rows, {"seconds": summary["wall_seconds"], "parts": parts}

@@ -1,10 +1,10 @@
 """What a search leaves behind for people: `trials.csv`, `curves.csv`, `summary.json`, `history.png`, a table, a command.
 
     write_trials(Path("trials.csv"), tuning, study)               # after every trial
-    summary = write_results(tuning, study, folder, seconds)       # at the end, and again by `jaxrl resume`
+    summary = write_results(tuning, study, folder, worker, watch) # at the end, and again by `jaxrl resume`
     train_command(tuning, summary["best_params"])                 # trains the best values as an ordinary run
 
-All but `wall_seconds` of the summary comes from the study, so a lost file is written again by `jaxrl resume`. A new column of
+All but the seconds of the summary comes from the study, so a lost file is written again by `jaxrl resume`. A new column of
 `trials.csv` goes into `write_trials`, a new key of the summary into `write_results`.
 """
 
@@ -23,28 +23,31 @@ from jaxrl.errors import UsageError
 from jaxrl.fields import to_words
 from jaxrl.records.console import console, say
 from jaxrl.records.files import write_csv, write_json
+from jaxrl.records.stopwatch import Stopwatch
 from jaxrl.runs.definition import Run, Training, values_of
 from jaxrl.runs.train import start
 from jaxrl.startup import command
 from jaxrl.sweeps.export import run_number
 from jaxrl.sweeps.plan import configure
 from jaxrl.tuning.definition import Tuning, as_sweep, check_package, read_tuning
+from jaxrl.tuning.storage import open_own_storage, quiet, storage_errors
 from jaxrl.tuning.study import (
     STATES,
     best_trial,
     importances_of,
     is_over,
-    open_own_storage,
     open_study,
     point_of,
-    quiet,
-    storage_errors,
     trials_of,
 )
 
 
-def write_results(tuning: Tuning, study: Any, folder: Path, seconds: float) -> dict[str, Any]:
-    """Writes the tables, the figure and the summary, and shows the best trials."""
+def write_results(tuning: Tuning, study: Any, folder: Path, worker: str, watch: Stopwatch) -> dict[str, Any]:
+    """Writes the tables, the figure and the summary, and shows the best trials.
+
+    Args:
+      worker: that of this folder, whose trials took what `watch` says.
+    """
     trials, best, importances = trials_of(study, *STATES), best_trial(study), importances_of(study)
     write_trials(folder / "trials.csv", tuning, study)
     counts = {label: len(trials_of(study, state)) for state, label in STATES.items()}
@@ -62,10 +65,12 @@ def write_results(tuning: Tuning, study: Any, folder: Path, seconds: float) -> d
         "env_steps": sum(trial.user_attrs.get("env_steps", 0) for trial in trials),
         "importances": importances,
         "trial_seconds": round(sum(trial.user_attrs.get("seconds", 0.0) for trial in trials), 3),
-        "wall_seconds": round(seconds, 3),
     }
+    watch.lap("saving")
     history = folder / "history.png"
     draw_or_say(lambda: _draw(tuning, trials, importances, history), f"draw {history} with: {command('resume', folder)}")
+    watch.lap("plotting")
+    summary |= watch.named(trial.user_attrs.get("parts", {}) for trial in trials if trial.user_attrs.get("worker") == worker)
     write_json(folder / "summary.json", summary)
     if best is None:
         say("no trial was complete, so none is the best; look at trials.csv")

@@ -1,13 +1,14 @@
-"""All that a hyperparameter search says to Optuna: storage, sampler, pruner, and the trials of a study.
+"""All that a hyperparameter search says to Optuna: sampler, pruner, and the trials of a study.
 
     study = open_study(tuning, open_storage("sqlite:///study.db"))
-    study.optimize(lambda trial: train(suggest(trial, tuning)), n_trials=1)
+    work_on(study, study.ask(), lambda trial: train(suggest(trial, tuning)))
     best_trial(study)
 
 A study is the list of trials in a database, which several processes may work on. A trial is RUNNING until its process tells how
-it ended: COMPLETE, PRUNED, or FAIL where the process died (`fail_abandoned`, `fail_silent`); the values of a failed one wait
-in the queue for another try (`retry_failed`). Another sampler or pruner is a branch of `_make_sampler` or `_make_pruner`, and
-a name in `jaxrl.tuning.definition`. Optuna is imported inside the functions, since it is an extra.
+it ended: COMPLETE or PRUNED. Where the process died, that of the same folder goes on with the trial (`begun_trial`), or others
+that share the study take it for a FAIL (`fail_silent`), whose values wait in the queue for another try (`retry_failed`).
+Another sampler or pruner is a branch of `_make_sampler` or `_make_pruner`, and a name in `jaxrl.tuning.definition`. Optuna is
+imported inside the functions, since it is an extra.
 """
 
 from __future__ import annotations
@@ -17,106 +18,35 @@ import copy
 import dataclasses
 import json
 import math
-import re
-import sqlite3
+import threading
 import time
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
 
-from jaxrl.errors import DiskError, UsageError, one_line
+from jaxrl.errors import UsageError
 from jaxrl.fields import default_of, differing
 from jaxrl.records.console import say
 from jaxrl.tuning.definition import Tuning, choice_of, ends_of, is_int, labels_of, to_values
+from jaxrl.tuning.storage import GRACE, HEARTBEAT, quiet
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 """How a trial may end: Optuna's name and the one in `trials.csv`."""
 
-_HEARTBEAT, _GRACE = 20, 120
-"""Seconds between signs of life of a trial, and without one until another process takes it for dead."""
-_NUM_OPENINGS = 5
 _MOST_RETRIES = 3
 """How often a trial is trained again whose process died; its values may be what kills it."""
-_NOT_COMPARED = ("num_trials", "storage", "study_name", "max_seconds", "batching", "memory_limit", "command")
+_NOT_COMPARED = (
+    "num_trials",
+    "storage",
+    "study_name",
+    "max_seconds",
+    "checkpoint_seconds",
+    "batching",
+    "memory_limit",
+    "command",
+)
 """What processes that share a study may have different."""
-
-
-def open_own_storage(tuning: Tuning, folder: Path) -> Any:
-    """The database of a search.
-
-    Raises:
-      UsageError: it cannot be opened, or is lost.
-    """
-    if tuning.storage is not None:
-        return open_storage(tuning.storage)
-    file = folder / "study.db"
-    if (folder / "trials.csv").exists() and not (file.exists() and file.stat().st_size):
-        raise UsageError(f"{file}, where the trials of this search are, is missing or empty; search again in another folder")
-    return open_storage("sqlite:///study.db", file)
-
-
-def open_storage(url: str, file: Path | None = None) -> Any:
-    """The database of a URL, made where it does not exist.
-
-    Args:
-      file: that the database of SQLite is, whatever its name; a URL could not hold every name.
-
-    Raises:
-      UsageError: it cannot be opened; a password in the URL is not shown.
-    """
-    from optuna.storages import RDBStorage
-
-    arguments: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    shown, fix = f"storage={_hide_password(url)!r}", "give a URL such as sqlite:///FILE or postgresql://HOST/NAME"
-    if file is not None:
-        arguments = {"creator": lambda: sqlite3.connect(file, timeout=60, check_same_thread=False)}
-        shown, fix = str(file), f"the search has to be made again; its trials are in {file.parent / 'trials.csv'}"
-    for attempt in range(_NUM_OPENINGS):
-        try:
-            with quiet():
-                return RDBStorage(url, engine_kwargs=arguments, heartbeat_interval=_HEARTBEAT, grace_period=_GRACE)
-        except Exception as error:  # Every database driver has errors of its own.
-            what = _hide_password(" ".join(str(error).split())[:200])
-            if attempt + 1 == _NUM_OPENINGS or not re.search("exists|unique|locked", what, re.IGNORECASE):
-                raise UsageError(f"{shown} cannot be opened ({what}); {fix}") from None
-        time.sleep(0.5)  # Another process makes the tables at this moment.
-    raise AssertionError("unreachable")
-
-
-@contextlib.contextmanager
-def storage_errors(shown: str) -> Iterator[None]:
-    """Raises what a database says while it is used as one line: `DiskError`."""
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (StorageInternalError, SQLAlchemyError) as error:
-        what = _hide_password(one_line(error)[:200])
-        raise DiskError(f"{shown} cannot be read or written ({what})") from error
-
-
-def _hide_password(text: str) -> str:
-    return re.sub(r"(://[^:@/\s]*):[^@\s]*@", r"\1:***@", text)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Optuna says nothing of its own."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="optuna")
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        try:
-            yield
-        finally:
-            optuna.logging.set_verbosity(before)
 
 
 def check_definition(tuning: Tuning, storage: Any) -> None:
@@ -217,7 +147,7 @@ def _make_sampler(tuning: Tuning, study: Any) -> Any:
 
 def _place(study: Any, number: int) -> int:
     """How many trials before this one were not given up for another try."""
-    return sum(trial.number < number and not (_failed(trial) and _retries(trial) < _MOST_RETRIES) for trial in trials_of(study))
+    return sum(trial.number < number and not (_failed(trial) and not _is_given_up(trial)) for trial in trials_of(study))
 
 
 def trials_of(study: Any, *states: str) -> list[Any]:
@@ -242,8 +172,17 @@ def _failed(trial: Any) -> bool:
     return trial.state.name == "FAIL"
 
 
-def _retries(trial: Any) -> int:
-    return len(trial.system_attrs.get("retry_history", ()))
+def _attempts(trial: Any) -> int:
+    """Processes that worked on a trial since it last got further."""
+    return int(trial.user_attrs.get("attempts", 0))
+
+
+def _is_given_up(trial: Any) -> bool:
+    return max(len(trial.system_attrs.get("retry_history", ())), _attempts(trial) - 1) >= _MOST_RETRIES
+
+
+class SurplusError(Exception):
+    """Processes that share a study began more trials than it lacks; this one is not trained."""
 
 
 def is_surplus(tuning: Tuning, study: Any, trial: Any) -> bool:
@@ -251,15 +190,73 @@ def is_surplus(tuning: Tuning, study: Any, trial: Any) -> bool:
     return sum(other.number < trial.number and not _failed(other) for other in trials_of(study)) >= tuning.num_trials
 
 
+def begun_trial(study: Any, worker: str, is_private: bool) -> Any:
+    """A trial that the process of this folder began and did not end, to go on with; None if there is none.
+
+    One at which processes died again and again without getting further has failed.
+    """
+    from optuna.trial import Trial
+
+    for trial in _abandoned(study, worker, is_private):
+        if (is_private or trial.user_attrs.get("worker") == worker) and _attempts(trial) <= _MOST_RETRIES:
+            return Trial(study, trial._trial_id)
+        _fail(study, trial)
+    return None
+
+
 def fail_abandoned(study: Any, worker: str, is_private: bool) -> None:
     """Marks trials as failed that still run although the process of this folder, which ran them, is dead."""
-    from optuna.trial import TrialState
+    for trial in _abandoned(study, worker, is_private):
+        _fail(study, trial)
 
+
+def _abandoned(study: Any, worker: str, is_private: bool) -> Iterator[Any]:
     for trial in trials_of(study, "RUNNING"):
         owner = trial.user_attrs.get("worker")
         age = time.time() - trial.datetime_start.timestamp()
-        if is_private or owner == worker or (owner is None and age > _GRACE):
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        if is_private or owner == worker or (owner is None and age > GRACE):
+            yield trial
+
+
+def _fail(study: Any, trial: Any) -> None:
+    from optuna.trial import TrialState
+
+    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def work_on(study: Any, trial: Any, objective: Callable[[Any], float]) -> None:
+    """Trains a trial and tells how it ended; one that is interrupted, by a signal or an error, runs on for `begun_trial`."""
+    from optuna import TrialPruned
+    from optuna.trial import TrialState
+
+    with _signs_of_life(study, trial):
+        try:
+            value = objective(trial)
+        except TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        except SurplusError:
+            _fail(study, trial)
+        else:
+            study.tell(trial, value, skip_if_finished=True)
+
+
+@contextlib.contextmanager
+def _signs_of_life(study: Any, trial: Any) -> Iterator[None]:
+    """Tells the storage again and again that a trial is worked on."""
+    is_over = threading.Event()
+
+    def beat() -> None:
+        study._storage.record_heartbeat(trial._trial_id)
+        while not is_over.wait(HEARTBEAT):
+            study._storage.record_heartbeat(trial._trial_id)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def fail_silent(study: Any) -> None:
@@ -279,8 +276,9 @@ def retry_failed(tuning: Tuning, study: Any) -> None:
     retry = RetryHeartbeatStaleTrialCallback(max_retry=_MOST_RETRIES)
     again = {number for trial in trials_of(study) for number in trial.system_attrs.get("retry_history", ())}
     for trial in trials_of(study, "FAIL"):
-        if trial.number not in again and not trial.user_attrs.get("surplus"):
+        if trial.number not in again and not trial.user_attrs.get("surplus") and not _is_given_up(trial):
             trial = copy.deepcopy(trial)  # The callback changes it.
+            trial.user_attrs = {}
             if len(trial.params) < len(tuning.fields):
                 trial.params, trial.distributions = {}, {}
             retry(study, trial)

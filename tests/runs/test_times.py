@@ -10,7 +10,7 @@ import pytest
 from jaxrl.cli import commands as cli
 from jaxrl.records import console as record
 from jaxrl.records.console import PARTS
-from jaxrl.records.stopwatch import Stopwatch, covered
+from jaxrl.records.stopwatch import Stopwatch, covered, kept_seconds
 
 SMALL = ["--num-envs", "2", "--total-steps", "80", "--num-rows", "2", "--eval-episodes", "2", "--eval-every", "40"]
 
@@ -42,10 +42,64 @@ def test_what_is_compiled_in_the_midst_of_a_part_counts_once_and_not_to_it():
     assert watch.wall == pytest.approx(15.0, abs=0.1)
 
 
+def test_seconds_of_work_side_by_side_divide_the_wall_clock_and_are_kept_for_the_next_process(tmp_path):
+    watch = Stopwatch(time.perf_counter() - 10.0, {})
+    watch.close()
+    watch._hear("/jax/core/compile/backend_compile_duration", 4.0)  # Two processes side by side say what they compiled.
+    watch.keep(tmp_path / "state" / "seconds.json", every=100.0)
+    assert not (tmp_path / "state").exists()
+    watch.keep(tmp_path / "state" / "seconds.json")
+    later = Stopwatch(time.perf_counter() - 2.0, kept_seconds(tmp_path / "state" / "seconds.json"))
+    later.close()
+    later.lap("saving")
+    named = later.named([{"compile": 6.0, "training": 9.0}, {"compile": 2.0, "evaluation": 3.0}])
+    assert named["compile_seconds"] == pytest.approx(10.0 * 8.0 / 20.0, abs=0.1)
+    assert named["training_seconds"] == pytest.approx(10.0 * 9.0 / 20.0, abs=0.1)
+    assert named["evaluation_seconds"] == pytest.approx(10.0 * 3.0 / 20.0, abs=0.1)
+    assert named["saving_seconds"] == pytest.approx(2.0, abs=0.1)
+    assert named["wall_seconds"] == pytest.approx(12.0, abs=0.1)
+
+
+def test_seconds_that_were_kept_and_are_damaged_are_counted_anew(tmp_path, capsys):
+    (tmp_path / "seconds.json").write_text('{"compile": "long"}')
+    assert kept_seconds(tmp_path / "seconds.json") == {}
+    assert "seconds.json is damaged" in capsys.readouterr().err
+
+
+def test_the_time_left_does_not_count_what_is_compiled_later(monkeypatch):
+    """A second of training for each of ten env steps, and before the third a hundred of compiling."""
+    now = [0.0]
+    monkeypatch.setattr(record.time, "perf_counter", lambda: now[0])
+    watch = Stopwatch(0.0, {})
+    watch.close()
+    bar = record.Bar(10, 0, None, compiles=True, clock=watch.working)
+    for seconds, compiled in ((3.0, 0.0), (1.0, 0.0), (101.0, 100.0)):
+        now[0] += seconds
+        watch._hear("/jax/core/compile/backend_compile_duration", compiled)
+        if compiled:
+            watch.lap("training", whole=True)
+        bar.advance(bar.done_steps + 1, None)
+    assert bar._speed() == pytest.approx((1.0, 7.0))
+
+
+def test_what_was_done_before_says_nothing_of_the_speed_and_the_total_is_what_will_be_done(capsys, monkeypatch):
+    now = iter([0.0, 1.0, 2.0])
+    monkeypatch.setattr(record.time, "perf_counter", lambda: next(now))
+    bar = record.Bar(100, 0, record.console())
+    bar.skip(40)
+    bar.advance(50, None)
+    bar.aim(20)
+    bar.advance(60, None)
+    assert capsys.readouterr().err.splitlines() == [
+        "50 of 100 env steps, 10 steps/s, 5 s left",
+        "60 of 70 env steps, 10 steps/s, 1 s left",
+    ]
+
+
 def test_the_time_left_does_not_count_what_is_compiled_before_the_first_report(monkeypatch, capsys):
     clock = iter([100.0, 102.0, 104.0])  # A hundred seconds of compiling, then two for each 10 of 100 env steps.
     monkeypatch.setattr(record.time, "perf_counter", lambda: next(clock))
-    bar = record.open_bar(100, 0, record.console(), compiles=True)
+    bar = record.Bar(100, 0, record.console(), compiles=True)
     for done in (10, 20, 30):
         bar.advance(done, None)
     lines = capsys.readouterr().err.splitlines()

@@ -28,7 +28,7 @@ from jaxrl.sweeps import driver, plan
 from jaxrl.sweeps.outcome import unit_folder
 from jaxrl.sweeps.plan import Sweep, make_groups
 from jaxrl.sweeps.ray_executor import _RayWorker, lock, ray_executor
-from jaxrl.sweeps.unit import DoesNotFitError, Unit, Workers
+from jaxrl.sweeps.unit import DoesNotFitError, Unit, Workers, untold
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:os.fork"),  # Ray starts its processes with fork and exec
@@ -78,7 +78,7 @@ def few_bytes(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("few_bytes")
     sweep = dataclasses.replace(RAY_SWEEP, memory_limit=int(LIMIT * num_bytes(make_groups(SWEEP)[0].shapes)))
     write_json(folder / "sweep.json", to_values(sweep))
-    with ray_executor(sweep, folder, lambda num_steps, score: None) as workers:
+    with ray_executor(sweep, folder, untold) as workers:
         yield folder, workers
 
 

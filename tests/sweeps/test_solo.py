@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 
 import jaxrl
+from helpers import assert_parts_add_up, ended, started
 from jaxrl.agents.policy_gradient.a2c import A2CConfig
 from jaxrl.agents.tabular.table import TabularConfig
 from jaxrl.cli import commands as cli
 from jaxrl.drivers.memory import num_bytes
 from jaxrl.errors import EnvError, UsageError
+from jaxrl.interrupts import never
 from jaxrl.records.rows import WALL_CLOCK_FIELDS, read_rows
 from jaxrl.runs.definition import read_run
 from jaxrl.sweeps import children, driver, export, solo
@@ -29,6 +31,7 @@ from jaxrl.sweeps.api import SweepResult
 from jaxrl.sweeps.plan import make_groups
 from jaxrl.sweeps.progress import Rows
 from jaxrl.sweeps.store import read_sweep
+from jaxrl.sweeps.unit import untold
 from jaxrl.tuning.definition import Tuning, check_trainable, check_tuning
 
 RATES = [0.1, 0.5]
@@ -105,6 +108,7 @@ def test_a_sweep_says_what_it_took(table):
     summary = table.results.summary
     assert (summary["runs"], summary["batches"], summary["compilations"], summary["env_steps"]) == (2, 2, 2, 3200)
     assert 50e6 < summary["peak_bytes"] < 5e9  # A process with JAX.
+    assert_parts_add_up(summary)  # What the children compile and evaluate too.
 
 
 def test_environments_of_the_host_are_swept(cartpole):
@@ -140,6 +144,44 @@ def test_ray_trains_runs_alone_too(table, tmp_path):
     found = table_sweep(tmp_path / "sweep", executor="ray")
     assert table_of(found.folder) == table_of(table.folder)
     assert rows_of(found.run_folder(1)) == rows_of(table.run_folder(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["driver", "worker"])
+def test_an_interrupt_of_a_run_that_ray_trains_alone_saves_it_soon_and_changes_no_result(table, tmp_path, whom):
+    """A driver ends, and what it leaves goes on; a worker that has saved goes on at once."""
+    begun = json.loads((table.folder / "sweep.json").read_text())
+    begun |= {"executor": "ray", "total_steps": 60_000, "eval_every": 30_000, "checkpoint_seconds": 1e9, "num_rows": 1000}
+    for name in ("reference", "sweep"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sweep.json").write_text(json.dumps(begun))
+    folder = tmp_path / "sweep"
+    reference = driver.resume(tmp_path / "reference")
+    with started("-m", "jaxrl", "resume", str(folder)) as process:
+        until_rows(folder, 50)
+        if whom == "driver":
+            process.send_signal(signal.SIGTERM)
+            ended(process, 130, seconds=60)
+            assert not (folder / "summary.json").exists()
+            assert list(folder.glob("state/*/run/checkpoints/[0-9]*"))
+        else:
+            os.kill(pid_of(next(folder.glob("state/*/lock"))), signal.SIGINT)
+            ended(process)
+    resumed = driver.resume(folder)
+    assert table_of(folder) == table_of(tmp_path / "reference")
+    assert resumed["env_steps"] == reference["env_steps"]
+    for run in (0, 1):
+        assert rows_of(export.own_folder(folder, run)) == rows_of(export.own_folder(tmp_path / "reference", run))
+
+
+def until_rows(folder, number):
+    """Waits until a run of a sweep has so many rows."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if any(len(path.read_bytes().splitlines()) >= number for path in folder.glob("state/*/run/metrics.jsonl")):
+            return
+        time.sleep(0.01)
+    raise TimeoutError
 
 
 # --- what is made of a run ----------------------------------------------------------------------------------------------
@@ -276,13 +318,14 @@ def test_a_child_that_dies_is_named(table, tmp_path):
 
 def test_a_run_that_became_nan_has_no_score(tmp_path, monkeypatch):
     score = {"mean": 3.0, "episodes": 5}
-    ended = {"status": "nan", "env_steps": 40, "training_return": score, "evaluation": score, "wall_seconds": 1.5}
+    summary = {"status": "nan", "env_steps": 40, "training_return": score, "evaluation": score, "wall_seconds": 1.5}
     (tmp_path / "config.json").touch()
     (tmp_path / "metrics.jsonl").touch()
-    monkeypatch.setattr(solo, "resume", lambda folder: ended)
-    report, rows, seconds = solo.train(None, tmp_path)
+    monkeypatch.setattr(solo, "resume", lambda folder: summary | {"compile_seconds": 1.25})
+    report, rows, taken = solo.train(None, tmp_path, never)
     expected = {"status": "nan", "env_steps": 40, "final_return": None, "episodes": 5, "eval_return": None}
-    assert (report, rows, seconds) == (expected, [], 1.5)
+    assert (report, rows, taken["seconds"]) == (expected, [], 1.5)
+    assert {part: seconds for part, seconds in taken["parts"].items() if seconds} == {"compile": 1.25}
 
 
 def test_a_child_that_fails_ends_the_others(table, tmp_path, monkeypatch):
@@ -297,7 +340,7 @@ def test_a_child_that_fails_ends_the_others(table, tmp_path, monkeypatch):
     monkeypatch.setattr(children, "_begin", begin)
     units = [children.Unit(f"unit{run}", 0, (run,), ({},), None, 0, 1, 1, True, True) for run in range(3)]
     with pytest.raises(UsageError, match=r"the process of run 0 failed \(exit code 1\)"):
-        children._train(tmp_path, units, 2, Rows(tmp_path, lambda num_steps, score: None))
+        children._train(tmp_path, units, 2, Rows(tmp_path, untold))
     assert [process.returncode for process in begun] == [1, -signal.SIGTERM]
 
 
@@ -307,7 +350,7 @@ def test_as_many_train_at_once_as_fit_into_memory(table, tmp_path, monkeypatch):
     groups, several = make_groups(sweep), []
     for limit in (None, 2.5, 1.0):
         limited = dataclasses.replace(sweep, memory_limit=limit and int(limit * num_bytes(groups[0].shapes)))
-        several.append(children.child_processes(limited, groups, tmp_path, lambda num_steps, score: None).num_workers)
+        several.append(children.child_processes(limited, groups, tmp_path, untold).num_workers)
     assert several == [6, 2, 1]
 
 

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from helpers import assert_close, assert_same_bits, ended, started
+from helpers import assert_close, assert_parts_add_up, assert_same_bits, ended, started
 from jaxrl.errors import UsageError
 from jaxrl.records import checkpoint
 from jaxrl.records import console as record
@@ -24,10 +24,11 @@ from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import prepare
 from jaxrl.runs.restore import restore
 from jaxrl.sweeps import batch as batches
-from jaxrl.sweeps import driver, unit
+from jaxrl.sweeps import driver, task, unit
 from jaxrl.sweeps.api import sweep
 from jaxrl.sweeps.batch import entry
 from jaxrl.sweeps.export import save_run
+from jaxrl.sweeps.outcome import read_outcome
 from jaxrl.sweeps.plan import make_groups
 from jaxrl.sweeps.schedulers import Schedule
 from jaxrl.sweeps.store import read_sweep
@@ -35,6 +36,7 @@ from jaxrl.sweeps.store import read_sweep
 DQN = {"num_envs": 4, "hidden": (8,), "capacity": 64, "batch_size": 8, "learning_starts": 8}
 SHORT = {"total_steps": 80, "num_rows": 4, "eval_episodes": 4}
 ABSURD = 1e30
+HALVING = Schedule("halving", reduction=2)
 
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -59,7 +61,7 @@ def states(folder):
     """State of each run at the end of its last rung."""
     units, groups, found = json.loads((folder / "state" / "units.json").read_text()), make_groups(read_sweep(folder)), []
     for run, names in units.items():
-        runs = unit.read_outcome(folder, names[-1])["runs"]
+        runs = read_outcome(folder, names[-1])["runs"]
         found.append(entry(unit.final_states(groups, folder, names[-1]), runs.index(int(run))))
     return found
 
@@ -278,7 +280,7 @@ def test_a_sweep_interrupted_at_a_checkpoint_ends_the_same(undisturbed, tmp_path
     """Before the first checkpoint, in the middle, and when all is trained but not noted as done."""
     folder = interrupted(table_sweep, tmp_path / "sweep", monkeypatch, min(saves, 7))
     if saves == 8:
-        monkeypatch.setattr(unit, "write_json", lambda path, values: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(task, "write_json", lambda path, values: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             driver.resume(folder)
         monkeypatch.undo()
@@ -309,7 +311,27 @@ def test_a_damaged_sweep_json_is_named(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
-def test_a_sweep_interrupted_in_the_midst_of_a_row_saves_and_ends_as_if_it_never_was(undisturbed, tmp_path, monkeypatch):
+def test_the_parts_of_a_sweep_add_up_to_its_wall_clock(undisturbed):
+    assert_parts_add_up(json.loads((undisturbed / "summary.json").read_text()))
+
+
+def test_the_bar_shows_the_env_steps_that_are_done(tmp_path, capsys):
+    """Whole iterations of 16: 112 of each run's 100 env steps, in rungs of 64 and 48; the worse run goes no further."""
+    rates = {"learning_rate": [0.01, 0.5]}
+    folder = table_sweep(tmp_path / "sweep", grid=rates, seeds=1, num_envs=16, total_steps=100, schedule=HALVING, num_rows=3)
+    assert json.loads((folder / "summary.json").read_text())["env_steps"] == 64 + 112
+    assert "176 of 176 env steps" in capsys.readouterr().err
+
+
+def test_the_bar_does_not_wait_for_runs_that_stop(tmp_path, capsys):
+    folder = dqn_sweep(tmp_path / "sweep", [ABSURD])
+    done = json.loads((folder / "summary.json").read_text())["env_steps"]
+    assert done < 80 and f"{done} of {done} env steps" in capsys.readouterr().err
+
+
+def test_a_sweep_interrupted_in_the_midst_of_a_row_saves_and_ends_as_if_it_never_was(
+    undisturbed, tmp_path, monkeypatch, capsys
+):
     @contextlib.contextmanager
     def held_back():
         asked = itertools.count(1)
@@ -321,6 +343,7 @@ def test_a_sweep_interrupted_in_the_midst_of_a_row_saves_and_ends_as_if_it_never
     [saved] = (tmp_path / "sweep").glob("state/*/checkpoints")
     assert checkpoint.iterations(saved) == [9] and not rows(tmp_path / "sweep")[saved.parent.name]
     driver.resume(tmp_path / "sweep")
+    assert "9,600 of 9,600 env steps" in capsys.readouterr().err
     assert table(tmp_path / "sweep") == table(undisturbed)
     assert rows(tmp_path / "sweep") == rows(undisturbed)
     for state, expected in zip(states(tmp_path / "sweep"), states(undisturbed), strict=True):

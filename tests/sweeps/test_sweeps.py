@@ -35,6 +35,7 @@ from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.api import SweepResult, sweep
 from jaxrl.sweeps.batch import entry
 from jaxrl.sweeps.export import choose, save_run
+from jaxrl.sweeps.outcome import read_outcome
 from jaxrl.sweeps.plan import make_groups
 from jaxrl.sweeps.schedulers import Schedule
 from jaxrl.sweeps.store import read_sweep
@@ -112,7 +113,7 @@ def state_of(result, run, rung=-1):
     """The state of a run at the end of one of its rungs."""
     name = units_of(result, run)[rung]
     stacked = unit.final_states(make_groups(read_sweep(result.folder)), result.folder, name)
-    return entry(stacked, unit.read_outcome(result.folder, name)["runs"].index(run))
+    return entry(stacked, read_outcome(result.folder, name)["runs"].index(run))
 
 
 def rows_of(result, run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import importlib.util
@@ -18,18 +19,21 @@ import numpy as np
 import optuna
 import pytest
 
-from helpers import run_python
+from helpers import assert_parts_add_up, run_python, slow_but
 from jaxrl.agents.tabular.q_learning import make_q_learning
 from jaxrl.agents.tabular.table import TabularConfig
 from jaxrl.analysis.learned import read_learned
 from jaxrl.cli import commands as cli
 from jaxrl.config import config, static, traced
 from jaxrl.errors import UsageError
+from jaxrl.records import checkpoint
 from jaxrl.records.folders import alone
 from jaxrl.runs.definition import Run, read_run
+from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.space import Draw
 from jaxrl.tuning import results as tune_results
 from jaxrl.tuning import search as tune_module
+from jaxrl.tuning import storage as storage_module
 from jaxrl.tuning import study as study_module
 from jaxrl.tuning.definition import labels_of, read_tuning
 from jaxrl.tuning.results import take_trial, train_command
@@ -50,6 +54,7 @@ TINY = Tuning(
     sampler_startup=4,
 )
 FULL_STEPS = len(TINY.seeds) * TINY.total_steps
+FULL_STEPS_PER_ITERATION = FULL_STEPS // 1000
 
 KILLED = """
 import os, signal, sys
@@ -60,9 +65,9 @@ from jaxrl.tuning import search as tune
 
 report = tune._report
 
-def deadly(trial, rung, tuning):
-    report(trial, rung, tuning)
-    if trial.number == 4 and rung.number == 1:
+def deadly(trial, rung, *others):
+    report(trial, rung, *others)
+    if trial.number == 4 and rung == 1:
         os.kill(os.getpid(), signal.SIGKILL)
 
 tune._report = deadly
@@ -101,9 +106,8 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 def found_by(folder: Path) -> list[tuple[str, ...]]:
-    """What a search found, without numbers and clocks of its trials."""
-    kept = [row for row in rows_of(folder) if row["state"] != "failed"]
-    return [tuple(value for name, value in row.items() if name not in ("number", "seconds")) for row in kept]
+    """What a search found, without clocks."""
+    return [tuple(value for name, value in row.items() if name != "seconds") for row in rows_of(folder)]
 
 
 def states_of(url: str) -> list[str]:
@@ -180,8 +184,9 @@ def test_the_folder_says_everything(searched: Searched) -> None:
     folder, summary = searched
     assert {path.name for path in folder.iterdir()} == {
         ".lock",
-        *("tune.json", "study.db", "trials.csv", "curves.csv", "summary.json", "history.png"),
+        *("tune.json", "study.db", "trials.csv", "curves.csv", "summary.json", "history.png", "state"),
     }
+    assert [path.name for path in (folder / "state").iterdir()] == ["seconds.json"]
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert sum(summary["trials"].values()) == len(rows_of(folder)) == TINY.num_trials and summary["is_over"]
     assert read_tuning(folder) == TINY
@@ -202,6 +207,12 @@ def test_the_value_is_the_mean_of_the_last_training_episodes(searched: Searched)
     assert summary["best_value"] == pytest.approx(np.mean(read_results(folder.parent / "sweep").final_return), rel=1e-6)
 
 
+def test_the_parts_of_a_search_add_up_to_its_wall_clock(searched: Searched) -> None:
+    """Nothing is evaluated: the objective is the return of training."""
+    assert_parts_add_up(searched[1], without=("evaluation",))
+    assert searched[1]["trial_seconds"] < searched[1]["wall_seconds"]
+
+
 def test_a_search_with_the_same_seed_finds_the_same_after_sigkill(searched: Searched, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     run_python("-c", KILLED, str(folder), code=-signal.SIGKILL, cwd=Path(__file__).parent)
@@ -209,9 +220,92 @@ def test_a_search_with_the_same_seed_finds_the_same_after_sigkill(searched: Sear
     assert states_of(url).count("RUNNING") == 1 and not (folder / "summary.json").exists()
     summary = resume(folder)
     assert states_of(url).count("RUNNING") == states_of(url).count("WAITING") == 0
-    assert summary["trials"]["failed"] == 1
-    assert summary["trials"]["complete"] + summary["trials"]["pruned"] == TINY.num_trials
+    assert summary["trials"] == searched[1]["trials"]
     assert found_by(folder) == found_by(searched[0])
+
+
+def interrupt(patch: pytest.MonkeyPatch, trial: int, iteration: int) -> None:
+    """Lets a signal come once that trial has done so many iterations, at the end of a stretch."""
+    advance, noted, begun = batches.advance, [], []
+
+    def noting(batch: Any, plan: Any, end: int, *others: Any) -> Any:
+        begun.extend([end] * (batch.iteration == 0))
+        noted.extend([end] * (len(begun) == trial + 1 and end >= iteration))
+        return advance(batch, plan, end, *others)
+
+    patch.setattr(batches, "advance", noting)
+    patch.setattr(tune_module, "held_back", lambda: contextlib.nullcontext(lambda: bool(noted)))
+
+
+def iterations_done(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Iterations of all trials that going on with a search takes."""
+    advance, done = batches.advance, []
+
+    def counting(batch: Any, plan: Any, end: int, *others: Any) -> Any:
+        done.append(end - batch.iteration)
+        return advance(batch, plan, end, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "advance", counting)
+        resume(folder)
+    return sum(done)
+
+
+@pytest.mark.parametrize("pruner", slow_but(["median"], ["median", "halving", "hyperband"]))
+def test_an_interrupted_search_goes_on_amid_a_trial_and_finds_what_it_would_have(
+    pruner: str, searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes when the fourth trial has done some of the 200 iterations of its first rung."""
+    num_trials, undisturbed = (5, searched[0]) if pruner == "median" else (10, tmp_path / "undisturbed")
+    tuning = dataclasses.replace(TINY, pruner=pruner, num_trials=num_trials)
+    if pruner != "median":
+        tune(tuning, undisturbed)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, trial=3, iteration=2)
+        tune(tuning, tmp_path / "out")
+    [iteration] = checkpoint.iterations(tmp_path / "out" / "state" / "trial3" / "checkpoints")
+    assert 1 < iteration < 200
+    resumed = iterations_done(tmp_path / "out", monkeypatch)
+    assert found_by(tmp_path / "out") == found_by(undisturbed)[:num_trials]
+    curves = (tmp_path / "out" / "curves.csv").read_text()
+    assert curves and (undisturbed / "curves.csv").read_text().startswith(curves)
+    rest = sum(int(row["env_steps"]) for row in rows_of(undisturbed)[3:num_trials]) // FULL_STEPS_PER_ITERATION
+    assert resumed == rest - iteration
+    assert not list((tmp_path / "out" / "state").glob("trial*"))
+
+
+def test_a_search_killed_after_a_checkpoint_goes_on_from_there(
+    searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As SIGKILL would, an error that nobody handles ends the process amid the fourth rung of the first trial."""
+    report = tune_module._report
+
+    def deadly(trial: Any, rung: int, *others: Any) -> None:
+        if rung == 4:
+            raise MemoryError
+        report(trial, rung, *others)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(tune_module, "_report", deadly)
+        tune(dataclasses.replace(TINY, checkpoint_seconds=0.0, num_trials=1), tmp_path / "out")
+    assert checkpoint.iterations(tmp_path / "out" / "state" / "trial0" / "checkpoints") == [600, 400, 200]
+    assert iterations_done(tmp_path / "out", monkeypatch) == 400
+    assert found_by(tmp_path / "out") == found_by(searched[0])[:1]
+
+
+def test_a_trial_that_kills_its_process_again_and_again_without_getting_further_is_given_up(tmp_path: Path) -> None:
+    """It is begun four times; one that gets further, or is interrupted, may be begun more often."""
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}", direction="maximize")
+    begun = study.ask()
+    begun.set_user_attr("worker", "here")
+    for attempts in (1, 3):
+        begun.set_user_attr("attempts", attempts)
+        assert study_module.begun_trial(study, "here", False).number == 0
+        assert study_module.begun_trial(study, "elsewhere", False) is None
+    begun.set_user_attr("attempts", 4)
+    assert study_module.begun_trial(study, "here", False) is None
+    study_module.retry_failed(TINY, study)
+    assert [trial.state.name for trial in study.trials] == ["FAIL"]
 
 
 def test_another_sampler_seed_finds_something_else(searched: Searched, tmp_path: Path) -> None:
@@ -295,7 +389,7 @@ def test_every_pruner_prunes(pruner: str, tmp_path: Path) -> None:
 
 
 def test_a_study_from_before_an_option_existed_has_its_default(tmp_path: Path) -> None:
-    storage = study_module.open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    storage = storage_module.open_storage(f"sqlite:///{tmp_path / 'study.db'}")
     study = study_module.open_study(TINY, storage)
     older = {name: value for name, value in study.user_attrs["jaxrl"].items() if name != "reduction"}
     study.set_user_attr("jaxrl", older)
@@ -329,8 +423,8 @@ def test_processes_share_a_storage(tmp_path: Path) -> None:
 
 
 def test_a_trial_of_a_dead_process_elsewhere_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_module, "_GRACE", 1)
-    monkeypatch.setattr(study_module, "_HEARTBEAT", 1)
+    monkeypatch.setattr(storage_module, "GRACE", 1)
+    monkeypatch.setattr(storage_module, "HEARTBEAT", 1)
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     shared = dataclasses.replace(TINY, storage=url, num_trials=2)
     tune(dataclasses.replace(shared, num_trials=1), tmp_path / "a")
