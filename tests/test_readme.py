@@ -29,6 +29,7 @@ OF_A_PAGE = {
     "own_agent": lambda names: Path("runs/residual/summary.json").exists() and Path("runs/penalty/summary.json").exists(),
     "own_environment": lambda names: -0.1 < names["result"].summary["evaluation"]["mean"] < 0.0,
     "python": lambda names: names["scores"]["mean"].shape == (3,) and names["saved"].summary["env_steps"] == 5_000,
+    "reproduce": lambda names: names["result"]["verdict"] == "quick: no verdict" and len(names["result"]["scores"]) == 2,
     "sweeps": lambda names: names["result"].results.final_return.shape == (4,),
 }
 """Pages with a session, and what holds at its end."""
@@ -118,7 +119,8 @@ def test_every_page_with_blocks_has_a_session() -> None:
 
 
 def test_links_of_the_pages_lead_to_files() -> None:
-    for folder, text in ((ROOT, README), *((ROOT / "docs", text) for text in PAGES.values())):
+    experiments = [(path.parent, path.read_text()) for path in (ROOT / "experiments").rglob("*.md")]
+    for folder, text in ((ROOT, README), *experiments, *((ROOT / "docs", text) for text in PAGES.values())):
         for target in re.findall(r"\]\(([^)#]+)\)", text):
             assert target.startswith("http") or (folder / target).exists(), target
 

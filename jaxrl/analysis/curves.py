@@ -16,8 +16,9 @@ import numpy as np
 
 from jaxrl.analysis.learned import Curve, group, read_learned
 from jaxrl.analysis.stats import bootstrap_interval
-from jaxrl.errors import UsageError, one_line
+from jaxrl.errors import DiskError, UsageError, one_line
 from jaxrl.records.console import say
+from jaxrl.records.files import whole
 
 _NUM_COLORED, _NUM_WITH_RUNS = 10, 4
 """Curves that have a colour, and up to which single runs are drawn as well."""
@@ -89,7 +90,7 @@ def draw_or_say(draw: Callable[[], object], fix: str) -> None:
 
 
 def save_figure(figure: Any, out: Path, option: str) -> None:
-    """Writes a figure of matplotlib.
+    """Writes a figure of matplotlib whole or not at all.
 
     Args:
       option: what gave the name, for the message.
@@ -98,8 +99,9 @@ def save_figure(figure: Any, out: Path, option: str) -> None:
       UsageError: a file that cannot be written.
     """
     try:
-        figure.savefig(out, dpi=130)
-    except (ValueError, OSError) as error:
+        with whole(out) as partial:
+            figure.savefig(partial, dpi=130, format=out.suffix[1:] or None)
+    except (ValueError, DiskError) as error:
         raise UsageError(f"{option}={out} cannot be written ({error}); give a .png, .svg or .pdf file") from None
 
 

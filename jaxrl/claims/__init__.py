@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from jaxrl.arguments import plain
@@ -23,7 +24,7 @@ from jaxrl.claims.claim import Claim, Table, check_claim
 from jaxrl.claims.claim import Protocol as Protocol
 from jaxrl.claims.claim import Published as Published
 from jaxrl.envs import is_own, resolve
-from jaxrl.errors import UsageError, import_by_name, unknown
+from jaxrl.errors import UsageError, import_module, own_code, unknown
 
 FAMILIES = ("classic", "control", "minatar", "atari", "tables")
 
@@ -37,31 +38,45 @@ def all_claims() -> dict[str, Claim | Table]:
     return found
 
 
-def select(names: Sequence[str]) -> list[Claim | Table]:
+def select(names: Sequence[str]) -> dict[str, Claim | Table]:
     """The claims that names stand for: of claims, of groups, or `FILE.py:NAME` and `module:NAME` of one's own.
 
+    Returns:
+      Each claim once, by the name that `jaxrl reproduce` takes for it.
+
     Raises:
-      UsageError: an unknown name (with the nearest ones), or an object that is no claim.
+      UsageError: an unknown name (with the nearest ones), an object that is no claim, or two claims of one name.
+      OwnCodeError: a file or module of one's own that cannot be imported.
     """
-    known, chosen = all_claims(), []
+    known = all_claims()
+    chosen: dict[str, Claim | Table] = {}
     for name in names:
         if name in FAMILIES:
-            chosen += [claim for claim in known.values() if claim.group == name]
+            chosen |= {claim.name: claim for claim in known.values() if claim.group == name}
         elif ":" in name:
-            chosen.append(_own(name))
+            chosen[name] = _own(name)
         elif name in known:
-            chosen.append(known[name])
+            chosen[name] = known[name]
         else:
             raise UsageError(unknown("claim", name, [*known, *FAMILIES]))
-    return list({claim.name: claim for claim in chosen}.values())
+    called: dict[str, str] = {}
+    for given, claim in chosen.items():
+        if (other := called.setdefault(claim.name, given)) != given:
+            raise UsageError(f"{other} and {given} are both named {claim.name!r}, as their results would be; rename one")
+    return chosen
 
 
 def find(name: str) -> Claim | Table:
     """One claim; errors as of `select`."""
-    found = select([name])
+    found = list(select([name]).values())
     if len(found) != 1:
         raise UsageError(f"claim={name!r} is a group of {len(found)} claims; name one of them")
     return found[0]
+
+
+def title_of(family: str) -> str:
+    """What a family's claims are about, in a sentence."""
+    return str(importlib.import_module(f"jaxrl.claims.{family}").__doc__).partition("\n")[0]
 
 
 def tuned(agent: str, env: str, env_options: Mapping[str, Any]) -> Claim | None:
@@ -82,23 +97,27 @@ def _place(env: str, env_options: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _own(path: str) -> Claim | Table:
-    place, _, name = path.partition(":")
-    if place.endswith(".py"):
-        file = Path(place)
-        if not file.is_file():
-            raise UsageError(f"claim={path!r}: there is no file {place}; check its name")
-        spec = importlib.util.spec_from_file_location(file.stem, file)
-        assert spec is not None and spec.loader is not None
-        sys.path.insert(0, str(file.resolve().parent))
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        if not hasattr(module, name):
-            raise UsageError(f"claim={path!r}: {place} has no {name!r}; check its name")
-        claim = getattr(module, name)
-    else:
-        claim = import_by_name(path, "claim")
+    place, _, name = path.rpartition(":")
+    whose = f"claim={path!r}"
+    module = _module_of(Path(place), whose) if place.endswith(".py") else import_module(place, whose)
+    claim = getattr(module, name, None)
+    if claim is None:
+        raise UsageError(f"{whose}: {place} has no {name!r}; check its name")
     if not isinstance(claim, Claim | Table):
-        raise UsageError(f"claim={path!r} is a {type(claim).__name__}; make it a jaxrl.claims.Claim")
-    if isinstance(claim, Claim):
-        check_claim(claim)
+        raise UsageError(f"{whose} is a {type(claim).__name__}; make it a jaxrl.claims.Claim")
+    check_claim(claim)
     return claim
+
+
+def _module_of(file: Path, whose: str) -> ModuleType:
+    """The module in a file, beside which it finds others."""
+    if not file.is_file():
+        raise UsageError(f"{whose}: there is no file {file}; check its name")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(file.resolve().parent))
+    sys.modules.setdefault(file.stem, module)  # Dataclasses of its own look for it there.
+    with own_code(whose, f"the import of {str(file)!r}"):
+        spec.loader.exec_module(module)
+    return module

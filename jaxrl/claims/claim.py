@@ -15,10 +15,12 @@ Nothing is checked here beyond what a reader needs: agent, environment and confi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, fail
+from jaxrl.fields import check_fields
 
 GREEDY, LAST, BEST = "greedy", "last", "best"
 SCORES = {
@@ -32,13 +34,18 @@ DEVIATIONS = {
     "figure": "read off a figure",
     "none": "without a deviation",
 }
+NUM_LAST = 100
+"""Episodes of which `LAST` is the mean, as of `jaxrl.loop.NUM_RECENT`."""
+QUICK_SHARE = 0.05
+"""Of a claim's env steps that `--quick` trains for."""
+QUICK_SEEDS = 2
 BUDGET_SLACK = 1.01
 """Share of the published env steps that a run may take: budgets are rounded up to whole iterations."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a score is taken; None where a thing does not apply or is not told.
+    """How a score is taken; None where a thing does not apply, or where the source does not tell it.
 
     Attributes:
       score: a key of `SCORES`.
@@ -64,7 +71,7 @@ class Published:
     """A published figure.
 
     Attributes:
-      mean: the figure.
+      mean: the figure; higher is better.
       deviation: as printed beside it, None without one.
       kind: what the deviation is, a key of `DEVIATIONS`.
       num_seeds: behind the figure.
@@ -144,24 +151,82 @@ class Table:
     group: str = "tables"
 
 
-def check_claim(claim: Claim) -> None:
+def check_claim(claim: Claim | Table) -> None:
     """Checks what the statistics rest on.
 
     Raises:
-      UsageError: seeds that the config was chosen on are reported, none are, or a kind that does not exist.
+      UsageError: a value of another type, seeds that the config was chosen on are reported, none are, a published mean that is
+        not above random play, a kind that does not exist, or a protocol that is not what is run.
     """
-    twice = sorted(set(claim.seeds) & set(claim.chosen_on))
-    if twice:
-        raise UsageError(f"{claim.name}: seeds={twice} are those that its config was chosen on; report others")
+    try:
+        check_fields(claim)
+        if not re.fullmatch(r"\w[\w.+\-]*", claim.name):
+            fail(f"name={claim.name!r} is no name of a file; give letters, digits, dots and hyphens")
+        if isinstance(claim, Table):
+            _check_choice("policy", claim.policy, ("optimal", "random"))
+        else:
+            for part in (claim.published, claim.published.protocol, claim.protocol):
+                check_fields(part)
+            _check_published(claim.published)
+            _check_run(claim)
+    except UsageError as error:
+        raise UsageError(f"claim={claim.name!r}: {error}") from None
+
+
+def _check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    if value not in choices:
+        fail(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}")
+
+
+def _check_published(published: Published) -> None:
+    _check_choice("score", published.protocol.score, SCORES)
+    _check_choice("kind", published.kind, DEVIATIONS)
+    has_deviation = published.deviation is not None
+    if has_deviation == (published.kind == "none") and published.kind != "figure":
+        fail(f"deviation={published.deviation} does not fit kind={published.kind!r}; give none with 'none' and one with others")
+    if (published.deviation or 0.0) < 0.0:
+        fail(f"deviation={published.deviation} is out of range; give a value at least 0")
+    if published.mean <= published.random:
+        why = "higher scores are better, and failed seeds count as random play"
+        fail(f"mean={published.mean} is not above random={published.random}; {why}: give costs with their sign changed")
+
+
+def _check_run(claim: Claim) -> None:
+    if twice := sorted(set(claim.seeds) & set(claim.chosen_on)):
+        fail(f"seeds={twice} are those that its config was chosen on; report others")
     if not claim.seeds or len(set(claim.seeds)) < len(claim.seeds):
-        raise UsageError(f"{claim.name}: seeds={claim.seeds} must be different ones, at least one; give for example (0, 1, 2)")
-    for side, protocol in (("published", claim.published.protocol), ("ours", claim.protocol)):
-        if protocol.score not in SCORES:
-            raise UsageError(f"{claim.name}: score={protocol.score!r} ({side}) is unknown; choose one of {', '.join(SCORES)}")
-    if claim.published.kind not in DEVIATIONS:
-        raise UsageError(f"{claim.name}: kind={claim.published.kind!r} is unknown; choose one of {', '.join(DEVIATIONS)}")
-    if claim.protocol.score == BEST and not claim.eval_every:
-        raise UsageError(f"{claim.name}: eval_every=0, but its score is the best evaluation of training; give env steps")
+        fail(f"seeds={claim.seeds} must be different ones, at least one; give for example (0, 1, 2)")
+    score, episodes = claim.protocol.score, claim.protocol.episodes
+    _check_choice("score", score, SCORES)
+    if score == BEST and not claim.eval_every:
+        fail("eval_every=0, but its score is the best evaluation of training; give env steps")
+    played = NUM_LAST if score == LAST else claim.eval_episodes
+    if episodes not in (None, played):
+        fail(f"episodes={episodes} of its protocol are not the {played} of which the score is taken; give as many")
+
+
+def _usual(claim: Claim, quick: bool) -> int:
+    """Seeds that are run unless their number is given."""
+    return min(QUICK_SEEDS, len(claim.seeds)) if quick else len(claim.seeds)
+
+
+def run_name(claim: Claim | Table, num_seeds: int | None, quick: bool) -> str:
+    """The name of a claim's files and of its folder; of a quick version, or one of another number of seeds, that of neither."""
+    if isinstance(claim, Table):
+        return claim.name
+    number = "" if num_seeds in (None, _usual(claim, quick)) else f"-{num_seeds}-seeds"
+    return claim.name + "-quick" * quick + number
+
+
+def sized(claim: Claim, num_seeds: int | None, quick: bool) -> Claim:
+    """The claim with so many seeds, and of a quick version with few env steps; of its evaluations the middle and the last."""
+    num_seeds, seeds = num_seeds or _usual(claim, quick), claim.seeds
+    further = (seed for seed in range(max(seeds) + 1, 2**32) if seed not in claim.chosen_on)
+    seeds = (*seeds[:num_seeds], *(next(further) for _ in range(num_seeds - len(seeds))))
+    if not quick:
+        return dataclasses.replace(claim, seeds=seeds)
+    steps = max(round(claim.total_steps * QUICK_SHARE), 1)
+    return dataclasses.replace(claim, seeds=seeds, total_steps=steps, eval_every=-(-steps // 2) if claim.eval_every else 0)
 
 
 def mismatches(claim: Claim, env_steps: int | None = None) -> list[str]:
@@ -169,6 +234,8 @@ def mismatches(claim: Claim, env_steps: int | None = None) -> list[str]:
 
     Args:
       env_steps: that runs took, those of the claim by default. Fewer than published are no advantage.
+
+    What the source tells must be told of ours too; what it does not tell cannot be compared.
     """
     theirs, ours = claim.published.protocol, claim.protocol
     found = []
@@ -178,6 +245,6 @@ def mismatches(claim: Claim, env_steps: int | None = None) -> list[str]:
         found.append(f"score from {SCORES[ours.score]}, published from {SCORES[theirs.score]}")
     for name in ("sticky_actions", "frame_skip", "action_set", "length_cap", "rules"):
         pair = getattr(ours, name), getattr(theirs, name)
-        if None not in pair and pair[0] != pair[1]:
-            found.append(f"{name.replace('_', ' ')} {pair[0]}, published {pair[1]}")
+        if pair[1] is not None and pair[0] != pair[1]:
+            found.append(f"{name.replace('_', ' ')} {'not told' if pair[0] is None else pair[0]}, published {pair[1]}")
     return found

@@ -1,9 +1,10 @@
-"""Robot locomotion (MuJoCo through envpool) at a million env steps: CleanRL's table."""
+"""MuJoCo and Box2D through envpool: CleanRL's and Tianshou's tables, RL Baselines3 Zoo's runs."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from jaxrl.claims.claim import LAST, Claim, Protocol, Published
+from jaxrl.claims.claim import BEST, LAST, Claim, Protocol, Published
+from jaxrl.claims.classic import zoo
 
 PPO: Mapping[str, Any] = {
     "num_envs": 8,
@@ -20,7 +21,32 @@ PPO: Mapping[str, Any] = {
     "normalize_reward": True,
 }
 """What PPO is known by on MuJoCo (Huang et al. 2022, "The 37 Implementation Details of Proximal Policy Optimization")."""
-_RANDOM = {"HalfCheetah-v4": -280.0, "Hopper-v4": 18.0, "Walker2d-v4": 2.0}
+A2C: Mapping[str, Any] = {
+    "num_envs": 16,
+    "rollout_length": 5,
+    "learning_rate": 7e-4,
+    "gae_lambda": 0.95,
+    "normalize_observation": True,
+    "normalize_reward": True,
+}
+_LUNAR_PPO: Mapping[str, Any] = {
+    "num_envs": 16,
+    "rollout_length": 1_024,
+    "learning_rate": 3e-4,
+    "gamma": 0.999,
+    "gae_lambda": 0.98,
+    "num_epochs": 4,
+    "num_minibatches": 256,
+}
+_RANDOM = {
+    "HalfCheetah": -280.0,
+    "Hopper": 18.0,
+    "Walker2d": 2.0,
+    "Ant": -47.0,
+    "InvertedPendulum": 6.0,
+    "LunarLander": -181.0,
+    "LunarLanderContinuous": -220.0,
+}
 
 
 def _ppo_cleanrl(env: str, mean: float, deviation: float) -> Claim:
@@ -40,7 +66,7 @@ def _ppo_cleanrl(env: str, mean: float, deviation: float) -> Claim:
             num_seeds=3,
             source="CleanRL, documentation, ppo_continuous_action.py",
             env_steps=1_000_000,
-            random=_RANDOM[env],
+            random=_RANDOM[env.partition("-")[0]],
             protocol=protocol,
         ),
         protocol=protocol,
@@ -49,8 +75,107 @@ def _ppo_cleanrl(env: str, mean: float, deviation: float) -> Claim:
     )
 
 
+def _tianshou(
+    agent: str,
+    env: str,
+    mean: float,
+    deviation: float,
+    config: Mapping[str, Any],
+    *,
+    env_steps: int = 1_000_000,
+    total_steps: int = 1_000_000,
+    **more: Any,
+) -> Claim:
+    """Ten seeds, the best evaluation of training, each of ten episodes of the deterministic policy."""
+    protocol = Protocol(score=BEST, episodes=10, length_cap=1000, rules=env)
+    return Claim(
+        name=f"{agent}-{env}-best",
+        agent=agent,
+        env=f"envpool/{env}",
+        config=config,
+        total_steps=total_steps,
+        seeds=(0, 1, 2),
+        published=Published(
+            mean=mean,
+            deviation=deviation,
+            kind="seeds",
+            num_seeds=10,
+            source="Tianshou, MuJoCo benchmark, README",
+            env_steps=env_steps,
+            random=_RANDOM[env.partition("-")[0]],
+            protocol=protocol,
+        ),
+        protocol=protocol,
+        eval_every=50_000,
+        eval_episodes=10,
+        group="control",
+        **more,
+    )
+
+
+_V2 = "Published on version 2 or 3 of the environment, which MuJoCo's own bindings (version 4) carry on."
+
 CLAIMS = (
     _ppo_cleanrl("HalfCheetah-v4", 1443.0, 46.0),
     _ppo_cleanrl("Hopper-v4", 2383.0, 272.0),
     _ppo_cleanrl("Walker2d-v4", 2288.0, 572.0),
+    _tianshou("ppo", "HalfCheetah-v3", 5784.0, 1244.0, PPO),
+    _tianshou("ppo", "Walker2d-v3", 3589.0, 757.0, PPO),
+    _tianshou("ppo", "Hopper-v3", 2609.0, 701.0, PPO),
+    _tianshou("ppo", "Ant-v3", 3258.0, 1079.0, PPO),
+    _tianshou("a2c", "HalfCheetah-v3", 1830.0, 1068.0, A2C),
+    _tianshou("a2c", "Ant-v3", 3485.0, 433.0, A2C),
+    _tianshou(
+        "reinforce",
+        "InvertedPendulum-v4",
+        999.2,
+        2.4,
+        {"normalize_observation": True},
+        env_steps=3_000_000,
+        deviations=_V2,
+    ),
+    zoo(
+        "ppo",
+        "envpool/LunarLander-v2",
+        1_000_000,
+        242.1,
+        31.8,
+        _LUNAR_PPO,
+        random=_RANDOM["LunarLander"],
+        seeds=(0, 1, 2),
+        group="control",
+    ),
+    zoo(
+        "ppo",
+        "envpool/LunarLanderContinuous-v2",
+        1_000_000,
+        270.9,
+        32.1,
+        _LUNAR_PPO,
+        random=_RANDOM["LunarLanderContinuous"],
+        seeds=(0, 1, 2),
+        group="control",
+    ),
+    zoo(
+        "a2c",
+        "envpool/LunarLander-v2",
+        200_000,
+        155.8,
+        80.4,
+        {"gamma": 0.995, "learning_rate": 8.3e-4, "entropy_coef": 1e-5},
+        random=_RANDOM["LunarLander"],
+        seeds=(0, 1, 2),
+        group="control",
+    ),
+    zoo(
+        "dqn",
+        "envpool/LunarLander-v2",
+        100_000,
+        154.4,
+        79.2,
+        {},
+        random=_RANDOM["LunarLander"],
+        seeds=(0, 1, 2),
+        group="control",
+    ),
 )

@@ -2,6 +2,7 @@
 
 from jaxrl.claims.claim import LAST, Claim, Protocol, Published
 
+_NO_LIMIT = 2**30
 _RANDOM = {"Asterix": 0.5, "Breakout": 0.5, "Freeway": 0.1, "SpaceInvaders": 3.0}
 
 
@@ -46,4 +47,46 @@ def _ppo(game: str, mean: float) -> Claim:
     )
 
 
-CLAIMS = (_ppo("Asterix", 15.0), _ppo("Breakout", 28.0), _ppo("Freeway", 58.0), _ppo("SpaceInvaders", 131.0))
+def _actor_critic(game: str, mean: float) -> Claim:
+    """Young & Tian 2019, figure 2: thirty seeds, five million steps, sticky actions, six actions, no time limit."""
+    protocol = Protocol(score=LAST, sticky_actions=0.1, frame_skip=1, action_set="full", length_cap=0, rules=f"MinAtar {game}")
+    return Claim(
+        name=f"a2c-{game}-MinAtar-sticky",
+        agent="a2c",
+        env=f"{game}-MinAtar",
+        env_options={"sticky_actions": 0.1, "use_minimal_action_set": False, "max_steps_in_episode": _NO_LIMIT},
+        config={
+            "num_envs": 16,
+            "rollout_length": 5,
+            "learning_rate": 7e-4,
+            "gae_lambda": 0.8,
+            "entropy_coef": 0.01,
+            "hidden": (128,),
+            "activation": "relu",
+            "torso": "minatar",
+        },
+        total_steps=5_000_000,
+        seeds=(0, 1, 2),
+        published=Published(
+            mean=mean,
+            kind="figure",
+            num_seeds=30,
+            source="Young & Tian 2019, figure 2, actor-critic with eligibility traces (lambda 0.8)",
+            env_steps=5_000_000,
+            random=_RANDOM[game],
+            protocol=protocol,
+        ),
+        protocol=protocol,
+        deviations="Sixteen environments take five steps each before an update of Adam; the source's one took one of RMSProp, "
+        "with traces.",
+        group="minatar",
+    )
+
+
+CLAIMS = (
+    *(_ppo(game, mean) for game, mean in (("Asterix", 15.0), ("Breakout", 28.0), ("Freeway", 58.0), ("SpaceInvaders", 131.0))),
+    *(
+        _actor_critic(game, mean)
+        for game, mean in (("Asterix", 19.0), ("Breakout", 17.5), ("Freeway", 47.5), ("SpaceInvaders", 185.0))
+    ),
+)

@@ -1,107 +1,274 @@
 """The table of results: written from the JSON files of claims and by nothing else.
 
-write_table(Path("experiments/results"))      # README.md, from *.json there
+write_table(Path("experiments/results"))      # README.md and claims.csv, from *.json there
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxrl.claims.claim import DEVIATIONS
-from jaxrl.claims.verdict import NOT_COMPARABLE, SINGLE_RUN, SUCCESSES, UNFINISHED
+from jaxrl.claims import FAMILIES, all_claims, title_of
+from jaxrl.claims.claim import SCORES
+from jaxrl.claims.verdict import ABOVE, BELOW, INCONCLUSIVE, NOT_COMPARABLE, REPRODUCED, SINGLE_RUN, SUCCESSES, UNFINISHED
 from jaxrl.errors import UsageError
+from jaxrl.fields import option_words
 from jaxrl.records.files import write_csv, write_whole
 
-COLUMNS = ("claim", "verdict", "ours", "95 % interval", "IQM", "seeds", "published", "env steps", "source")
-_HEAD = """# Published results, and ours
+Result = dict[str, Any]
+COLUMNS = ("claim", "verdict", "ours", "95 % interval", "IQM", "seeds", "published", "env steps", "minutes")
+_NUMBERS = ("ours", "95 % interval", "IQM", "seeds", "published", "env steps", "minutes")
+_OF_TABLES = ("claim", "verdict", "values", "largest difference", "tolerance")
+_NOT_COUNTED = (NOT_COMPARABLE, SINGLE_RUN, UNFINISHED)
+_TITLE = "# Published results, and ours"
+_HEAD = f"""{_TITLE}
 
-Each row is one command, `jaxrl reproduce CLAIM`, which writes the JSON behind it and the figure beside it. This page is written
-from those files by `jaxrl reproduce --table` and by nothing else. Seeds were fixed before any was looked at, and configurations
-chosen on other seeds (both in the JSON). No seed is left out. Intervals are 95 % percentile bootstraps of the mean over seeds.
+Each row is one command, `jaxrl reproduce CLAIM`, which writes the JSON file and the figure behind it. This page and
+`claims.csv` are written from those files by `jaxrl reproduce --table` and by nothing else. Below: how to read it.
+"""
+_FOOT = """Higher is better everywhere. Ours is the mean over seeds, IQM their interquartile mean, the interval a 95 %
+percentile bootstrap of the mean over seeds; of few seeds it is too narrow: of 3, 5 and 10 normal scores it holds the true mean
+in 75 %, 84 % and 90 % of cases. Seeds were fixed before any was looked at, and configurations chosen on others (both are in
+the JSON). No seed is left out; one that failed counts as random play. Minutes are of all seeds, on the machine that ran them.
 
-**above**: our interval lies above the published mean. **reproduced**: it contains it, and is no wider to each side than the
-published deviation over seeds or a tenth of the way from random play. **below**: it lies below. **inconclusive**: it holds it
-but is wider. **not comparable**: the protocol differs, and the row says in what. **single run**: too few seeds for an interval.
+* **above**: our interval lies above the published mean.
+* **reproduced**: it contains it, and is no wider to each side than the published deviation over seeds or a tenth of the way
+  from random play to the published mean, whichever is larger.
+* **below**: it lies below.
+* **inconclusive**: it contains it, but is wider than that.
+* **not comparable**: the protocol or the budget differs, and the notes say in what.
+* **single run**: fewer than three seeds, so that there is no interval.
 """
 
 
-def read_claims(folder: Path) -> list[dict[str, Any]]:
-    """The results of claims in a folder, by group and name; other JSON files are passed over, and quick versions."""
-    found = []
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def read_claims(folder: Path) -> list[Result]:
+    """The results of claims in a folder, by group and name, of each that with most seeds.
+
+    Other JSON files are passed over, and quick versions.
+
+    Raises:
+      UsageError: a file that cannot be read.
+    """
+    found: dict[str, Result] = {}
     for path in sorted(folder.glob("*.json")):
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} cannot be read ({error}); reproduce its claim again") from None
         if isinstance(values, dict) and isinstance(values.get("claim"), dict) and not values["verdict"].startswith("quick"):
-            found.append(values)
-    return sorted(found, key=lambda values: (values["claim"]["group"], values["claim"]["name"]))
+            name = values["claim"]["name"]
+            found[name] = max(found.get(name, values), values, key=lambda one: one.get("num_seeds", 0))
+    groups = {group: place for place, group in enumerate(FAMILIES)}
+    return sorted(found.values(), key=lambda one: (groups.get(one["claim"]["group"], len(groups)), one["claim"]["name"]))
 
 
-def row_of(result: dict[str, Any]) -> list[str]:
-    """The cells of a claim's row, as text."""
+def row_of(result: Result) -> dict[str, str]:
+    """The cells of a claim's row by column, as text."""
     claim = result["claim"]
-    if "published" not in claim:
-        worst = f"largest difference {result['largest_difference']:.2g}"
-        values = f"{len(claim['values'])} values"
-        return [claim["name"], result["verdict"], worst, "", "", "", values, "", claim["source"]]
+    row = dict.fromkeys(COLUMNS, "") | {"claim": claim["name"], "verdict": result["verdict"]}
+    minutes = result.get("minutes", result["wall_seconds"] / 60)
+    row["minutes"] = f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"
+    if is_exact(result):
+        return row | {
+            "ours": f"largest difference {result['largest_difference']:.2g}",
+            "largest difference": f"{result['largest_difference']:.2g}",
+            "values": str(len(claim["values"])),
+            "published": f"{len(claim['values'])} values",
+            "tolerance": f"{claim['tolerance']:g}",
+        }
     published, interval = claim["published"], result["interval_95"]
-    deviation = "" if published["deviation"] is None else f" ± {published['deviation']:g}"
-    shown = "" if interval is None else f"[{_number(interval[0])}, {_number(interval[1])}]"
+    deviation = "" if published["deviation"] is None else f" ± {published['deviation']:,g}"
     ours, iqm = ("" if value is None else _number(value) for value in (result["mean"], result["iqm"]))
-    seeds, steps = str(result["num_seeds"]), f"{result['env_steps']:,}"
-    theirs = f"{published['mean']:g}{deviation}"
-    return [claim["name"], result["verdict"], ours, shown, iqm, seeds, theirs, steps, published["source"]]
+    if (final := result.get("final")) and final["mean"] is not None:
+        ours += f" (final {_number(final['mean'])})"
+    return row | {
+        "ours": ours,
+        "95 % interval": "" if interval is None else f"[{_number(interval[0])}, {_number(interval[1])}]",
+        "IQM": iqm,
+        "seeds": str(result["num_seeds"]) + ("" if is_whole(result) else f" of {len(claim['seeds'])}"),
+        "published": f"{published['mean']:,g}{deviation}",
+        "env steps": f"{result['env_steps']:,}",
+    }
+
+
+def is_exact(result: Result) -> bool:
+    """Whether it is a table of exact values."""
+    return "published" not in result["claim"]
+
+
+def is_whole(result: Result) -> bool:
+    """Whether all seeds of the claim were run."""
+    return result.get("num_seeds", 0) >= len(result["claim"].get("seeds", ()))
 
 
 def _number(value: float) -> str:
     """Of a score: as many digits as tell seeds apart."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def markdown(results: Sequence[dict[str, Any]]) -> str:
-    """The page: a table a group, the share of successes, and what there is to say in words."""
-    lines = [_HEAD]
-    comparable = [one for one in results if one["verdict"] not in (NOT_COMPARABLE, SINGLE_RUN, UNFINISHED)]
-    successes = [one for one in comparable if one["verdict"] in SUCCESSES]
-    if comparable:
-        lines.append(f"{len(successes)} of the {len(comparable)} comparable claims are `above` or `reproduced`.\n")
-    for group in sorted({one["claim"]["group"] for one in results}):
-        lines += [f"## {group}\n", *_table(row_of(one) for one in results if one["claim"]["group"] == group), ""]
-    for one in results:
-        words = [*one["reasons"], one["claim"].get("deviations"), one["claim"].get("tried")]
-        if text := " ".join(_sentence(word) for word in words if word):
-            lines.append(f"* `{one['claim']['name']}`: {text}")
-    kinds = sorted({one["claim"]["published"]["kind"] for one in results if "published" in one["claim"]})
-    lines += [
-        "",
-        "Deviations of published figures: " + "; ".join(f"{kind}: {DEVIATIONS[kind]}" for kind in kinds) + ".",
-    ] * bool(kinds)
-    return "\n".join(lines).rstrip() + "\n"
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+def markdown(results: Sequence[Result], folder: Path) -> str:
+    """The page: the share of successes, a table and notes of each group, and what was not run."""
+    lines = [_HEAD, *_share(results), ""]
+    for group in dict.fromkeys(one["claim"]["group"] for one in results):
+        of_group = [one for one in results if one["claim"]["group"] == group]
+        lines += [f"## {group or 'claims of your own'}", "", *([title_of(group), ""] if group in FAMILIES else [])]
+        for exact, columns in ((False, COLUMNS), (True, _OF_TABLES)):
+            rows = [_linked(row_of(one), folder) for one in of_group if is_exact(one) == exact]
+            lines += [*_table(columns, rows), ""] * bool(rows)
+        lines += [*(_note(one) for one in of_group), ""]
+    run = {one["claim"]["name"] for one in results}
+    if left := [name for name in all_claims() if name not in run]:
+        lines += ["## not run", "", f"Registered, but not run here: {', '.join(f'`{name}`' for name in left)}.", ""]
+    return "\n".join([*lines, "## how to read it", "", _FOOT])
+
+
+def _share(results: Sequence[Result]) -> list[str]:
+    """How many claims of those that can be compared are successes, and what the others are."""
+    comparable = [one for one in results if one["verdict"] not in _NOT_COUNTED and is_whole(one)]
+    words = Counter(one["verdict"] for one in comparable)
+    others = Counter("not of all seeds" if one["verdict"] not in _NOT_COUNTED else one["verdict"] for one in results)
+    others -= Counter({"not of all seeds": len(comparable)})
+    said = ", ".join(f"{words[word]} {word}" for word in (ABOVE, REPRODUCED, INCONCLUSIVE, BELOW) if words[word])
+    rest = ", ".join(f"{number} {word}" for word, number in sorted(others.items()))
+    if not comparable:
+        return [f"None of the {len(results)} claims that were run can be compared: {rest}."]
+    good = sum(words[word] for word in SUCCESSES)
+    share = f"**{good} of {len(comparable)} comparable claims ({good / len(comparable):.0%}) are above or reproduced**: {said}."
+    return [share + (f" Not counted: {rest}." if rest else "")]
+
+
+def _linked(row: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """A row whose claim is a link to its figure, or to its numbers where it has none."""
+    name = row["claim"]
+    file = next((f"{name}{end}" for end in (".png", ".json") if (folder / f"{name}{end}").exists()), None)
+    return {**row, "claim": f"[{name}]({file})" if file else name}
+
+
+def _note(result: Result) -> str:
+    """What stands behind a row, in sentences."""
+    claim = result["claim"]
+    if is_exact(result):
+        said = [claim["source"], f"Values of the {claim['policy']} policy on `{claim['env']}`"]
+    else:
+        said = [_published_words(claim), *_protocol_words(claim), _trained_words(claim)]
+    said += [*result["reasons"], claim.get("deviations"), claim.get("tried")]
+    return f"* `{claim['name']}`: {' '.join(_sentence(text) for text in said if text)} `{result['command']}`"
+
+
+def _published_words(claim: Mapping[str, Any]) -> str:
+    published = claim["published"]
+    number, deviation = published["num_seeds"], "" if published["deviation"] is None else f" ± {published['deviation']:,g}"
+    of_seeds = "" if number is None else f"{number} seed{'s' * (number > 1)}"
+    behind = {
+        "seeds": f" over {of_seeds or 'seeds'}",
+        "episodes": f" over the episodes of {of_seeds or 'one run'}",
+        "figure": f", read off a figure{', ' if of_seeds else ''}{of_seeds}",
+        "none": f", {of_seeds}" if of_seeds else "",
+    }[published["kind"]]
+    return f"{published['source']}: {published['mean']:,g}{deviation}{behind}, {published['env_steps']:,} env steps"
+
+
+def _protocol_words(claim: Mapping[str, Any]) -> list[str]:
+    """The protocol of both sides, once where nothing differs that both tell."""
+    theirs, ours = claim["published"]["protocol"], claim["protocol"]
+    if all(None in (theirs[name], ours[name]) or theirs[name] == ours[name] for name in ours):
+        told = {name: ours[name] if ours[name] is not None else theirs[name] for name in ours}
+        return [f"Score: {_in_words(told)}"]
+    return [f"Published score: {_in_words(theirs)}", f"Ours: {_in_words(ours)}"]
+
+
+def _in_words(protocol: Mapping[str, Any]) -> str:
+    words, episodes = [SCORES[protocol["score"]]], protocol["episodes"]
+    if episodes is not None:
+        words[0] += f" ({episodes} a seed)"
+    cap = protocol["length_cap"]
+    told = {
+        "sticky_actions": lambda: f"sticky actions {protocol['sticky_actions']:g}",
+        "frame_skip": lambda: f"frame skip {protocol['frame_skip']}",
+        "action_set": lambda: f"{protocol['action_set']} action set",
+        "length_cap": lambda: f"episodes cut after {cap:,} decisions" if cap else "no cut of episodes",
+        "rules": lambda: f"rules of {protocol['rules']}",
+    }
+    words += [say() for name, say in told.items() if protocol[name] is not None]
+    return ", ".join(words)
+
+
+def _trained_words(claim: Mapping[str, Any]) -> str:
+    options = f" with {' '.join(f'`{word}`' for word in _options(claim))}" if claim["env_options"] else ""
+    return f"`{claim['agent']}` on `{claim['env']}`{options}, {'settings in the JSON' if claim['config'] else 'defaults'}"
+
+
+def _options(claim: Mapping[str, Any]) -> list[str]:
+    return option_words("env_option", claim["env_options"])[1:]
 
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    return text if text.endswith(".") else f"{text}."
+    return text if text.endswith(".") else f"{text[0].upper()}{text[1:]}." if not text.startswith("`") else f"{text}."
 
 
-def _table(rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-    return lines + ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows]
+def _table(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> list[str]:
+    lines = [
+        "| " + " | ".join(columns) + " |",
+        "|" + "|".join(" ---: " if name in _NUMBERS else " --- " for name in columns) + "|",
+    ]
+    return lines + ["| " + " | ".join(row[name].replace("|", r"\|") for name in columns) + " |" for row in rows]
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+_OF_CSV = (
+    *("group", "claim", "agent", "env", "env_options", "verdict", "mean", "low", "high", "iqm", "final_mean"),
+    *("num_seeds", "num_failed", "env_steps", "minutes", "published", "deviation", "kind", "published_seeds"),
+    *("published_env_steps", "source", "reasons", "deviations", "command", "date"),
+)
+
+
+def _of_csv(result: Result) -> list[Any]:
+    """A row of `claims.csv`: numbers with all digits, nothing where there is none."""
+    claim = result["claim"]
+    published, (low, high) = claim.get("published", {}), result.get("interval_95") or (None, None)
+    known = {
+        **{name: claim[name] for name in ("group", "env", "deviations")},
+        **{name: published.get(name) for name in ("deviation", "kind")},
+        **{name: result.get(name) for name in _OF_CSV if name in result},
+        "claim": claim["name"],
+        "agent": claim.get("agent"),
+        "env_options": " ".join(_options(claim)),
+        "low": low,
+        "high": high,
+        "final_mean": (result.get("final") or {}).get("mean"),
+        "published": published.get("mean"),
+        "published_seeds": published.get("num_seeds"),
+        "published_env_steps": published.get("env_steps"),
+        "source": published.get("source", claim.get("source")),
+        "reasons": "; ".join(result["reasons"]),
+    }
+    return ["" if known.get(name) is None else known[name] for name in _OF_CSV]
 
 
 def write_table(folder: Path) -> Path:
     """Writes `README.md` and `claims.csv` from the results of claims in a folder.
 
     Raises:
-      UsageError: no result there.
+      UsageError: no result there, or a `README.md` that was not written so.
     """
-    results = read_claims(folder)
+    results, page = read_claims(folder), folder / "README.md"
     if not results:
         raise UsageError(f"{folder} holds no result of a claim; run one with: jaxrl reproduce NAME --out {folder}")
-    write_whole(folder / "README.md", markdown(results))
-    write_csv(folder / "claims.csv", COLUMNS, [row_of(one) for one in results])
-    return folder / "README.md"
+    if page.exists() and not page.read_text(encoding="utf-8", errors="replace").startswith(_TITLE):
+        raise UsageError(
+            f"{page} is another page, which would be lost; rename it, or move the results to a folder of their own"
+        )
+    write_whole(page, markdown(results, folder))
+    write_csv(folder / "claims.csv", _OF_CSV, [_of_csv(one) for one in results])
+    return page

@@ -10,7 +10,12 @@
 * `inconclusive`: the interval contains it but is too wide to say anything.
 * `not comparable`: budget, kind of score or the environment's rules differ; the reasons say in what.
 * `single run`: of fewer than three seeds, for which there is no interval.
-* `unfinished`: a seed has no score yet.
+* `unfinished`: a seed has not been run yet.
+
+Higher scores are better: `check_claim` refuses a published mean that is not above random play. The published mean stands for
+all numbers that print as it does (`rounding`). Intervals are percentile bootstraps of the mean over seeds, which are too narrow
+for few seeds: those of 3 (the range of the scores), 5 and 10 normal scores hold the true mean in 75 %, 84 % and 90 % of cases,
+those of scores with the skewness of an exponential distribution in 70 %, 79 % and 86 % (20,000 simulated samples each).
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrl.analysis.stats import bootstrap_interval, interquartile_mean
-from jaxrl.claims.claim import Claim, mismatches
+from jaxrl.claims.claim import Claim, Published, mismatches
 
 ABOVE, REPRODUCED, BELOW, INCONCLUSIVE = "above", "reproduced", "below", "inconclusive"
 NOT_COMPARABLE, SINGLE_RUN, UNFINISHED = "not comparable", "single run", "unfinished"
@@ -30,6 +35,8 @@ SUCCESSES = (ABOVE, REPRODUCED)
 MIN_SEEDS = 3
 SHARE = 0.1
 """Of the way from random play to the published mean that an interval's half-width may have."""
+ROUNDING_SHARE = 0.01
+"""Of the same way, the most that is put down to the rounding of the published mean."""
 
 
 class Judged(NamedTuple):
@@ -40,7 +47,7 @@ class Judged(NamedTuple):
       reasons: of `not comparable` and `unfinished`, and how many seeds failed.
       mean, iqm: over seeds; NaN without one.
       interval: 95 % percentile bootstrap over seeds, None of fewer than three.
-      num_failed: seeds that became NaN and count as random play.
+      num_failed: seeds that ended without a score and count as random play.
     """
 
     word: str
@@ -56,13 +63,16 @@ def judge(claim: Claim, scores: Mapping[int, float | None], env_steps: int | Non
     """Compares the scores of seeds with the published figure.
 
     Args:
-      scores: of the claim's seeds; NaN of one that failed, which counts as random play; None or missing while unfinished.
+      scores: of the claim's seeds; no finite number of one that failed, which counts as random play, even where it had played
+        worse before; None or missing while unfinished.
       env_steps: that runs took.
     """
     present = {seed: score for seed, score in scores.items() if score is not None}
-    failed = [seed for seed, score in present.items() if math.isnan(score)]
+    failed = [seed for seed, score in present.items() if not math.isfinite(score)]
     values = np.array([claim.published.random if seed in failed else score for seed, score in present.items()], float)
-    reasons = [f"{len(failed)} of {len(values)} seeds failed and count as random play"] * bool(failed)
+    reasons = [f"{len(failed)} of {len(values)} seeds failed (NaN, or no episode ended) and count as random play"] * bool(
+        failed
+    )
     interval = None
     if len(values) >= MIN_SEEDS:
         low, high = bootstrap_interval(values)
@@ -88,10 +98,20 @@ def allowed_half_width(claim: Claim) -> float:
     return max(deviation or 0.0, SHARE * abs(published.mean - published.random))
 
 
+def rounding(published: Published) -> float:
+    """How far from the printed mean the number may lie that was rounded to it: half a unit of the last printed digit.
+
+    Zeros at its end are not known to have been printed, so that this is bounded by a share of the way from random play.
+    """
+    decimals = len(f"{published.mean:.12g}".partition(".")[2])
+    return min(0.5 * 10.0**-decimals, ROUNDING_SHARE * abs(published.mean - published.random))
+
+
 def _compare(claim: Claim, interval: tuple[float, float]) -> str:
     low, high = interval
-    if low > claim.published.mean:
+    slack = rounding(claim.published)
+    if low > claim.published.mean + slack:
         return ABOVE
-    if high < claim.published.mean:
+    if high < claim.published.mean - slack:
         return BELOW
     return REPRODUCED if (high - low) / 2 <= allowed_half_width(claim) else INCONCLUSIVE

@@ -47,11 +47,14 @@ def show_help(program: str, options: Sequence[Option], config_class: type | None
 
     out = Console(highlight=False, markup=False, emoji=False)
     required = [option for option in options if default_of(option.field) is ...]
+    places = [option for option in options if option.positional and option not in required]
     usage = [_written(option) for option in sorted(required, key=lambda option: option.positional)]
+    usage += [f"[{_written(option)}]" for option in places]
     out.print("usage:", program, *usage, "[options]\n", soft_wrap=True)
     own = [option for option in options if option.owner is not config_class]
     title = {"train": "the run", "sweep": "the sweep", "tune": "the search"}.get(program.split()[1], "options")
-    out.print(_box(title, [*required, *(option for option in own if option not in required)], False))
+    first = [*required, *places]
+    out.print(_box(title, [*first, *(option for option in own if option not in first)], False))
     if config_class is not None:
         out.print(_box("the agent's config", [option for option in options if option.owner is config_class], True))
         out.print(_MARKS)

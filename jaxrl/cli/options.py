@@ -240,18 +240,22 @@ def say_next(what: str, *words: str | Path) -> None:
     print(f"{what}: {command(*words)}", file=sys.stderr)
 
 
-def guarded(job: Callable[[], dict[str, Any]], out: Path) -> dict[str, Any]:
-    """Runs a training job; an interrupt or a NaN found by --debug ends it with a line."""
+def guarded(job: Callable[[], dict[str, Any]], out: Path, again: str = "") -> dict[str, Any]:
+    """Runs a training job; an interrupt or a NaN found by --debug ends it with a line.
+
+    Args:
+      again: the command that goes on with it, `jaxrl resume OUT` by default.
+    """
+    go_on = f"go on with: {again or command('resume', out)}"
 
     def interrupted() -> str:
-        again = command("resume", out)
-        return f"interrupted; {f'go on with: {again}' if has_begun(out) else 'nothing was written'}"
+        return f"interrupted; {go_on if again or has_begun(out) else 'nothing was written'}"
 
     with ended_at_once(interrupted):
-        return _guarded(job, out, interrupted)
+        return _guarded(job, out, interrupted, go_on)
 
 
-def _guarded(job: Callable[[], dict[str, Any]], out: Path, interrupted: Callable[[], str]) -> dict[str, Any]:
+def _guarded(job: Callable[[], dict[str, Any]], out: Path, interrupted: Callable[[], str], go_on: str) -> dict[str, Any]:
     use_compilation_cache()
     from jax.experimental.checkify import JaxRuntimeError
 
@@ -266,7 +270,7 @@ def _guarded(job: Callable[[], dict[str, Any]], out: Path, interrupted: Callable
     except Exception as error:
         if not (isinstance(error, ContractError) or is_reported(error)) or not has_begun(out):
             raise
-        say_failure(error, f"; go on with: {command('resume', out)}")
+        say_failure(error, f"; {go_on}")
         sys.exit(1)
 
 

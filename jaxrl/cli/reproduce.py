@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxrl.claims import FAMILIES, all_claims, select
-from jaxrl.claims.claim import SCORES, Claim, Table
+from jaxrl.claims import FAMILIES, all_claims, select, title_of
+from jaxrl.claims.claim import SCORES, Claim, Table, run_name
 from jaxrl.cli import options as opts
 from jaxrl.errors import UsageError
 from jaxrl.fields import static
+from jaxrl.interrupts import EXIT_CODE
+from jaxrl.startup import command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,23 +25,26 @@ class ReproduceOptions(opts.Threads):
     """Options of `jaxrl reproduce`."""
 
     names: tuple[str, ...] = static(
-        (), f"Claims, groups of them ({', '.join(FAMILIES)}), or your own as FILE.py:NAME or module:NAME.", positional=True
+        (),
+        f"Claims, groups of them ({', '.join(FAMILIES)}), or your own as FILE.py:NAME or module:NAME.",
+        metavar="NAME",
+        positional=True,
     )
-    seeds: int | None = static(None, "How many of a claim's seeds; all of them by default.", low=1)
+    seeds: int | None = static(None, "How many of a claim's seeds; all of them by default.", low=1, high=10_000)
     quick: bool = static(False, "A small version, of two seeds and a twentieth of the env steps: no verdict.")
     out: str = static("reproduced", "Folder of the results; the runs are in its folder runs/.")
     executor: str = static("local", "local, or ray: tasks on a Ray cluster.", choices=("local", "ray"))
-    list: bool = static(False, "Show the claims and end.")
+    list: bool = static(False, "Show the claims, all or those named, and end.")
     table: bool = static(False, "Write README.md and claims.csv from the results in --out and end.")
 
 
 def reproduce(arguments: list[str]) -> None:
     """jaxrl reproduce [NAME|GROUP ...] [--seeds N] [--quick] [--out DIR] [--executor ray] [--list] [--table]"""
     options = opts.parse(ReproduceOptions, arguments, "jaxrl reproduce")
-    claims = select(options.names) if options.names else list(all_claims().values())
+    claims = select(options.names) if options.names else all_claims()
     out = opts.path_of("out", options.out)
     if options.list:
-        _show(claims)
+        _show(list(claims.values()))
     elif options.table:
         from jaxrl.claims.table import write_table
 
@@ -52,47 +58,65 @@ def reproduce(arguments: list[str]) -> None:
 
 
 def _show(claims: Sequence[Claim | Table]) -> None:
-    """One line a claim."""
+    """A line for each claim, below its group."""
     group = None
     for claim in claims:
         if claim.group != group:
             group = claim.group
-            print(group)
+            print(f"{group}: {title_of(group)}" if group in FAMILIES else group or "your own")
         if isinstance(claim, Table):
             what = f"{len(claim.values)} exact values, {claim.source}"
         else:
             published = claim.published
-            what = (
-                f"{published.mean:g}, {published.env_steps:,} env steps, {SCORES[published.protocol.score]}, {published.source}"
-            )
+            score = SCORES[published.protocol.score]
+            what = f"{published.mean:g} in {published.env_steps:,} env steps by {score}, {published.source}"
         cost = "" if claim.minutes is None else f", {claim.minutes:g} min"
         print(f"  {claim.name:34s} {what}{cost}")
+    opts.say_next("run claims or groups of them", "reproduce", claims[0].name)
 
 
-def _run(claims: Sequence[Claim | Table], out: Path, options: ReproduceOptions, arguments: list[str]) -> None:
+def _run(claims: Mapping[str, Claim | Table], out: Path, options: ReproduceOptions, arguments: list[str]) -> None:
+    """Runs claims one after another; of several, one that fails is passed over."""
     from jaxrl.cli.sweeps import use_all_cores
 
     use_all_cores(arguments)
-    out.mkdir(parents=True, exist_ok=True)
-    results: list[dict[str, Any]] = []
-    for claim in claims:
+    results, failed, again = [], [], command("reproduce", *arguments)
+    for name, claim in claims.items():
 
-        def job(claim: Claim | Table = claim) -> dict[str, Any]:
+        def job(name: str = name, claim: Claim | Table = claim) -> dict[str, Any]:
             from jaxrl.claims.reproduce import reproduce as run
             from jaxrl.claims.reproduce import reproduce_table
 
             if isinstance(claim, Table):
-                return reproduce_table(claim, out)
-            return run(claim, out, options.seeds, options.quick, options.executor)
+                return reproduce_table(claim, out, name)
+            return run(claim, out, options.seeds, options.quick, options.executor, name)
 
-        results.append(opts.guarded(job, out / "runs" / claim.name))
-    _finish(results, out)
+        try:
+            folder = out / "runs" / run_name(claim, options.seeds, options.quick)
+            results.append(opts.guarded(job, folder, again))
+        except SystemExit as stop:  # It is told already.
+            if len(claims) == 1 or stop.code == EXIT_CODE:
+                raise
+            failed.append(name)
+        except Exception as error:
+            if len(claims) == 1:
+                raise
+            print(f"jaxrl: {name} failed:", file=sys.stderr)
+            if not isinstance(error, UsageError) and not opts.is_reported(error):
+                traceback.print_exception(error)
+            opts.say_failure(error)
+            failed.append(name)
+    if results:
+        _finish(results, out)
+    if failed:
+        print(f"jaxrl: {len(failed)} of {len(claims)} claims failed: {', '.join(failed)}; go on with: {again}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _finish(results: Sequence[dict[str, Any]], out: Path) -> None:
     from rich.table import Table as Shown
 
-    from jaxrl.claims.table import COLUMNS, row_of
+    from jaxrl.claims.table import row_of
     from jaxrl.records.console import console
 
     table = Shown(title="published results and ours")
@@ -100,7 +124,7 @@ def _finish(results: Sequence[dict[str, Any]], out: Path) -> None:
     for column in shown:
         table.add_column(column)
     for result in results:
-        table.add_row(*(cell for column, cell in zip(COLUMNS, row_of(result), strict=True) if column in shown))
+        table.add_row(*(row_of(result)[column] for column in shown))
     console().print(table)
     for result in results:
         for reason in result["reasons"]:

@@ -81,7 +81,7 @@ _EXACT = {
 """Ids whose environment is a known MDP."""
 
 
-_HOST = ("gymnasium", "envpool")
+HOST = ("gymnasium", "envpool")
 """Families whose environments live on the host and have wrappers of their own."""
 _MAX_HOST_ENVS = 10_000
 """Of each of which Python makes an object or a process."""
@@ -123,7 +123,7 @@ def _takes(env_id: str, option: str) -> bool:
         parameters = _parameters(_own_function(env_id), f"env={env_id!r}").parameters
         return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     family, _ = resolve(env_id)
-    return family in _HOST or option in _OWN_OPTIONS.get(family, ())
+    return family in HOST or option in _OWN_OPTIONS.get(family, ())
 
 
 def _make_bare(env_id: str, num_envs: int, options: dict[str, Any]) -> Env | HostEnv:
@@ -133,7 +133,7 @@ def _make_bare(env_id: str, num_envs: int, options: dict[str, Any]) -> Env | Hos
     if is_own(env_id):
         return _make_own(env_id, num_envs, options)
     family, name = resolve(env_id)
-    if family in _HOST and num_envs > _MAX_HOST_ENVS:
+    if family in HOST and num_envs > _MAX_HOST_ENVS:
         raise UsageError(f"num_envs={num_envs} is too many for env={env_id!r} on the host; give at most {_MAX_HOST_ENVS}")
     module = importlib.import_module(f"jaxrl.envs.{family}")
     return module.make(name, num_envs, **options)

@@ -12,11 +12,14 @@ from jaxrl.runs.definition import read_definition, to_values
 from jaxrl.startup import command
 from jaxrl.sweeps.plan import Sweep
 
+_NO_DIFFERENCE = ("versions", "device", "command", "checkpoint_seconds")
+"""What no result depends on."""
+
 
 def comparable(sweep: Sweep) -> dict[str, Any]:
     """What defines a sweep, as `sweep.json` holds it."""
     values = json.loads(json.dumps(to_values(sweep)))
-    return {name: value for name, value in values.items() if name not in ("versions", "device", "command")}
+    return {name: value for name, value in values.items() if name not in _NO_DIFFERENCE}
 
 
 def read_sweep(folder: Path) -> Sweep:

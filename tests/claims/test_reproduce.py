@@ -2,16 +2,24 @@
 
 import dataclasses
 import json
+import math
+import os
 
+import numpy as np
 import pytest
 
 from jaxrl.agents import load_agent
-from jaxrl.claims import GREEDY, Claim, Protocol, Published, all_claims, check_claim, find, select, tuned
+from jaxrl.claims import BEST, GREEDY, Claim, Protocol, Published, all_claims, check_claim, find, select, tuned
+from jaxrl.claims import reproduce as engine
+from jaxrl.claims.claim import NUM_LAST, sized
 from jaxrl.claims.reproduce import reproduce, reproduce_table
 from jaxrl.claims.table import read_claims, row_of, write_table
 from jaxrl.cli import main
 from jaxrl.config import check_config
+from jaxrl.envs import make
 from jaxrl.errors import UsageError
+from jaxrl.loop import NUM_RECENT
+from jaxrl.sweeps.api import SweepResult, read_results
 
 PROTOCOL = Protocol(score=GREEDY, rules="probe/action")
 CLAIM = Claim(
@@ -46,7 +54,7 @@ def test_a_claim_leaves_its_numbers_and_a_figure(reproduced):
 def test_the_table_is_what_the_files_say(reproduced):
     out, result = reproduced
     text = write_table(out).read_text()
-    assert "| " + " | ".join(row_of(result)) + " |" in text
+    assert f"| [probe](probe.png) | {' | '.join(list(row_of(result).values())[1:])} |" in text
     assert [one["claim"]["name"] for one in read_claims(out)] == ["probe"]
 
 
@@ -63,7 +71,21 @@ def test_every_registered_claim_can_be_found_and_fits_its_agent():
         if isinstance(claim, Claim):
             check_claim(claim)
             check_config(load_agent(claim.agent)[1](**claim.config))
-    assert {claim.group for claim in select(["tables"])} == {"tables"}
+    assert {claim.group for claim in select(["tables"]).values()} == {"tables"}
+    assert NUM_LAST == NUM_RECENT
+
+
+@pytest.mark.slow
+def test_protocols_are_what_the_environments_say():
+    for claim in all_claims().values():
+        if not isinstance(claim, Claim):
+            continue
+        env, ours = make(claim.env, 1, **claim.env_options), claim.protocol
+        assert ours.length_cap in (None, env.spec.time_limit or 0), claim.name
+        if settings := getattr(env, "settings", None):
+            assert ours.frame_skip in (None, settings["frame_skip"]), claim.name
+            assert ours.sticky_actions in (None, settings["repeat_action_probability"]), claim.name
+            assert ours.action_set in (None, "full" if settings["full_action_space"] else "minimal"), claim.name
 
 
 def test_tuned_settings_are_found_by_agent_environment_and_options():
@@ -73,7 +95,7 @@ def test_tuned_settings_are_found_by_agent_environment_and_options():
 
 
 def test_exact_tables_are_reproduced(tmp_path):
-    for table in select(["tables"]):
+    for table in select(["tables"]).values():
         assert reproduce_table(table, tmp_path)["verdict"] == "reproduced", table.name
 
 
@@ -83,15 +105,209 @@ def test_a_changed_table_is_not(tmp_path):
     assert reproduce_table(wrong, tmp_path)["verdict"] == "below"
 
 
-def test_a_claim_of_ones_own_comes_from_a_file(tmp_path):
-    source = tmp_path / "mine.py"
-    made = "claim = dataclasses.replace(find('ppo-Hopper-v4'), name='mine')"
-    source.write_text(f"import dataclasses\nfrom jaxrl.claims import find\n{made}\nother = 1\n")
-    assert find(f"{source}:claim").name == "mine"
-    with pytest.raises(UsageError, match="is a int"):
-        find(f"{source}:other")
-    with pytest.raises(UsageError, match="has no 'gone'"):
-        find(f"{source}:gone")
+@pytest.mark.slow
+@pytest.mark.parametrize("score", [GREEDY, BEST])
+def test_a_claim_runs_on_a_ray_cluster(tmp_path, score):
+    protocol = Protocol(score=score)
+    claim = dataclasses.replace(
+        CLAIM, published=dataclasses.replace(CLAIM.published, protocol=protocol), protocol=protocol, eval_every=640
+    )
+    result = reproduce(claim if score == BEST else CLAIM, tmp_path, executor="ray")
+    assert (result["verdict"], result["num_seeds"], result["num_failed"]) == ("reproduced", 3, 0)
+    assert result["wall_seconds"] > 0
+
+
+@pytest.fixture
+def made_up(reproduced, monkeypatch):
+    """A sweep that takes no time: of the asked seeds, with the scores of a real one, or with others."""
+    folder = reproduced[0] / "runs" / "probe"
+    real = read_results(folder)
+
+    def make(scores=None, statuses=None):
+        def sweep(agent, env, *, seeds, **options):
+            num = len(seeds)
+            columns = {name: np.resize(getattr(real, name), num) for name in ("status", "env_steps", "wall_seconds", "run")}
+            columns["eval_return"] = np.resize(real.eval_return if scores is None else scores, num)
+            columns["final_return"] = columns["eval_return"]
+            if statuses is not None:
+                columns["status"] = np.array(statuses)
+            return SweepResult(folder, real._replace(seed=np.array(seeds), curves=(), **columns))
+
+        monkeypatch.setattr(engine, "sweep", sweep)
+        monkeypatch.setattr(engine, "draw_claim", lambda *arguments: None)
+
+    make()
+    return make
+
+
+def test_neither_a_quick_version_nor_other_numbers_of_seeds_replace_a_result(made_up, tmp_path):
+    whole = reproduce(CLAIM, tmp_path)
+    words = {number: reproduce(CLAIM, tmp_path, number)["verdict"] for number in (1, 2, 5)}
+    quick = [reproduce(CLAIM, tmp_path, number, quick=True)["verdict"] for number in (None, 3)]
+    assert words == {1: "single run", 2: "single run", 5: "reproduced"}
+    assert quick == ["quick: no verdict"] * 2
+    assert json.loads((tmp_path / "probe.json").read_text()) == json.loads(json.dumps(whole))
+    names = {path.stem for path in tmp_path.glob("*.json")}
+    assert names == {"probe", "probe-1-seeds", "probe-2-seeds", "probe-5-seeds", "probe-quick", "probe-quick-3-seeds"}
+    assert [one["num_seeds"] for one in read_claims(tmp_path)] == [5]
+
+
+def test_fewer_seeds_than_the_claims_are_told_and_do_not_count_as_a_success(made_up, tmp_path):
+    claim = dataclasses.replace(CLAIM, seeds=(0, 1, 2, 3, 4))
+    result = reproduce(claim, tmp_path, 3)
+    assert result["verdict"] == "reproduced"
+    assert result["reasons"] == ["3 seeds, where the claim has 5"]
+    assert result["command"] == "jaxrl reproduce probe --seeds 3"
+    assert row_of(result)["seeds"] == "3 of 5"
+    assert "comparable claims" not in write_table(tmp_path).read_text()
+
+
+def test_further_seeds_pass_over_those_that_the_config_was_chosen_on():
+    claim = dataclasses.replace(CLAIM, chosen_on=(3, 5))
+    assert sized(claim, 6, False).seeds == (0, 1, 2, 4, 6, 7)
+    assert sized(claim, 2, False).seeds == (0, 1)
+
+
+@pytest.mark.parametrize("status", ["ok", "nan"])
+def test_a_run_that_ended_without_a_score_is_a_failed_seed(made_up, tmp_path, status):
+    made_up([1.2, math.nan, 1.3], ["ok", status, "ok"])
+    result = reproduce(CLAIM, tmp_path)
+    assert result["num_failed"] == 1 and result["mean"] == pytest.approx((1.2 + 0.0 + 1.3) / 3)
+    assert result["scores"] == {"0": 1.2, "1": None, "2": 1.3}
+    assert result["verdict"] == "inconclusive"
+
+
+def test_a_best_score_has_the_final_one_beside_it(made_up, tmp_path, monkeypatch):
+    made_up([0.5, 0.6, 0.7])
+    monkeypatch.setattr(engine, "_best", lambda trained: np.resize([0.95, 1.0, 1.05], len(trained.results.run)))
+    best = Protocol(score=BEST)
+    claim = dataclasses.replace(
+        CLAIM, published=dataclasses.replace(CLAIM.published, protocol=best), protocol=best, eval_every=128
+    )
+    result = reproduce(claim, tmp_path)
+    assert (result["verdict"], result["mean"]) == ("reproduced", 1.0)
+    assert result["final"] == {"mean": 0.6, "interval_95": [0.5, 0.7]}
+    assert row_of(result)["ours"] == "1 (final 0.6)"
+    assert reproduce(claim, tmp_path, quick=True)["final"]["interval_95"] is None
+    assert sized(claim, None, True).eval_every == 32  # The middle and the last of 64 env steps.
+
+
+def test_the_seconds_are_those_of_all_runs_and_the_date_that_of_their_end(made_up, reproduced, tmp_path):
+    folder = reproduced[0] / "runs" / "probe"
+    os.utime(folder / "summary.json", (0, 86_400 * 365.25))
+    result = reproduce(CLAIM, tmp_path)
+    assert result["date"].startswith("197")
+    assert result["wall_seconds"] == pytest.approx(read_results(folder).wall_seconds.sum(), abs=1e-3)
+    assert result["minutes"] == pytest.approx(result["wall_seconds"] / 60, abs=0.01)
+
+
+def test_numbers_of_numpy_in_a_config_are_written(made_up, tmp_path):
+    reproduce(dataclasses.replace(CLAIM, config={"learning_rate": np.float32(0.5)}), tmp_path)
+    assert json.loads((tmp_path / "probe.json").read_text())["claim"]["config"] == {"learning_rate": 0.5}
+
+
+# --- claims of one's own ------------------------------------------------------------------------------------------------
+
+OWN = """
+from __future__ import annotations
+import dataclasses
+from jaxrl.claims import find
+
+@dataclasses.dataclass
+class Setting:
+    rate: float = 1e-3
+
+claim = dataclasses.replace(find("ppo-CartPole-v1"), name="mine")
+agentless = dataclasses.replace(claim, name="agentless", agent="pppo")
+envless = dataclasses.replace(claim, name="envless", env="CartPol-v1")
+fieldless = dataclasses.replace(claim, name="fieldless", config={"learning_rat": 1.0})
+optionless = dataclasses.replace(claim, name="optionless", env_options={"gravit": 1.0})
+overlapping = dataclasses.replace(claim, name="overlapping", seeds=(100, 101, 102))
+listed = dataclasses.replace(claim, name="listed", seeds=[0, 1, 2])
+table = dataclasses.replace(find("gridworld-figure-4.1"), name="grid")
+other = 1
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder with claims of one's own in it, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("jaxrl.cli.sweeps.use_all_cores", lambda arguments: None)
+    (tmp_path / "my_claims.py").write_text(OWN)
+    (tmp_path / "half.py").write_text("claim = (\n")
+    (tmp_path / "sad.py").write_text("raise ValueError('no luck')\n")
+    return tmp_path
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", *arguments])
+    said = capsys.readouterr()
+    assert not said.out
+    return stop.value.code, said.err.splitlines()
+
+
+def test_a_claim_of_ones_own_comes_from_a_file_or_a_module(own):
+    assert find("my_claims.py:claim").name == find("my_claims:claim").name == "mine"
+    with pytest.raises(UsageError, match=r"is a int; make it a jaxrl.claims.Claim"):
+        find("my_claims:other")
+    for name in ("my_claims.py:gone", "my_claims:gone", "my_claims.py:"):
+        with pytest.raises(UsageError, match=r"my_claims(.py)? has no '(gone)?'; check its name"):
+            find(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("my_claims.py:agentless", "did you mean ppo"),
+        ("my_claims.py:envless", "did you mean CartPole-v1"),
+        ("my_claims.py:fieldless", "did you mean learning_rate"),
+        ("my_claims.py:optionless", "did you mean gravity"),
+        ("my_claims.py:overlapping", "seeds=[100, 101, 102] are those that its config was chosen on"),
+        ("my_claims.py:listed", "seeds=[0, 1, 2] must be a tuple"),
+        ("my_claims.py:other", "make it a jaxrl.claims.Claim"),
+        ("gone.py:claim", "there is no file gone.py"),
+        ("half.py:claim", "failed in the import of 'half.py': SyntaxError"),
+        ("sad.py:claim", "failed in the import of 'sad.py': ValueError: no luck"),
+    ],
+)
+def test_a_claim_that_cannot_be_run_is_one_line_and_nothing_is_written(own, capsys, name, says):
+    before = {path.name for path in own.iterdir()}
+    code, lines = refused(capsys, name)
+    assert code == 2
+    assert says in lines[-1]
+    assert len(lines) == 1 or name.startswith(("half", "sad"))  # Of code of one's own, its frames come first.
+    assert {path.name for path in own.iterdir()} - {"__pycache__"} == before
+
+
+def test_two_claims_of_one_name_are_not_mixed_up(own, capsys):
+    code, lines = refused(capsys, "my_claims.py:claim", "my_claims:claim")
+    assert code == 2 and "are both named 'mine'" in lines[0]
+
+
+def test_a_claim_that_fails_does_not_keep_the_others_from_running(own, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", "my_claims.py:envless", "my_claims.py:table", "my_claims.py:optionless"])
+    said = capsys.readouterr()
+    assert stop.value.code == 1
+    assert said.out == "grid reproduced\n"
+    assert "2 of 3 claims failed: my_claims.py:envless, my_claims.py:optionless; go on with:" in said.err.splitlines()[-1]
+    assert json.loads((own / "reproduced" / "grid.json").read_text())["command"] == "jaxrl reproduce my_claims.py:table"
+
+
+@pytest.mark.parametrize("fault", [MemoryError("none left"), UsageError("state is damaged")])
+def test_whatever_fails_in_a_claim_is_told_and_the_others_run(own, capsys, monkeypatch, fault):
+    def fail(*arguments):
+        raise fault
+
+    monkeypatch.setattr(engine, "reproduce", fail)
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", "my_claims.py:claim", "my_claims.py:table"])
+    said = capsys.readouterr()
+    assert (stop.value.code, said.out) == (1, "grid reproduced\n")
+    assert str(fault) in said.err and "1 of 2 claims failed: my_claims.py:claim" in said.err
 
 
 def test_an_unknown_claim_names_the_nearest(capsys):

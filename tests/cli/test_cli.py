@@ -270,14 +270,21 @@ def test_list_refuses_an_unknown_kind(capsys):
 def cpu_seconds(*arguments):
     """CPU seconds, output and whether JAX was imported ("True" or "False"), of a command in a process of its own."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    program = "import sys; from jaxrl.cli import main; main(sys.argv[1:]); print('jax' in sys.modules, file=sys.stderr)"
+    at_end = "atexit.register(lambda: print('jax' in sys.modules, file=sys.stderr))"
+    program = f"import atexit, sys; {at_end}; from jaxrl.cli import main; main(sys.argv[1:])"
     environment = os.environ | {"COLUMNS": "100"}
     out, err = run_python("-c", program, *arguments, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, out, err.strip().rpartition("\n")[2]
 
 
-@pytest.mark.parametrize("arguments", ["--help", "list", "list agents", "list envs", "list experiments", "train --help"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("--help", "list", "list agents", "list envs", "list experiments", "train --help", "reproduce --help"),
+        *("reproduce --list", "reproduce tables classic --list"),
+    ],
+)
 def test_help_and_lists_answer_within_a_second_of_cpu_time_without_jax(arguments):
     seconds, out, imported = cpu_seconds(*arguments.split())
     assert seconds < 1.0
@@ -305,7 +312,7 @@ def test_the_help_of_an_agent_explains_every_field(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", ["evaluate", "plot", "resume", "take", "compare", "solve", "sweep dqn", "tune dqn", "train dqn"]
+    "command", ["evaluate", "plot", "resume", "take", "compare", "reproduce", "solve", "sweep dqn", "tune dqn", "train dqn"]
 )
 def test_the_help_of_a_command_is_in_boxes_and_shows_how_each_option_is_written(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")

@@ -1,0 +1,155 @@
+"""The table of results: of made-up results with every verdict, and of those that are committed."""
+
+import csv
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jaxrl.claims import BEST, LAST, Claim, Protocol, Published, Table, all_claims
+from jaxrl.claims.table import read_claims, row_of, write_table
+from jaxrl.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "experiments" / "results"
+PROTOCOL = Protocol(score=LAST, episodes=100, rules="CartPole-v1")
+PUBLISHED = Published(
+    mean=490.0, deviation=6.0, kind="seeds", num_seeds=3, source="A|B, table 1", env_steps=1_000, random=22.0, protocol=PROTOCOL
+)
+CLAIM = Claim(
+    name="a", agent="ppo", env="CartPole-v1", total_steps=1_000, published=PUBLISHED, protocol=PROTOCOL, group="classic"
+)
+TABLE = Table(name="t", env="maze/classic", values=(1.0, 2.0), tolerance=0.05, source="a book", group="tables")
+
+
+def result(claim=CLAIM, verdict="above", **changed):
+    common = {"claim": dataclasses.asdict(claim), "command": f"jaxrl reproduce {claim.name}", "verdict": verdict}
+    common |= {"reasons": [], "wall_seconds": 90.0, "date": "2026-01-01"}
+    if isinstance(claim, Table):
+        return {**common, "largest_difference": 0.01, **changed}
+    numbers = {"mean": 495.24, "iqm": 496.0, "interval_95": [493.1, 500.0], "num_seeds": 5, "num_failed": 0}
+    return {**common, **numbers, "env_steps": 1_000, "minutes": 1.5, **changed}
+
+
+def named(name, **changed):
+    return dataclasses.replace(CLAIM, name=name, **changed)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(*results):
+        for one in results:
+            (tmp_path / f"{one['claim']['name']}.json").write_text(json.dumps(one))
+        return tmp_path
+
+    return write
+
+
+def test_a_row_links_to_its_figure_and_its_bars_are_escaped(folder):
+    out = folder(result())
+    (out / "a.png").touch()
+    text = write_table(out).read_text()
+    assert "| [a](a.png) | above | 495.2 | [493.1, 500.0] | 496.0 | 5 | 490 ± 6 | 1,000 | 1.5 |" in text
+    note = next(line for line in text.splitlines() if line.startswith("* `a`"))
+    assert "A|B, table 1: 490 ± 6 over 3 seeds, 1,000 env steps." in note and "`jaxrl reproduce a`" in note
+    assert "Score: the last training episodes (100 a seed), rules of CartPole-v1." in note
+
+
+def test_the_share_is_of_comparable_claims_with_all_their_seeds(folder):
+    words = ["above", "reproduced", "inconclusive", "below", "not comparable", "single run", "unfinished"]
+    out = folder(*(result(named(word[:4]), word) for word in words), result(named("few"), num_seeds=3))
+    text = write_table(out).read_text()
+    counts = "1 above, 1 reproduced, 1 inconclusive, 1 below"
+    assert f"**2 of 4 comparable claims (50%) are above or reproduced**: {counts}." in text
+    assert "Not counted: 1 not comparable, 1 not of all seeds, 1 single run, 1 unfinished." in text
+    assert "3 of 5" in text
+
+
+def test_nothing_comparable_is_said_so(folder):
+    text = write_table(folder(result(verdict="single run", interval_95=None, num_seeds=5))).read_text()
+    assert "None of the 1 claims that were run can be compared: 1 single run." in text
+
+
+def test_a_note_tells_both_protocols_where_they_differ_and_what_was_tried(folder):
+    ours = dataclasses.replace(PROTOCOL, score=BEST, sticky_actions=0.0, length_cap=0)
+    theirs = dataclasses.replace(PUBLISHED, protocol=dataclasses.replace(PROTOCOL, sticky_actions=0.25, frame_skip=4))
+    claim = named(
+        "b", protocol=ours, published=theirs, deviations="another network", tried="Ten step sizes.", env_options={"x": 1}
+    )
+    made = result(claim, "not comparable", reasons=["sticky actions differ"], final={"mean": 480.0, "interval_95": None})
+    text = write_table(folder(made)).read_text()
+    assert "Published score: the last training episodes (100 a seed), sticky actions 0.25, frame skip 4," in text
+    assert "Ours: the best greedy evaluation of training (100 a seed), sticky actions 0, no cut of episodes, rules of" in text
+    assert "Sticky actions differ. Another network. Ten step sizes." in text and "with `x=1`" in text
+    assert row_of(made)["ours"] == "495.2 (final 480.0)"
+
+
+def test_exact_tables_have_columns_of_their_own(folder):
+    text = write_table(folder(result(TABLE, "reproduced"))).read_text()
+    assert "| [t](t.json) | reproduced | 2 | 0.01 | 0.05 |" in text and "A book. Values of the optimal policy" in text
+
+
+def test_quick_versions_and_other_files_are_passed_over_and_what_was_not_run_is_named(folder):
+    out = folder(result(), result(named("q"), "quick: no verdict"))
+    (out / "other.json").write_text("[1]")
+    text = write_table(out).read_text()
+    assert [one["claim"]["name"] for one in read_claims(out)] == ["a"]
+    assert all(f"`{name}`" in text for name in all_claims())
+
+
+def test_claims_csv_holds_the_numbers(folder):
+    out = folder(result(), result(TABLE, "reproduced"))
+    write_table(out)
+    with (out / "claims.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["claim"] for row in rows] == ["a", "t"]
+    assert (rows[0]["mean"], rows[0]["low"], rows[0]["published"], rows[0]["source"]) == (
+        "495.24",
+        "493.1",
+        "490.0",
+        "A|B, table 1",
+    )
+    assert (rows[1]["agent"], rows[1]["mean"], rows[1]["source"]) == ("", "", "a book")
+
+
+def test_a_page_that_was_not_written_so_is_not_lost(folder):
+    out = folder(result())
+    (out / "README.md").write_text("# mine\n")
+    with pytest.raises(UsageError, match="is another page"):
+        write_table(out)
+    assert (out / "README.md").read_text() == "# mine\n" and not (out / "claims.csv").exists()
+    with pytest.raises(UsageError, match="holds no result of a claim"):
+        write_table(out / "empty")
+
+
+# --- what is committed ------------------------------------------------------------------------------------------------
+
+
+def test_the_committed_table_is_what_the_committed_files_say(tmp_path):
+    for path in RESULTS.iterdir():
+        if path.suffix in (".json", ".png"):
+            shutil.copy(path, tmp_path)
+    write_table(tmp_path)
+    again = "write it again: jaxrl reproduce --table --out experiments/results"
+    for name in ("README.md", "claims.csv"):
+        assert (RESULTS / name).read_text() == (tmp_path / name).read_text(), again
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_rows_that_a_page_shows_are_those_of_the_table(page):
+    rows = {one["claim"]["name"]: row_of(one) for one in read_claims(RESULTS)}
+    columns, shown = [], 0
+    for line in (ROOT / page).read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if cells[0] == "claim":
+            columns = cells
+        elif columns and (found := re.fullmatch(r"\[(.*)\]\((.*)\)", cells[0])):
+            assert dict(zip(columns, [found[1], *cells[1:]], strict=True)).items() <= rows[found[1]].items(), line
+            assert (ROOT / page).parent.joinpath(found[2]).exists()
+            shown += 1
+        elif not line.startswith("|"):
+            columns = []
+    assert shown or page != "README.md"
