@@ -192,8 +192,9 @@ def read_tuned(command: str, agent: str, arguments: list[str], *classes: type) -
     config, run, *others = read_agent(command, agent, arguments, *classes)
     if (tuned := others[-1]["tuned"]) is True:
         claim = settings.tuned_claim(agent, run["env"], run["env_options"])
-        words = [word for name, value in settings.settings(claim).items() for word in option_words(name, value)]
-        arguments = [*words, *_untuned(arguments)]
+        given = {text.partition("=")[0].replace("_", "-").replace("--no-", "--") for text in arguments}
+        words = (option_words(name, value) for name, value in settings.settings(claim).items())
+        arguments = [*(text for item in words if item[0] not in given for text in item), *_untuned(arguments)]
         config, run, *others = read_agent(command, agent, arguments, *classes)
         notice = settings.taken(claim, config, run["total_steps"])
     else:

@@ -121,11 +121,12 @@ def test_a_run_of_the_defaults_where_a_claim_has_others_says_so_in_one_line(begu
 
 @pytest.mark.parametrize("flag", [["--tuned"], ["--tuned=true"], ["--tuned", "true"], []])
 def test_the_recorded_command_is_the_same_run_whatever_becomes_of_the_claim(flag, monkeypatch):
-    arguments = ["--env", "probe/action", *flag, "--gamma", "0.9"]
+    arguments = ["--env", "probe/action", *flag, "--gamma", "0.9", "--no-normalize-reward", "--total_steps=80"]
     config, run, own = opts.read_tuned("train", "a2c", arguments, Run, jaxrl.cli.commands.TrainOptions)
     monkeypatch.setattr("jaxrl.claims.atari.CLAIMS", ())
     words = shlex.split(own["command"])
     assert words[:3] == ["jaxrl", "train", "a2c"] and not any(word.startswith("--tuned") for word in words)
+    assert not {"--total-steps", "--normalize-reward"} & set(words)
     again = opts.read_tuned("train", "a2c", words[3:], Run, jaxrl.cli.commands.TrainOptions)
     assert again[:2] == (config, run) and (config.num_envs == 2) == bool(flag)
 
