@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxrl.claims import FAMILIES, all_claims, select, title_of
-from jaxrl.claims.claim import SCORES, Claim, Table, run_name
+from jaxrl.claims.claim import Claim, Table, run_name
 from jaxrl.cli import options as opts
 from jaxrl.errors import UsageError
 from jaxrl.fields import static
@@ -59,20 +59,27 @@ def reproduce(arguments: list[str]) -> None:
 
 def _show(claims: Sequence[Claim | Table]) -> None:
     """A line for each claim, below its group."""
-    group = None
-    for claim in claims:
-        if claim.group != group:
-            group = claim.group
-            print(f"{group}: {title_of(group)}" if group in FAMILIES else group or "your own")
-        if isinstance(claim, Table):
-            what = f"{len(claim.values)} exact values, {claim.source}"
-        else:
-            published = claim.published
-            score = SCORES[published.protocol.score]
-            what = f"{published.mean:g} in {published.env_steps:,} env steps by {score}, {published.source}"
-        cost = "" if claim.minutes is None else f", {claim.minutes:g} min"
-        print(f"  {claim.name:34s} {what}{cost}")
+    lines = {claim.name: _line(claim) for claim in claims}
+    head = ("claim", "published", "env steps", "score", "minutes", "source")
+    widths = [max(map(len, column)) for column in zip(head, *lines.values(), strict=True)]
+    for group in dict.fromkeys(claim.group for claim in claims):
+        print(f"{group}: {title_of(group)}" if group in FAMILIES else group or "your own")
+        of_group = (lines[claim.name] for claim in claims if claim.group == group)
+        for cells in (head, *of_group):
+            aligns = (str.ljust, str.rjust, str.rjust, str.ljust, str.rjust, str.ljust)
+            aligned = (align(cell, width) for align, cell, width in zip(aligns, cells, widths, strict=True))
+            print(f"  {'  '.join(aligned).rstrip()}")
     opts.say_next("run claims or groups of them", "reproduce", claims[0].name)
+
+
+def _line(claim: Claim | Table) -> tuple[str, ...]:
+    minutes = "" if claim.minutes is None else f"{claim.minutes:g}"
+    if isinstance(claim, Table):
+        return claim.name, f"{len(claim.values)} values", "", "exact", minutes, claim.source
+    published = claim.published
+    deviation = "" if published.deviation is None else f" ± {published.deviation:,g}"
+    steps = f"{published.env_steps:,}"
+    return claim.name, f"{published.mean:,g}{deviation}", steps, published.protocol.score, minutes, published.source
 
 
 def _run(claims: Mapping[str, Claim | Table], out: Path, options: ReproduceOptions, arguments: list[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from jaxrl.claims import BEST, LAST, Claim, Protocol, Published, Table, all_claims
 from jaxrl.claims.table import read_claims, row_of, write_table
+from jaxrl.cli import main
 from jaxrl.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,6 +124,15 @@ def test_a_page_that_was_not_written_so_is_not_lost(folder):
     assert (out / "README.md").read_text() == "# mine\n" and not (out / "claims.csv").exists()
     with pytest.raises(UsageError, match="holds no result of a claim"):
         write_table(out / "empty")
+
+
+def test_the_list_shows_claims_below_their_groups(capsys):
+    main(["reproduce", "tables", "ppo-CartPole-v1", "--list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("tables: Exact tables")
+    assert any(line.split()[:6] == ["ppo-CartPole-v1", "490", "±", "6", "500,000", "last"] for line in lines)
+    assert any(line.split()[:4] == ["gridworld-slippery", "11", "values", "exact"] for line in lines)
+    assert [line for line in lines if not line.startswith(" ")] == [lines[0], next(one for one in lines if "classic: " in one)]
 
 
 # --- what is committed ------------------------------------------------------------------------------------------------
