@@ -30,6 +30,10 @@ MAX_COUNT = 1_000_000
 """The most rows, episodes, seeds or the like that one command makes: as much as fits into memory and is worth a wait."""
 
 
+MAX_REPEATS = 100_000
+"""The most gradient steps, passes or imagined steps of one iteration, whose draws are made at once."""
+
+
 def static(
     default: Any,
     help: str,

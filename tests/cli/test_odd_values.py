@@ -25,6 +25,16 @@ GREAT = str(10**12)
         ((*PPO, "Breakout-MinAtar", "--num-envs", "10000000", "--rollout-length", "1"), "num_envs=10000000 with 1 steps a"),
         ((*PPO, "gymnasium/CartPole-v1", "--num-envs", "1000000"), "give at most 10000"),
         ((*CARTPOLE, "--n-step", "2147483647"), "n_step=2147483647 reaches around the replay"),
+        ((*CARTPOLE, "--num-updates", "2147483647"), "num_updates=2147483647 is out of range; give a value in [1, 100000]"),
+        ((*PPO, "CartPole-v1", "--num-epochs", "2147483647"), "num_epochs=2147483647 is out of range"),
+        (
+            ("train", "reinforce", "--env", "CartPole-v1", "--num-value-updates", "2147483647"),
+            "num_value_updates=214748",
+        ),
+        (
+            ("train", "dyna_q", "--env", "maze/classic", "--num-planning-steps", "2147483647"),
+            "num_planning_steps=214748",
+        ),
         ((*CARTPOLE, "--num-rows", GREAT), f"num_rows={GREAT} is out of range"),
         ((*CARTPOLE, "--eval-every", "1", "--total-steps", "10000000000"), "give at least 10000"),
         ((*CARTPOLE, "--keep-every", "1", "--total-steps", "10000000000"), "give at least 10000"),

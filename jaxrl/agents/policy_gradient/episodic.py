@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxrl.agents.policy_gradient import policy
 from jaxrl.agents.policy_gradient.policy import PolicyConfig
 from jaxrl.config import agent_config, static, traced
+from jaxrl.fields import MAX_REPEATS
 from jaxrl.maths import losses, optimizer
 from jaxrl.maths.minibatches import explained_variance, standardize, weighted_mean
 from jaxrl.nets.actor_critic import ActorCritic, Params, Policy, Seen, actor_critic
@@ -32,7 +33,7 @@ class EpisodicConfig(PolicyConfig):
         0, "Steps of an iteration (T); 0 means the environment's time limit, the least it may be.", low=0
     )
     value_learning_rate: float = traced(5e-3, "Step size of Adam for the value function, at the start.", low=0.0)
-    num_value_updates: int = static(10, "Gradient steps on the value function in one iteration.", low=1)
+    num_value_updates: int = static(10, "Gradient steps on the value function in one iteration.", low=1, high=MAX_REPEATS)
     normalize_advantage: bool = static(False, "Standardise what weighs the actions of an iteration.")
 
 

@@ -32,6 +32,7 @@ from jaxrl.config import agent_config, rollout_length, static, traced
 from jaxrl.contracts.parts import own_part
 from jaxrl.contracts.returns import described, parts_of, refuse, same_structure
 from jaxrl.errors import UsageError
+from jaxrl.fields import MAX_REPEATS
 from jaxrl.maths import losses, optimizer
 from jaxrl.maths.minibatches import epochs, explained_variance, standardize
 from jaxrl.nets.actor_critic import ActorCritic, Params, Seen, actor_critic
@@ -51,7 +52,7 @@ class PPOConfig(RolloutConfig):
     learning_rate: float = traced(1e-3, "Step size of Adam at the start.", low=0.0, low_open=True)
     entropy_coef: float = traced(0.01, "Weight of the entropy bonus.", low=0.0)
     gae_lambda: float = traced(0.95, "Lambda of the advantage estimate; 1 is Monte Carlo.", low=0.0, high=1.0)
-    num_epochs: int = static(4, "Passes over a rollout.", low=1)
+    num_epochs: int = static(4, "Passes over a rollout.", low=1, high=MAX_REPEATS)
     num_minibatches: int = static(4, "Gradient steps in one pass.", low=1)
     clip: float = traced(0.2, "How far the probability ratio may move from 1.", low=0.0, low_open=True)
     clip_value: bool = static(False, "Hold each new value within `clip` of the old one.")

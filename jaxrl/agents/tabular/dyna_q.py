@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxrl.agents.tabular import table as tabular
 from jaxrl.agents.tabular.table import TabularConfig
 from jaxrl.config import agent_config, rollout_length, static, traced
+from jaxrl.fields import MAX_REPEATS
 from jaxrl.types import Agent, Array, Model, Progress, PyTree, Rollout, Spec
 
 
@@ -28,7 +29,7 @@ from jaxrl.types import Agent, Array, Model, Progress, PyTree, Rollout, Spec
 class DynaQConfig(TabularConfig):
     """Dyna-Q; `num_planning_steps` 0 is Q-learning."""
 
-    num_planning_steps: int = static(10, "Imagined steps after each env step.", low=0)
+    num_planning_steps: int = static(10, "Imagined steps after each env step.", low=0, high=MAX_REPEATS)
     num_successors: int = static(1, "Successors of a pair that the model holds (K); 1 is the last one seen.", low=1)
     plus: bool = static(False, "Dyna-Q+: reward trying again what was not tried for long.")
     kappa: float = traced(1e-3, "Dyna-Q+: size of that reward.", low=0.0)

@@ -27,6 +27,7 @@ from jaxrl.config import Config, agent_config, static, traced
 from jaxrl.contracts.parts import check_goals, check_output, check_part, check_parts, own_part
 from jaxrl.contracts.returns import described, is_array, refuse
 from jaxrl.errors import UsageError
+from jaxrl.fields import MAX_REPEATS
 from jaxrl.maths import exploration, losses, optimizer, schedules
 from jaxrl.nets.action_values import ActionValues, q_network
 from jaxrl.nets.inputs import legal_of, stored_spec, to_store
@@ -71,7 +72,7 @@ class DQNConfig(Config):
     capacity: int = static(50_000, "Transitions that the replay holds; of pictures in stacks, frames.", low=1)
     batch_size: int = static(128, "Transitions of a minibatch.", low=1)
     n_step: int = static(1, "Steps of the return that a value is fitted to.", low=1)
-    num_updates: int = static(1, "Gradient steps in one iteration of T x B env steps.", low=1)
+    num_updates: int = static(1, "Gradient steps in one iteration of T x B env steps.", low=1, high=MAX_REPEATS)
     target_period: int = traced(500, "Env steps between updates of the target network.", low=1)
     tau: float = traced(1.0, "Weight of the online network in a target update; 1 copies it.", low=0.0, high=1.0, low_open=True)
     loss: str = static(
