@@ -10,7 +10,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 MAX_THREADS, MAX_DEVICES = 1024, 256
@@ -96,24 +96,47 @@ def process_start() -> float:
 
 
 QUIET_SECONDS = 1.2
-"""After which a command says that it has begun, if it is not at its end."""
+"""After which what is done is said, if it is not at its end."""
+
+_STARTING: list[Callable[[], None]] = []
+"""Ends the line that says that a command starts."""
 
 
 @contextlib.contextmanager
 def not_silent(arguments: Sequence[str]) -> Iterator[None]:
-    """A command that says soon, on a terminal, what it is about, however long its imports take; at once ended ones say nothing.
+    """A command that says soon, on a terminal, that it starts, however long its imports take, until it says something itself.
 
     What is no terminal reads lines that mean something: of bad input exactly one.
     """
-    line = f"jaxrl: {shlex.join(arguments[:2])}: starting"
-    timer = threading.Timer(QUIET_SECONDS, print, (line,), {"file": sys.stderr, "flush": True})
-    timer.daemon = True
+    line, begun, is_told = f"jaxrl: {shlex.join(arguments[:2])}: starting", time.perf_counter(), threading.Event()
+
+    def move() -> None:
+        if is_told.wait(QUIET_SECONDS):
+            return
+        while not is_told.wait(0.2):
+            shown = line[: shutil.get_terminal_size().columns - 8]
+            print(f"\r{shown} {time.perf_counter() - begun:.0f} s", end="", file=sys.stderr, flush=True)
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=move, daemon=True)
+
+    def end() -> None:
+        is_told.set()
+        thread.join()
+
     if sys.stderr.isatty():
-        timer.start()
+        thread.start()
+        _STARTING.append(end)
     try:
         yield
     finally:
-        timer.cancel()
+        no_longer_starting()
+
+
+def no_longer_starting() -> None:
+    """The command says something itself."""
+    while _STARTING:
+        _STARTING.pop()()
 
 
 def command(*words: str | Path) -> str:

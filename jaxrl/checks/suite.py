@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrl.records.console import doing
 from jaxrl.types import PyTree
 
 
@@ -42,7 +43,8 @@ def findings(checks: Iterable[Check], kinds: tuple[type[Exception], ...]) -> Ite
     """Tries one after another; errors that are not of these kinds are raised."""
     for check in checks:
         try:
-            note, error = check.run(), None
+            with doing(f"checking: {check.promise}"):
+                note, error = check.run(), None
         except kinds as found:
             note, error = None, found
         yield Finding(check.promise, error, note)

@@ -260,16 +260,19 @@ def evaluate(arguments: list[str]) -> None:
 
 def _score(folder: Path, options: EvaluateOptions, about: dict[str, Any]) -> dict[str, Any]:
     """Prints the score of a run behind what is said `about` it, and draws it."""
+    from jaxrl.records.console import doing
     from jaxrl.runs import trained
 
     where = options.seed, options.at, options.env_options
-    frames = trained.episode_pictures(folder, *where) if options.gif else None
+    with doing(f"drawing an episode for {options.gif}", elsewhere=False):
+        frames = trained.episode_pictures(folder, *where) if options.gif else None
     found = trained.score(folder, options.episodes, *where)
     print(json.dumps(about | found))
     if options.gif and frames is not None:
         from jaxrl.envs.tools.render import save_gif
 
-        save_gif(options.gif, frames, fps=30)
+        with doing(f"drawing an episode for {options.gif}"):
+            save_gif(options.gif, frames, fps=30)
         print(options.gif)
     return found
 
@@ -296,9 +299,11 @@ def plot(arguments: list[str]) -> None:
     """jaxrl plot DIR [DIR ...] [--by FIELD ...] [--out FILE]"""
     options = opts.parse(PlotOptions, arguments, "jaxrl plot")
     from jaxrl.analysis.curves import plot_runs
+    from jaxrl.records.console import doing
 
     fields = [name if "." in name else name.replace("-", "_") for name in options.by]
-    plot_runs([opts.path_of("folders", folder) for folder in options.folders], opts.path_of("out", options.out), fields)
+    with doing(f"drawing {options.out}"):
+        plot_runs([opts.path_of("folders", folder) for folder in options.folders], opts.path_of("out", options.out), fields)
     print(options.out)
     first = Path(options.folders[0])
     if (first / "tune.json").exists():
@@ -331,10 +336,12 @@ def solve(arguments: list[str]) -> None:
     use_threads(arguments)
     use_compilation_cache()
     from jaxrl.cli import solve as solving
+    from jaxrl.records.console import doing
 
-    solved = solving.solve(options.env, options.method, options.gamma, options.tolerance, options.env_options)
-    if options.plot is not None:
-        solving.draw(solved, Path(options.plot))
+    with doing(f"solving {options.env}", elsewhere=False):
+        solved = solving.solve(options.env, options.method, options.gamma, options.tolerance, options.env_options)
+        if options.plot is not None:
+            solving.draw(solved, Path(options.plot))
     print(solving.report(solved, sys.stdout.encoding))
     if options.plot is not None:
         print(options.plot)

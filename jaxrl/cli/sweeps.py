@@ -213,8 +213,11 @@ def compare(arguments: list[str]) -> None:
     """jaxrl compare DIR DIR"""
     parsed = opts.parse(CompareOptions, arguments, "jaxrl compare")
     from jaxrl.analysis.compare import compare, report
+    from jaxrl.records.console import doing
 
-    print(report(compare(opts.path_of("first", parsed.first), opts.path_of("second", parsed.second))))
+    with doing(f"comparing {parsed.first} and {parsed.second}", elsewhere=False):
+        compared = report(compare(opts.path_of("first", parsed.first), opts.path_of("second", parsed.second)))
+    print(compared)
     opts.say_next("their curves", "plot", parsed.first, parsed.second)
 
 

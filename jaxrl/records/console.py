@@ -5,14 +5,19 @@ Knows rows of plain numbers, nothing of algorithms.
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from jaxrl.startup import QUIET_SECONDS, no_longer_starting
 
 
 def console() -> Console:
@@ -20,12 +25,91 @@ def console() -> Console:
 
     It shows texts letter by letter: names of folders, environments and agents may hold what rich would read as markup.
     """
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    no_longer_starting()
+    return _SHOWN[-1].console if _SHOWN else Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def say(message: str) -> None:
     """One line of a message to the user, whatever the width of the terminal."""
     console().print(message, soft_wrap=True)
+
+
+def number_of(count: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+# --- what is done now -----------------------------------------------------------------------------------------------
+
+
+class _Display(Progress):
+    """What moves on a terminal: a bar, if there is one, and a line for each thing that is waited for."""
+
+    def __init__(self, out: Console, *columns: Any) -> None:
+        self.waits: list[Progress] = []
+        super().__init__(*columns, console=out, transient=not columns, redirect_stdout=sys.stdout.isatty())
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if self.tasks:
+            yield from super().get_renderables()
+        for wait in list(self.waits):
+            yield wait.get_renderable()
+
+    def start(self) -> None:
+        _SHOWN.append(self)
+        super().start()
+
+    def stop(self) -> None:
+        super().stop()
+        if self in _SHOWN:
+            _SHOWN.remove(self)
+
+
+AGAIN_SECONDS = 10.0
+"""Until a line is said again where there is no terminal; then in twice that time, and so on."""
+
+_SHOWN: list[_Display] = []
+"""On the terminal now: one at most, which what else is said there must know."""
+
+
+@contextlib.contextmanager
+def doing(what: str, elsewhere: bool = True) -> Iterator[None]:
+    """Says what is done now: a sign that moves until it is done on a terminal, else a line where it takes long, and more later.
+
+    Args:
+      elsewhere: say it also where there is no terminal.
+    """
+    out = console()
+    if not out.is_terminal:
+        with _said_again(what) if elsewhere else contextlib.nullcontext():
+            yield
+        return
+    line = Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(), console=out)
+    line.add_task(what, total=None)
+    with contextlib.nullcontext(_SHOWN[-1]) if _SHOWN else _Display(out) as display:
+        display.waits.append(line)
+        try:
+            yield
+        finally:
+            display.waits.remove(line)
+
+
+@contextlib.contextmanager
+def _said_again(what: str) -> Iterator[None]:
+    """A line, and another one whenever it takes twice as long."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        seconds = QUIET_SECONDS
+        while not ended.wait(seconds):
+            say(what)
+            seconds = max(2 * seconds, AGAIN_SECONDS)
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 # --- progress -------------------------------------------------------------------------------------------------------
@@ -105,13 +189,14 @@ def _live(out: Console | None, total_steps: int, done_steps: int) -> Progress | 
     """The display of a terminal."""
     if out is None or not out.is_terminal:
         return None
-    live = Progress(
+    live = _Display(
+        out,
+        SpinnerColumn(),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f} env steps"),
         BarColumn(),
         TextColumn("{task.fields[rate]} steps/s"),
         TextColumn("return {task.fields[score]}"),
         TextColumn("{task.fields[left]} s left"),
-        console=out,
     )
     live.add_task("train", total=total_steps, completed=done_steps, rate="-", score="-", left="-")
     live.start()

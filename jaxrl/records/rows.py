@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -50,14 +51,29 @@ def append_rows(path: Path, rows: Iterable[Row]) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def cut_rows(path: Path, num_bytes: int) -> None:
-    """Removes the rows that were written after a checkpoint, and a partial one; says where rows were lost before it."""
+def held_rows(text: bytes, num_bytes: int, env_steps: int | None = None) -> bytes:
+    """The whole rows of a metrics file up to a checkpoint, at which it had so many bytes.
+
+    Args:
+      env_steps: of the checkpoint, where training goes on from it: a score behind it is that of an earlier end, and stays.
+    """
+    before, behind = text[:num_bytes], text[num_bytes:].partition(b"\n")
+    held = before[: before.rfind(b"\n") + 1]
+    with contextlib.suppress(ValueError):
+        row = parse_json(behind[0].decode())
+        if misfit(row, _TYPES) is None and (row["kind"], row["env_steps"]) == ("eval", env_steps) and behind[1]:
+            held += b"".join(behind[:2])
+    return held
+
+
+def cut_rows(path: Path, num_bytes: int, env_steps: int | None = None) -> None:
+    """Leaves `held_rows` alone in a file; says where rows were lost before the checkpoint."""
     with writing(path), path.open("a+b") as file:
         held = file.tell()
         if held < num_bytes:
             say(f"{path} holds {held} of the {num_bytes} bytes it had at the checkpoint: rows are lost")
         file.seek(0)
-        file.truncate(file.read(num_bytes).rfind(b"\n") + 1)
+        file.truncate(len(held_rows(file.read(), num_bytes, env_steps)))
 
 
 def read_rows(path: Path, types: Types = _TYPES) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from jaxrl.errors import UsageError
 from jaxrl.fields import to_json
 from jaxrl.records import checkpoint
 from jaxrl.records.files import write_json
+from jaxrl.records.rows import held_rows, read_rows
 from jaxrl.runs.definition import Run, read_run, read_values
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.restore import held_sums, restore, save_state, say_once, seconds_of
@@ -28,16 +30,16 @@ def set_total(prepared: Prepared, folder: Path) -> None:
     run, plan = prepared.run, prepared.plan
     before = read_run(folder).total_steps
     done = next(iter(checkpoint.iterations(folder / "checkpoints")), 0)
+    steps = done * plan.steps_per_iteration
     if done > plan.num_iterations:
-        steps = done * plan.steps_per_iteration
         raise UsageError(f"total_steps={run.total_steps} is below the {steps:,} env steps that are done; give at least as many")
     values = read_values(Run, folder) | {"total_steps": run.total_steps}
     # The summary marks a run as complete: a process that is killed between the two leaves an interrupted run.
     (folder / "summary.json").unlink(missing_ok=True)
     write_json(folder / Run.file, values)
     say_once(
-        f"training to {run.total_steps:,} env steps instead of {before:,}: schedules, of the learning rate for one, "
-        "are functions of the new total"
+        f"training to {run.total_steps:,} env steps instead of {before:,}{_score(folder, steps)}: schedules, "
+        "of the learning rate for one, are functions of the new total"
     )
 
 
@@ -70,20 +72,31 @@ def read_extended(prepared: Prepared) -> Extended | None:
     if found is None:
         raise UsageError(f"extend_from={folder} has no whole checkpoint yet; give another run")
     state, meta = found
+    steps = int(state.iteration) * ours
     if int(state.iteration) >= prepared.plan.num_iterations:
-        steps = int(state.iteration) * ours
         raise UsageError(f"total_steps={prepared.run.total_steps} is not above the {steps:,} env steps of {folder}; give more")
-    say_once(f"going on from {folder} at {int(state.iteration) * ours:,} env steps; {_differences(other.run, prepared.run)}")
+    score = _score(folder, steps)
+    say_once(f"going on from {folder} at {steps:,} env steps{score}; {_differences(other.run, prepared.run)}")
     return Extended(state, meta, folder)
 
 
 def adopt_end(prepared: Prepared, folder: Path, extended: Extended) -> None:
     """Gives the new run in `folder` the rows and the checkpoint of the one that it extends."""
     source, target = extended.folder / "metrics.jsonl", folder / "metrics.jsonl"
-    held = source.read_bytes()[: extended.meta["metrics_bytes"]] if source.exists() else b""
+    steps = int(extended.state.iteration) * prepared.plan.steps_per_iteration
     if is_writer():
-        target.write_bytes(held[: held.rfind(b"\n") + 1])
+        held = source.read_bytes() if source.exists() else b""
+        target.write_bytes(held_rows(held, extended.meta["metrics_bytes"], steps))
     save_state(prepared, folder, extended.state, seconds_of(extended.meta), held_sums(extended.meta))
+
+
+def _score(folder: Path, env_steps: int) -> str:
+    """The greedy return of a run that ended after so many env steps, for a message; nothing where it has none."""
+    with contextlib.suppress(UsageError):
+        found = [row for row in read_rows(folder / "metrics.jsonl") if (row["kind"], row["env_steps"]) == ("eval", env_steps)]
+        if found and found[-1].get("eval_return") is not None:
+            return f" (greedy return {found[-1]['eval_return']:.1f} after {env_steps:,})"
+    return ""
 
 
 def _differences(before: Run, after: Run) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from jaxrl.drivers.processes import is_writer
 from jaxrl.errors import UsageError
 from jaxrl.loop import Sums
 from jaxrl.records import checkpoint
-from jaxrl.records.console import say
+from jaxrl.records.console import doing, say
 from jaxrl.records.files import Types
 from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import Prepared, prepare, replay_bytes, without_replay
@@ -31,14 +32,23 @@ def say_once(message: str) -> None:
         say(message)
 
 
-_META: Types = {"metrics_bytes": int, "has_replay": bool, "wall_seconds": float, "compile_seconds": float}
+def doing_once(what: str) -> contextlib.AbstractContextManager[None]:
+    """`doing`, once, however many processes a run has."""
+    return doing(what) if is_writer() else contextlib.nullcontext()
+
+
+_META: Types = {"metrics_bytes": int, "has_replay": bool}
 """What a checkpoint says of itself."""
 
 
 def seconds_of(meta: Mapping[str, Any]) -> dict[str, float]:
-    """What the processes that led to a checkpoint took, by part; older ones say less."""
-    compiling = meta.get("compile_seconds", 0.0)
-    return meta.get("seconds") or {"compile": compiling, "training": meta.get("wall_seconds", 0.0) - compiling}
+    """What the processes that led to a checkpoint took, by part; older ones, and what someone wrote into, say less."""
+    if isinstance(found := meta.get("seconds"), dict):
+        return {part: seconds for part, seconds in found.items() if isinstance(seconds, (int, float))}
+    wall, compiling = meta.get("wall_seconds"), meta.get("compile_seconds")
+    if not isinstance(wall, (int, float)) or not isinstance(compiling, (int, float)):
+        return {}
+    return {"compile": compiling, "training": wall - compiling}
 
 
 def save_state(
@@ -61,8 +71,6 @@ def save_state(
     meta = {
         "metrics_bytes": os.path.getsize(metrics_file) if metrics_file.exists() else 0,
         "has_replay": has_replay,
-        "wall_seconds": float(sum(seconds.values())),
-        "compile_seconds": float(seconds.get("compile", 0.0)),
         "seconds": dict(seconds),
         "sums": {name: (np.asarray(value).item(), str(value.dtype)) for name, value in (sums or {}).items()},
     }

@@ -24,7 +24,7 @@ from jaxrl.drivers.mesh import fitting
 from jaxrl.drivers.processes import agreed, in_writer, is_writer
 from jaxrl.errors import UsageError
 from jaxrl.interrupts import held_back
-from jaxrl.loop import Plan, recent_return, row_ends
+from jaxrl.loop import Plan, Sums, recent_return, row_ends
 from jaxrl.records.console import Bar, console
 from jaxrl.records.files import write_json
 from jaxrl.records.folders import alone, check_places, new_folder
@@ -36,6 +36,7 @@ from jaxrl.runs.definition import Run, config_values, follow_stream, read_run, r
 from jaxrl.runs.extend import adopt_end, read_extended, set_total
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.restore import (
+    doing_once,
     held_sums,
     load_state,
     refill,
@@ -86,8 +87,10 @@ def start(run: Run, folder: str | Path, profile: bool = False, notice: str = "")
 
 
 def _begin(prepared: Prepared, folder: Path, learned: PyTree | None, profile: bool = False) -> dict[str, Any]:
+    say_once(f"the run goes to {folder}")
     started = time.perf_counter()
-    state = jax.block_until_ready(prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params))
+    with doing_once(f"compiling the first state of {prepared.run.agent}"):
+        state = jax.block_until_ready(prepared.driver.init(prepared.keys.init, prepared.config, prepared.env_params))
     seconds = time.perf_counter() - started
     if learned is not None:
         state = prepared.driver.place(state._replace(agent=with_replay(learned, state.agent)))
@@ -143,8 +146,11 @@ def _go_on(prepared: Prepared, folder: Path, profile: bool = False) -> dict[str,
         in_writer(lambda: (folder / "metrics.jsonl").unlink(missing_ok=True))
         return _begin(prepared, folder, load_state(Path(run.init_from), prepared) if run.init_from else None)
     state, meta = restored
-    say_once(f"resuming at {env_steps_of(prepared, state):,} env steps")
-    in_writer(lambda: cut_rows(folder / "metrics.jsonl", meta["metrics_bytes"]))
+    is_trained, env_steps = _is_trained(prepared, state), env_steps_of(prepared, state)
+    in_writer(lambda: cut_rows(folder / "metrics.jsonl", meta["metrics_bytes"], None if is_trained else env_steps))
+    if is_trained:
+        return _train(prepared, folder, state, meta)
+    say_once(f"resuming at {env_steps:,} env steps")
     if not prepared.driver.keeps_episodes:
         say_once("host environments cannot be saved: the agent is restored exactly, its episodes begin anew")
         key = jax.random.fold_in(prepared.keys.init, state.iteration)
@@ -189,8 +195,8 @@ class _Journal:
     def __init__(self, prepared: Prepared, folder: Path, state: RunState) -> None:
         run, self.writes, self.path = prepared.run, is_writer(), folder / "metrics.jsonl"
         self.sinks = [open_sink(name, folder, config_values(run)) for name in run.track] if self.writes else []
-        total = prepared.plan.num_iterations * prepared.plan.steps_per_iteration
-        self.bar = Bar(total, env_steps_of(prepared, state), console() if self.writes else None)
+        total, is_shown = prepared.plan.num_iterations * prepared.plan.steps_per_iteration, not _is_trained(prepared, state)
+        self.bar = Bar(total, env_steps_of(prepared, state), console() if self.writes and is_shown else None)
         self.warned = False
 
     def write(self, row: Row, seconds: float) -> None:
@@ -221,7 +227,10 @@ def _train(prepared: Prepared, folder: Path, state: RunState, meta: Mapping[str,
         summary["snapshots"] = list(snapshots(prepared, folder))
         if is_writer():
             watch.lap("saving")
-            draw_or_say(lambda: plot_runs([folder], folder / "curve.png"), f"draw curve.png with: {command('plot', folder)}")
+            with doing_once("drawing curve.png"):
+                draw_or_say(
+                    lambda: plot_runs([folder], folder / "curve.png"), f"draw curve.png with: {command('plot', folder)}"
+                )
             watch.lap("plotting")
         summary |= watch.named()
         if is_writer():
@@ -235,9 +244,12 @@ def _learn(
 ) -> tuple[RunState, Row, float | None]:
     """The state at the end of training, the row of the last evaluation, and env steps/s."""
     run, schedule = prepared.run, prepared.plan
-    say_once(f"compiling {run.agent} on {run.env}; the run goes to {folder}")
-    zeros = prepared.driver.no_sums(prepared.config, prepared.env_params, state)
-    state, sums = advance(prepared, state, int(state.iteration), zeros | held_sums(meta))
+    zeros: Sums = {}
+    sums = zeros
+    if not _is_trained(prepared, state):
+        zeros = prepared.driver.no_sums(prepared.config, prepared.env_params, state)
+        with doing_once(f"compiling {run.agent} on {run.env}"):
+            state, sums = advance(prepared, state, int(state.iteration), zeros | held_sums(meta))
     watch.lap("compile")
     first, last_checkpoint, before = int(state.iteration), time.perf_counter(), watch.seconds["training"]
     journal, profiled = _Journal(prepared, folder, state), _profiled_end(run, schedule, first) if profile else None
@@ -288,6 +300,11 @@ def _summary(prepared: Prepared, state: RunState, final: Row, rate: float | None
     }
 
 
+def _is_trained(prepared: Prepared, state: RunState) -> bool:
+    """Whether nothing is left to train, but perhaps to evaluate, to draw and to sum up."""
+    return int(state.iteration) >= prepared.plan.num_iterations
+
+
 def _boundaries(run: Run, schedule: Plan) -> list[int]:
     """Iterations after which a row is written: `num_rows` even stretches, every evaluation and every snapshot."""
     return sorted(
@@ -314,10 +331,12 @@ def _profiled_end(run: Run, schedule: Plan, first: int) -> int | None:
 
 
 def _eval_row(prepared: Prepared, state: RunState) -> Row:
-    score = evaluate_state(prepared, state.agent.policy, int(state.iteration), prepared.evaluation.num_episodes)
+    num_episodes, steps = prepared.evaluation.num_episodes, env_steps_of(prepared, state)
+    with doing_once(f"evaluating {num_episodes} episodes after {steps:,} env steps"):
+        score = evaluate_state(prepared, state.agent.policy, int(state.iteration), num_episodes)
     return {
         "kind": "eval",
-        "env_steps": env_steps_of(prepared, state),
+        "env_steps": steps,
         "eval_return": score["mean"],
         "eval_return_std": score["std"],
         "eval_episodes": score["episodes"],

@@ -25,7 +25,7 @@ from jaxrl.contracts.returns import described, is_array, is_real
 from jaxrl.envs import make
 from jaxrl.errors import UsageError, shown
 from jaxrl.fields import MAX_COUNT, MAX_SEED
-from jaxrl.records.console import say
+from jaxrl.records.console import doing, say
 from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.restore import load_snapshot, read
@@ -210,7 +210,8 @@ def score(
     """
     loaded = _load(Path(folder), env_steps, env_options)
     num_episodes = loaded.prepared.evaluation.num_episodes if num_episodes is None else num_episodes
-    result = evaluate_state(loaded.prepared, loaded.params, loaded.iteration, num_episodes, seed)
+    with doing(f"evaluating {num_episodes} episodes of {folder}"):
+        result = evaluate_state(loaded.prepared, loaded.params, loaded.iteration, num_episodes, seed)
     loaded.prepared.driver.close()
     return result
 

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxrl.drivers.evaluate import Scores
 from jaxrl.loop import Plan
+from jaxrl.records.console import doing, number_of
 from jaxrl.sweeps.population import EnvParams, Members, Population, Turns, make_turns, place, rows_of, stack
 from jaxrl.types import PyTree
 
@@ -71,7 +72,8 @@ def load(
     shared = jax.device_put(shared, NamedSharding(population.sharding.mesh, PartitionSpec()))
     stopped = {} if states is None else {run: entry(states, run) for run in range(num_runs) if run not in living}
     if states is None:
-        held = population.init(on_device, shared)
+        with doing(f"compiling the first states of {number_of(num_runs, 'run')}"):
+            held = jax.block_until_ready(population.init(on_device, shared))
     else:
         held = jax.device_put(rows_of(states, run_of_row), population.sharding)
     turns = turns_of(population, rows[list(living)])

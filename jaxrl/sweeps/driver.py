@@ -26,7 +26,7 @@ from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import UsageError
 from jaxrl.fields import differing, field_types
 from jaxrl.interrupts import held_back
-from jaxrl.records.console import Bar, console, say
+from jaxrl.records.console import Bar, console, doing, say
 from jaxrl.records.files import Types, read_json, write_json
 from jaxrl.records.folders import alone, check_folder, check_places, new_folder
 from jaxrl.records.stopwatch import Stopwatch, kept_seconds
@@ -127,7 +127,8 @@ def _finished(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | Non
 
 
 def _report(folder: Path) -> None:
-    draw_or_say(lambda: write_report(folder), f"write report.html with: {command('resume', folder)}")
+    with doing("writing report.html"):
+        draw_or_say(lambda: write_report(folder), f"write report.html with: {command('resume', folder)}")
 
 
 def _prepare(sweep: Sweep) -> tuple[Group, ...]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxrl.analysis.results import best_run, read_results
 from jaxrl.errors import UsageError
+from jaxrl.records.console import doing
 from jaxrl.records.folders import LOCK, new_folder
 from jaxrl.runs.definition import Run
 from jaxrl.runs.train import adopt, resume
@@ -44,12 +45,13 @@ def save_run(folder: Path, run: int, out: Path, finish: bool = True) -> Path:
     report = Report(**outcome["reports"][place])
     if report.status not in (OK, "stopped"):
         raise UsageError(f"run={run} became NaN after {report.env_steps} env steps, nothing is kept; give another")
-    groups = make_groups(sweep)
-    iteration = report.env_steps // groups[outcome["group"]].schedule.steps_per_iteration
-    state = entry(final_states(groups, folder, units[-1]), place)._replace(iteration=jnp.int32(iteration))
-    rows = [row for name in units for row in read_unit_rows(folder, name) if row["run"] == run]
-    rows = [{name: value for name, value in row.items() if name != "run"} for row in rows]
-    adopt(run_of(sweep, run, outcome["values"][place]), out, jax.tree.map(jnp.asarray, state), rows)
+    with doing(f"writing run {run} of {folder} to {out}"):
+        groups = make_groups(sweep)
+        iteration = report.env_steps // groups[outcome["group"]].schedule.steps_per_iteration
+        state = entry(final_states(groups, folder, units[-1]), place)._replace(iteration=jnp.int32(iteration))
+        rows = [row for name in units for row in read_unit_rows(folder, name) if row["run"] == run]
+        rows = [{name: value for name, value in row.items() if name != "run"} for row in rows]
+        adopt(run_of(sweep, run, outcome["values"][place]), out, jax.tree.map(jnp.asarray, state), rows)
     if finish and report.env_steps >= sweep.total_steps:
         resume(out)
     return out

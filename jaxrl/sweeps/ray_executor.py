@@ -31,7 +31,7 @@ from ray.exceptions import RayError, RayTaskError
 from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import EnvError, UsageError
 from jaxrl.interrupts import held_back, never
-from jaxrl.records.console import say
+from jaxrl.records.console import doing, say
 from jaxrl.records.files import read_json, write_json
 from jaxrl.records.folders import lock
 from jaxrl.startup import ONE_CORE, command
@@ -114,7 +114,8 @@ def _cluster() -> Iterator[None]:
         with warnings.catch_warnings():
             # Ray starts its processes with fork and exec, which is safe; JAX warns of any fork.
             warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
-            ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
+            with doing("starting Ray on this machine"):
+                ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
         say(f"started Ray on this machine with {cores} cores; set RAY_ADDRESS to use a cluster")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)  # which Ray has taken over

@@ -23,7 +23,7 @@ from jaxrl.drivers.stretches import Pace
 from jaxrl.errors import UsageError
 from jaxrl.loop import NUM_RECENT, averages, recent_return, row_ends
 from jaxrl.records import checkpoint
-from jaxrl.records.console import PARTS, say
+from jaxrl.records.console import PARTS, doing, number_of, say
 from jaxrl.records.files import misfit, write_json
 from jaxrl.records.rows import append_rows, cut_rows, plain
 from jaxrl.records.stopwatch import Stopwatch
@@ -261,7 +261,8 @@ class Task:
     def _evaluate(self, runs: Sequence[int]) -> None:
         if not runs:
             return
-        found = batches.evaluate(self.batch, self.schedule, runs, self.group.num_episodes)
+        with doing(f"evaluating {number_of(len(runs), 'run')}"):
+            found = batches.evaluate(self.batch, self.schedule, runs, self.group.num_episodes)
         for index, score in zip(runs, map(summarize, found), strict=True):
             report = self.reports[index]
             training = {"mean": report.final_return, "episodes": report.episodes}

@@ -16,7 +16,7 @@ import jax
 from jaxrl.errors import UsageError
 from jaxrl.interrupts import never
 from jaxrl.records import checkpoint
-from jaxrl.records.console import say
+from jaxrl.records.console import doing, number_of, say
 from jaxrl.startup import command
 from jaxrl.sweeps import batch as batches
 from jaxrl.sweeps.batch import on_host
@@ -107,16 +107,17 @@ class Worker:
             made, batching = self.groups[group], choose_batching(self.sweep.batching)
             assert isinstance(made.env, Env)
             self.compilations += 1
-            program = make_population(
-                made.make_agent,
-                made.env,
-                made.make_eval_env,
-                made.config,
-                made.varies,
-                made.params[0].evaluate,
-                capacity,
-                batching,
-            )
+            with doing(f"compiling {self.sweep.agent} on {self.sweep.env} for {number_of(capacity, 'run')}"):
+                program = make_population(
+                    made.make_agent,
+                    made.env,
+                    made.make_eval_env,
+                    made.config,
+                    made.varies,
+                    made.params[0].evaluate,
+                    capacity,
+                    batching,
+                )
             devices = program.sharding.num_devices
             if program.num_bytes > self.limit and capacity > devices:
                 fitting = int(capacity * self.limit / program.num_bytes) // devices * devices

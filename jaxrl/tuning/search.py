@@ -33,7 +33,7 @@ from jaxrl.analysis.stats import interquartile_mean
 from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import UsageError
 from jaxrl.interrupts import held_back
-from jaxrl.records.console import say
+from jaxrl.records.console import doing, number_of, say
 from jaxrl.records.files import write_json
 from jaxrl.records.folders import alone, check_places, new_folder
 from jaxrl.records.stopwatch import Stopwatch, kept_seconds
@@ -126,6 +126,7 @@ def _search(tuning: Tuning, folder: Path, begun: float) -> dict[str, Any]:
     watch = Stopwatch(begun, kept_seconds(clock))
     with quiet(), storage_errors(tuning.storage or str(folder / "study.db")), contextlib.closing(watch):
         study = open_study(tuning, open_own_storage(tuning, folder))
+        say(f"{number_of(tuning.num_trials, 'trial')} of {number_of(len(tuning.seeds), 'seed')} in {folder}")
         if names := static_fields(tuning):
             say(f"another value of {', '.join(names)} may be another program to compile")
         try:
@@ -186,10 +187,12 @@ def _objective(tuning: Tuning, study: Any, trainer: _Trainer, worker: str) -> Ca
             raise SurplusError
         trial.set_user_attr("attempts", before.get("attempts", 0) + 1)
         point, task = suggest(trial, tuning), None
+        shown = ", ".join(f"{name} {show_value(value)}" for name, value in point.items())
         try:
             with contextlib.closing(trainer.task(trial.number, point)) as task:
-                for rung in task.rows():
-                    _report(trial, rung, task, tuning)
+                with doing(f"training trial {trial.number} ({shown})", elsewhere=False):
+                    for rung in task.rows():
+                        _report(trial, rung, task, tuning)
                 if tuning.objective == "evaluation":
                     task.evaluate()
                 return _final(trial, _scores(task, tuning.objective))

@@ -40,8 +40,8 @@ def test_a_finished_run_trains_on_to_another_total(extended, finished):
     assert read_run(extended) == dataclasses.replace(read_run(finished), total_steps=LONGER)
     steps = [row["env_steps"] for row in rows(extended, ("train",))]
     assert steps == sorted(set(steps)) and steps[-1] == LONGER
-    # The old rows stay; the learning rate falls to 0 at the new end.
-    assert rows(extended)[:10] == rows(finished, ("train",))
+    # The old rows stay, with the score at the old end; the learning rate falls to 0 at the new end.
+    assert rows(extended)[:11] == rows(finished) and rows(finished)[10]["kind"] == "eval"
     assert rows(extended, ("train",))[10]["learning_rate"] > rows(finished, ("train",))[-1]["learning_rate"]
 
 
@@ -56,7 +56,9 @@ def test_a_run_that_is_interrupted_after_its_extension_ends_as_if_it_never_was(
     shutil.copytree(finished, folder)
     stop_after(monkeypatch, 2, lambda: runs.resume(folder, total_steps=LONGER))
     assert not (folder / "summary.json").exists()
-    assert "training to 2,600 env steps instead of 2,000: schedules" in capsys.readouterr().err
+    score = rows(finished)[10]["eval_return"]
+    told = f"training to 2,600 env steps instead of 2,000 (greedy return {score:.1f} after 2,000): schedules"
+    assert told in capsys.readouterr().err
     runs.resume(folder)
     assert_same_end(folder, extended)
 
@@ -79,7 +81,8 @@ def test_a_new_run_goes_on_from_the_end_of_another_with_its_rows(extended, finis
     folder, run = tmp_path / "run", dataclasses.replace(RUN, total_steps=LONGER, extend_from=finished)
     before = contents(finished)
     runs.start(run, folder)
-    assert "at 2,000 env steps; nothing but the total differs" in capsys.readouterr().err
+    score = rows(finished)[10]["eval_return"]
+    assert f"at 2,000 env steps (greedy return {score:.1f} after 2,000); nothing but" in capsys.readouterr().err
     assert_same_end(folder, extended)
     assert contents(finished) == before
     # As if the process had been killed before the first checkpoint of the new folder.

@@ -12,6 +12,7 @@ from helpers import assert_same_bits
 from jaxrl.agents import A2CConfig, make_a2c, make_dqn
 from jaxrl.errors import UsageError
 from jaxrl.records.rows import read_rows
+from jaxrl.runs import train as runs
 
 RATES = (1e-6, 0.03)
 STEPS = 2_000
@@ -49,13 +50,16 @@ def test_a_result_acts_as_its_networks_say(case):
     assert len(repr(case.result)) < 400
 
 
-def test_a_result_is_saved_as_a_run_of_its_own(case, tmp_path):
+def test_a_result_is_saved_as_a_run_of_its_own_and_nothing_is_trained_for_it(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "advance", None)
     saved = jaxrl.save(case.result, str(tmp_path / "a"), "a2c", "probe/action", seed=3, index=1, eval_episodes=4)
     assert saved.summary["evaluation"] == {"episodes": 4, "mean": 1.0, "std": 0.0} and saved.summary["env_steps"] == STEPS
     assert [row["env_steps"] for row in saved.rows] == [*np.asarray(case.result.rows["env_steps"][1]), STEPS]
     assert saved.rows[0]["return_mean"] == pytest.approx(case.result.rows["return_mean"][1, 0].item(), rel=1e-6)
     assert_same_bits(saved.policy().params, jax.tree.map(lambda leaf: leaf[1], case.result.state.agent.policy))
     assert '"learning_rate": 0.03,' in (saved.folder / "config.json").read_text()
+    told = capsys.readouterr().err
+    assert "resuming" not in told and "compiling" not in told
 
 
 @pytest.mark.slow

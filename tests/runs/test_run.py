@@ -18,6 +18,7 @@ from jax.experimental.checkify import JaxRuntimeError
 import jaxrl
 from helpers import assert_same_bits
 from jaxrl.agents.value.dqn import DQNConfig
+from jaxrl.analysis.curves import plot_runs
 from jaxrl.errors import UsageError
 from jaxrl.records import checkpoint
 from jaxrl.records.console import say
@@ -110,6 +111,7 @@ def reference(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "reference"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "KEEP", 100)
+        patch.setattr(runs, "plot_runs", plot_runs)
         runs.start(RUN, folder)
     return folder
 
@@ -257,6 +259,7 @@ def test_resume_adds_the_seconds_of_earlier_processes(reference, tmp_path):
     folder = interrupted(reference, tmp_path / "run", 450)
     manifest = folder / "checkpoints" / "450" / "manifest.json"
     values = json.loads(manifest.read_text())
+    assert not {"wall_seconds", "compile_seconds"} & set(values["meta"])  # They follow from the seconds.
     values["meta"]["seconds"] = {"compile": 300.0, "training": 700.0}
     manifest.write_text(json.dumps(values))
     summary = runs.resume(folder)

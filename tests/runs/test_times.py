@@ -7,10 +7,12 @@ import time
 
 import pytest
 
+from jaxrl.analysis.curves import plot_runs
 from jaxrl.cli import commands as cli
 from jaxrl.records import console as record
 from jaxrl.records.console import PARTS
 from jaxrl.records.stopwatch import Stopwatch, covered, kept_seconds
+from jaxrl.runs.restore import seconds_of
 
 SMALL = ["--num-envs", "2", "--total-steps", "80", "--num-rows", "2", "--eval-episodes", "2", "--eval-every", "40"]
 
@@ -18,6 +20,7 @@ SMALL = ["--num-envs", "2", "--total-steps", "80", "--num-rows", "2", "--eval-ep
 @pytest.mark.parametrize("env", ["probe/constant", "gymnasium/CartPole-v1"])
 def test_the_parts_of_a_run_add_up_to_its_wall_clock_from_the_start_of_the_command(env, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jaxrl.runs.train.plot_runs", plot_runs)
     begun = time.perf_counter()
     cli.main(["train", "a2c", "--env", env, *SMALL, "--hidden", "4", "--out", "run"])
     seconds = time.perf_counter() - begun
@@ -94,6 +97,14 @@ def test_what_was_done_before_says_nothing_of_the_speed_and_the_total_is_what_wi
         "50 of 100 env steps, 10 steps/s, 5 s left",
         "60 of 70 env steps, 10 steps/s, 1 s left",
     ]
+
+
+def test_the_seconds_of_older_checkpoints_are_read_and_what_is_no_number_is_passed_over():
+    assert seconds_of({"wall_seconds": 9.0, "compile_seconds": 4.0}) == {"compile": 4.0, "training": 5.0}
+    now = {"seconds": {"compile": 3.0, "training": 2.0}, "wall_seconds": 9.0, "compile_seconds": 4.0}
+    assert seconds_of(now) == {"compile": 3.0, "training": 2.0}
+    assert seconds_of({"seconds": {"compile": "x", "training": 2.0}}) == {"training": 2.0}
+    assert seconds_of({"seconds": "x"}) == seconds_of({"wall_seconds": "x"}) == seconds_of({}) == {}
 
 
 def test_the_time_left_does_not_count_what_is_compiled_before_the_first_report(monkeypatch, capsys):

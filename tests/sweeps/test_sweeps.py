@@ -21,7 +21,7 @@ from jaxrl.analysis.results import read_results
 from jaxrl.cli import commands as cli
 from jaxrl.drivers.memory import num_bytes, rollout_bytes
 from jaxrl.errors import UsageError
-from jaxrl.records import checkpoint
+from jaxrl.records import checkpoint, console
 from jaxrl.records.console import say
 from jaxrl.records.folders import LOCK
 from jaxrl.records.rows import WALL_CLOCK_FIELDS, read_rows
@@ -239,14 +239,16 @@ def test_a_sweep_that_does_not_fit_at_once_finishes_in_batches_that_do(tmp_path)
     assert (parts.folder / "curves.csv").read_bytes() == (whole.folder / "curves.csv").read_bytes()
 
 
-def test_a_limit_below_the_smallest_batch_is_told(tmp_path, capsys):
+def test_a_limit_below_the_smallest_batch_is_told_and_what_is_compiled(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(console, "QUIET_SECONDS", 0.0)
     small = {"grid": {"learning_rate": RATES[:2]}, "total_steps": 20, "num_rows": 1}
     group = make_groups(read_sweep(table_sweep(tmp_path / "whole", **small).folder))[0]
     limit = num_bytes(group.shapes) + rollout_bytes(group.env.spec, group.schedule.rollout_length, group.config.num_envs)
     result = table_sweep(tmp_path / "sweep", **small, memory_limit=limit)
     assert [len(outcome["runs"]) for outcome in outcomes(result)] == [1, 1]
-    peak = result.results.summary["peak_bytes"]
-    assert capsys.readouterr().err.count(f"memory_limit={limit} bytes is below the {peak} of the smallest batch") == 1
+    peak, told = result.results.summary["peak_bytes"], capsys.readouterr().err
+    assert told.count(f"memory_limit={limit} bytes is below the {peak} of the smallest batch") == 1
+    assert "compiling q_learning on gridworld/classic for 2 runs\n" in told and "evaluating 1 run\n" in told
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------
@@ -349,8 +351,13 @@ def test_population_based_training_before_any_episode_ended_replaces_nobody(tmp_
 # --- single runs and results ------------------------------------------------------------------------------------------
 
 
-def test_a_saved_run_is_the_folder_of_a_run(serial, tmp_path):
+def test_a_saved_run_is_the_folder_of_a_run_and_nothing_is_trained_for_it(serial, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "advance", None)
+    monkeypatch.setattr(console, "QUIET_SECONDS", 0.0)
     folder = serial.save(7, tmp_path / "run")
+    told = capsys.readouterr().err
+    assert "writing run 7 of" in told and "evaluating 4 episodes after 80 env steps\n" in told
+    assert "resuming" not in told and "compiling" not in told
     assert read_run(folder) == Run("dqn", "CartPole-v1", DQNConfig(learning_rate=1e-2, **DQN), {"gravity": 20.0}, 3, **SHORT)
     assert solo_rows(folder) == rows_of(serial, 7)
     summary = json.loads((folder / "summary.json").read_text())

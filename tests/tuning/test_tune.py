@@ -327,9 +327,11 @@ def test_a_budget_ends_a_search_that_resume_goes_on_with(tmp_path: Path) -> None
     assert resume(tmp_path / "out")["trials"]["complete"] == 2
 
 
-def test_a_value_to_stop_at_ends_a_search(tmp_path: Path) -> None:
+def test_a_value_to_stop_at_ends_a_search(tmp_path: Path, capsys: Any) -> None:
     summary = tune(dataclasses.replace(TINY, stop_value=-1000.0), tmp_path / "out")
     assert summary["trials"] == {"complete": 1, "pruned": 0, "failed": 0} and summary["is_over"]
+    told = f"{TINY.num_trials} trials of {len(TINY.seeds)} seeds in {tmp_path / 'out'}\n"
+    assert capsys.readouterr().err.startswith(told)
 
 
 def test_each_static_value_compiles_once_and_physics_not_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
