@@ -4,7 +4,7 @@ import importlib.metadata
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(1800))
 
 
+_DRAWN: list[bytes] = []
+
+
+def _draw_once(folders: Sequence[Path], out: Path) -> None:
+    """Curves take half a second: after the first run of a process, others have its picture.
+
+    Tests of a run's own picture set `jaxrl.runs.train.plot_runs` to that of `jaxrl.analysis.curves`.
+    """
+    from jaxrl.analysis.curves import plot_runs
+
+    if not _DRAWN:
+        plot_runs(folders, out)
+        _DRAWN.append(Path(out).read_bytes())
+    Path(out).write_bytes(_DRAWN[0])
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Tests marked `optimized` have the optimizations of programs that run long or are measured.
@@ -54,7 +70,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))  # Of processes that a test starts.
     if "jaxrl.runs.prepare" in sys.modules:
         sys.modules["jaxrl.runs.prepare"].KEPT.clear()  # Tests change what programs are made of.
+    if (runs := sys.modules.get("jaxrl.runs.train")) is not None:
+        vars(runs)["plot_runs"] = _draw_once if quick else sys.modules["jaxrl.analysis.curves"].plot_runs
     result = yield
     os.environ.clear()
     os.environ.update(before)
     return result
+
+
+@pytest.fixture(scope="module")
+def no_report() -> Iterator[None]:
+    """Sweeps end without their report, which is drawn for seconds."""
+    import jax
+
+    from jaxrl.sweeps import driver
+
+    jax.devices()  # A sweep in Python makes a device of each core, unless JAX has started.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "write_report", lambda folder: None)
+        yield

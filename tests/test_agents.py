@@ -179,7 +179,7 @@ def fitted(name: str, fields: dict[str, Any]) -> Config:
 
 
 NAMES = sorted([*AGENTS, *VARIANTS])
-QUICK = ("actor_critic", "dqn", "ppo-recurrent", "sarsa")
+QUICK = ("actor_critic", "dqn", "sarsa")
 """Those of which every check is among the quick tests; the others leave three to the longer ones."""
 
 each_agent = pytest.mark.parametrize("name", slow_but(QUICK, NAMES), scope="module")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import JaxHostEnv, assert_close, progress_at
+from helpers import JaxHostEnv, assert_close, progress_at, slow_but
 from jaxrl.agents import load_agent
 from jaxrl.config import Config, agent_config, as_arrays
 from jaxrl.drivers.device import device_driver
@@ -138,7 +138,7 @@ MASKED = {
 }
 
 
-@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("name", slow_but(("dqn", "a2c"), MASKED))
 def test_illegal_actions_are_neither_taken_nor_the_maximum(name: str) -> None:
     make_agent, config_class = load_agent(name)
     config, env = config_class(num_envs=32, hidden=(32,), **MASKED[name]), masked(32)

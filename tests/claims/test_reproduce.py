@@ -34,6 +34,8 @@ CLAIM = Claim(
     group="classic",
 )
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory):

@@ -624,7 +624,7 @@ def wait_for(condition, process, seconds=60.0):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_run_says_how_to_resume_and_keeps_a_whole_checkpoint(number):
     long = ["--total-steps", "2000000000", "--num-rows", "1000000", "--out", "run"]
     with started("-m", "jaxrl", *TRAIN, *long) as process:

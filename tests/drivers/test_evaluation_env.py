@@ -19,6 +19,8 @@ from jaxrl.runs.trained import load, score
 TINY = {"num_envs": 4, "hidden": (8,), "capacity": 64, "batch_size": 8, "learning_starts": 8}
 HERE = "test_evaluation_env:make_pay"
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 
 def make_pay(num_envs, pay=1.0, length=3, width=1, finite=0):
     """Episodes of `length` steps, each of which pays `pay`; `finite` of them make an evaluation."""

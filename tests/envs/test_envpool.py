@@ -306,6 +306,7 @@ def test_a_missing_package_is_answered_with_the_extra_to_install(monkeypatch):
 # --- learning ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ppo_learns_to_balance_the_pole(tmp_path):
     """A random policy scores 22, one that alternates 37."""
     config = PPOConfig(num_envs=8, rollout_length=64, num_minibatches=4, learning_rate=2e-3)

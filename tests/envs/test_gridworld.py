@@ -359,8 +359,8 @@ def gymnax_frequencies(name, options, count=6000):
 GYMNAX = [
     ("FrozenLake-misc", {}),
     ("FrozenLake-misc", {"map_name": "8x8", "success_rate": 0.8, "reward_schedule": (5.0, -1.0, -0.1)}),
-    ("FrozenLake-misc", {"is_slippery": False}),
-    ("FourRooms-misc", {}),
+    pytest.param("FrozenLake-misc", {"is_slippery": False}, marks=pytest.mark.slow),
+    pytest.param("FourRooms-misc", {}, marks=pytest.mark.slow),
     ("FourRooms-misc", {"fail_prob": 0.1, "goal_fixed": [1, 1], "resample_init_pos": True}),
 ]
 

@@ -31,6 +31,7 @@ from jaxrl.sweeps.ray_executor import _RayWorker, lock, ray_executor
 from jaxrl.sweeps.unit import DoesNotFitError, Unit, Workers, untold
 
 pytestmark = [
+    pytest.mark.usefixtures("no_report"),
     pytest.mark.filterwarnings("ignore:os.fork"),  # Ray starts its processes with fork and exec
 ]
 RATES = (1e-3, 1e-2)
@@ -151,27 +152,41 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     return Interrupted(folder, seconds, damaged, len(kept), told.getvalue(), is_left)
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_cluster_soon_and_keeps_checkpoints(interrupted: Interrupted) -> None:
     assert interrupted.seconds < 10
     assert interrupted.kept and not interrupted.damaged
     assert "started Ray on this machine" in interrupted.told and interrupted.is_left
 
 
+@pytest.mark.parametrize("is_interrupted", [pytest.param(True, marks=pytest.mark.slow), False], ids=["interrupted", "new"])
 def test_an_interrupt_and_a_killed_worker_change_no_result(
-    local: Path, interrupted: Interrupted, cluster: None, capsys: pytest.CaptureFixture[str]
+    local: Path,
+    cluster: None,
+    is_interrupted: bool,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    killed: list[int] = []
+    folder, killed = tmp_path / "sweep", list[int]()
 
     def kill(pid: int) -> None:
         killed.append(pid)
         os.kill(pid, signal.SIGKILL)
 
-    amid_a_unit(interrupted.folder, kill)
-    summary = driver.resume(interrupted.folder)
+    if is_interrupted:
+        folder = request.getfixturevalue("interrupted").folder
+        amid_a_unit(folder, kill)
+        summary = driver.resume(folder)
+    else:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+        amid_a_unit(folder, kill)
+        summary = driver.start(RAY_SWEEP, folder)
     assert len(killed) == 1 and killed[0] != os.getpid()
     assert len(results(local)) == 8
-    assert results(interrupted.folder) == results(local)
-    assert (interrupted.folder / "curves.csv").read_text() == (local / "curves.csv").read_text()
+    assert results(folder) == results(local)
+    assert (folder / "curves.csv").read_text() == (local / "curves.csv").read_text()
     assert summary["groups"] == 2 and summary["batches"] == 4
     told = capsys.readouterr().err
     assert f"the Ray worker with pid {killed[0]} on" in told and "another one goes on from the last checkpoint" in told

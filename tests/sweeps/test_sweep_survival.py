@@ -258,15 +258,24 @@ def killed(folder, num_rows):
 KILLED = {"total_steps": 900, "num_rows": 45, "grid": {"learning_rate": [0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]}}
 
 
-@pytest.mark.parametrize("schedule", [pytest.param("none", marks=pytest.mark.slow), "halving"])
-def test_a_sweep_killed_three_times_ends_as_if_it_never_was(tmp_path, schedule):
+slow = pytest.mark.slow
+THRICE = (0.02, 0.3, 0.6)
+"""Shares of its rows, after which a sweep is killed within a quarter of them."""
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kills"),
+    [pytest.param("none", THRICE, marks=slow), pytest.param("halving", THRICE, marks=slow), ("halving", (0.3,))],
+    ids=["none", "halving", "halving-once"],
+)
+def test_a_sweep_that_is_killed_ends_as_if_it_never_was(tmp_path, schedule, kills):
     reference = table_sweep(tmp_path / "reference", **KILLED, schedule=schedule, seeds=1)
     folder = tmp_path / "sweep"
     folder.mkdir()
     begun = json.loads((reference / "sweep.json").read_text()) | {"checkpoint_seconds": 0.0}
     (folder / "sweep.json").write_text(json.dumps(begun))
     total, moments = num_rows_of(reference), random.Random(schedule)
-    for low in (0.02, 0.3, 0.6):
+    for low in kills:
         killed(folder, int(moments.uniform(low, low + 0.25) * total))
     assert not (folder / "summary.json").exists()
     assert list(folder.glob("state/*/checkpoints/*"))
