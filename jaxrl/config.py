@@ -25,6 +25,7 @@ import numpy as np
 
 from jaxrl.arguments import plain
 from jaxrl.errors import UsageError
+from jaxrl.fields import MAX_REPEATS as MAX_REPEATS
 from jaxrl.fields import check_value, declare, field_types, kind_of
 from jaxrl.fields import is_whole_number as is_whole_number
 from jaxrl.fields import static as static

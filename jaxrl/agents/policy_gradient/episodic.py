@@ -16,8 +16,7 @@ import jax.numpy as jnp
 
 from jaxrl.agents.policy_gradient import policy
 from jaxrl.agents.policy_gradient.policy import PolicyConfig
-from jaxrl.config import agent_config, static, traced
-from jaxrl.fields import MAX_REPEATS
+from jaxrl.config import MAX_REPEATS, agent_config, static, traced
 from jaxrl.maths import losses, optimizer
 from jaxrl.maths.minibatches import explained_variance, standardize, weighted_mean
 from jaxrl.nets.actor_critic import ActorCritic, Params, Policy, Seen, actor_critic

@@ -28,11 +28,10 @@ from jaxrl.agents.policy_gradient.policy import (
     Steps,
     gae,
 )
-from jaxrl.config import agent_config, rollout_length, static, traced
+from jaxrl.config import MAX_REPEATS, agent_config, rollout_length, static, traced
 from jaxrl.contracts.parts import own_part
 from jaxrl.contracts.returns import described, parts_of, refuse, same_structure
 from jaxrl.errors import UsageError
-from jaxrl.fields import MAX_REPEATS
 from jaxrl.maths import losses, optimizer
 from jaxrl.maths.minibatches import epochs, explained_variance, standardize
 from jaxrl.nets.actor_critic import ActorCritic, Params, Seen, actor_critic

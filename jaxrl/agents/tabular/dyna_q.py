@@ -20,8 +20,7 @@ import jax.numpy as jnp
 
 from jaxrl.agents.tabular import table as tabular
 from jaxrl.agents.tabular.table import TabularConfig
-from jaxrl.config import agent_config, rollout_length, static, traced
-from jaxrl.fields import MAX_REPEATS
+from jaxrl.config import MAX_REPEATS, agent_config, rollout_length, static, traced
 from jaxrl.types import Agent, Array, Model, Progress, PyTree, Rollout, Spec
 
 

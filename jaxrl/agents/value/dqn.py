@@ -23,11 +23,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.config import Config, agent_config, static, traced
+from jaxrl.config import MAX_REPEATS, Config, agent_config, static, traced
 from jaxrl.contracts.parts import check_goals, check_output, check_part, check_parts, own_part
 from jaxrl.contracts.returns import described, is_array, refuse
 from jaxrl.errors import UsageError
-from jaxrl.fields import MAX_REPEATS
 from jaxrl.maths import exploration, losses, optimizer, schedules
 from jaxrl.nets.action_values import ActionValues, q_network
 from jaxrl.nets.inputs import legal_of, stored_spec, to_store
