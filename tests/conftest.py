@@ -64,7 +64,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """
     import jax
 
+    from jaxrl.records import console
+
     before = dict(os.environ)
+    console.QUIET_SECONDS = 60.0  # What is said of long waits does not depend on how busy this machine is.
     quick = _is_quick(item.config) and item.get_closest_marker("optimized") is None
     jax.config.update("jax_disable_most_optimizations", quick)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))  # Of processes that a test starts.
