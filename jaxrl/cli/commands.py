@@ -22,7 +22,7 @@ from jaxrl.cli import options as opts
 from jaxrl.cli.listing import list_names
 from jaxrl.errors import EnvError, UsageError, fail, one_line, own_report, unknown
 from jaxrl.fields import MAX_COUNT, MAX_SEED, static, to_text
-from jaxrl.interrupts import ended_at_once
+from jaxrl.interrupts import EXIT_CODE, ended_at_once, held_back
 from jaxrl.startup import (
     as_number,
     command,
@@ -143,10 +143,15 @@ def _run_job(job: Callable[[], dict[str, Any]], out: Path, processes: dict[str, 
     from jaxrl.drivers.processes import connect, is_connected, is_writer, leave
 
     connect(**processes)
+
+    def together() -> dict[str, Any]:
+        with held_back():  # From here on: the others would wait for one that ended before they can agree on where to stop.
+            return job()
+
     try:
-        summary = opts.guarded(job, out)
+        summary = opts.guarded(together if is_connected() else job, out)
     except SystemExit as stop:
-        leave(stop.code)
+        leave(stop.code, together=stop.code == EXIT_CODE)
         raise
     except (RuntimeError, ValueError) as error:
         if not is_connected() or isinstance(error, (UsageError, EnvError)):

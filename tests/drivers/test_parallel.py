@@ -3,11 +3,14 @@
 Devices and processes must stand before JAX starts, so every run here is a process of its own.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import socket
+import time
 
 import jax
 import numpy as np
@@ -22,6 +25,8 @@ from jaxrl.drivers import processes
 from jaxrl.drivers.mesh import gather, place
 from jaxrl.drivers.processes import connect
 from jaxrl.errors import UsageError
+from jaxrl.records import checkpoint
+from jaxrl.records.checkpoint import damage
 from jaxrl.records.console import say
 from jaxrl.records.rows import WALL_CLOCK_FIELDS, read_rows
 from jaxrl.runs import train as runs
@@ -197,14 +202,33 @@ def test_without_a_mesh_nothing_is_divided():
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_give_the_result_of_one_and_write_one_set_of_files(folder):
+@contextlib.contextmanager
+def two_processes(*words):
+    """A command of a run in two processes, process 0 first."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    out = folder / "processes"
-    common = ("-m", "jaxrl", "train", *A2C, "--out", str(out), "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2")
-    with started(*common, "--process-id", "1", env=environment()) as other:
-        shown0, said0 = run_python(*common, "--process-id", "0", env=environment())
-        shown1, said1 = ended(other)
+    common = ("-m", "jaxrl", *words, "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id")
+    with started(*common, "0", env=environment()) as first, started(*common, "1", env=environment()) as second:
+        yield first, second
+
+
+def until(seen, seconds=120.0):
+    deadline = time.monotonic() + seconds
+    while not seen() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert seen()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The run of two processes, and what these wrote."""
+    out = tmp_path_factory.mktemp("runs") / "processes"
+    with two_processes("train", *A2C, "--out", str(out)) as pair:
+        return out, [ended(process) for process in pair]
+
+
+def test_two_processes_give_the_result_of_one_and_write_one_set_of_files(folder, undisturbed):
+    out, [(shown0, said0), (shown1, said1)] = undisturbed
     assert "640 of 640 env steps" in said0 and str(out / "summary.json") in shown0
     assert "env steps" not in said1 + shown1
     names = {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "curve.png", ".lock"}
@@ -213,6 +237,48 @@ def test_two_processes_give_the_result_of_one_and_write_one_set_of_files(folder)
     assert len(rows(out)) == 3
     assert_close(final_state(out).agent, final_state(folder / "a2c1").agent)
     assert_close(final_state(out).env, final_state(folder / "a2c1").env)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signalled", [[0], [1]])
+def test_a_signal_to_one_of_two_processes_while_they_compile_stops_both_and_resume_ends_as_if_it_never_was(
+    undisturbed, tmp_path, signalled
+):
+    out = tmp_path / "run"
+    with two_processes("train", *A2C, "--out", str(out)) as pair:
+        until((out / "config.json").exists)
+        for index in signalled:
+            pair[index].send_signal(signal.SIGTERM)
+        said = [ended(process, 130)[1] for process in pair]
+    assert all("jaxrl: interrupted; go on with: " in err and "Terminating" not in err for err in said)
+    assert damage(out / "checkpoints" / "0") is None
+    with two_processes("resume", str(out)) as pair:
+        [(_, said), _] = [ended(process) for process in pair]
+    assert "resuming at 0 env steps" in said
+    assert rows(out) == rows(undisturbed[0])
+    assert_same_bits(final_state(out), final_state(undisturbed[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "signalled"), [("SIGTERM", 0), ("SIGINT", 1), ("SIGKILL", 0), ("SIGKILL", 1)])
+def test_a_signal_to_one_of_two_processes_amid_training_ends_both_and_resume_goes_on(tmp_path, number, signalled):
+    """Both stop at the same step, where the first saves; SIGKILL leaves the last timed checkpoint, and the other says so."""
+    out = tmp_path / "run"
+    long = (*A2C, "--total-steps", "64000000", "--num-rows", "500000")
+    with two_processes("train", *long, "--out", str(out)) as pair:
+        until(lambda: (out / "metrics.jsonl").exists() and len((out / "metrics.jsonl").read_text().splitlines()) > 3)
+        pair[signalled].send_signal(getattr(signal, number))
+        ended(pair[signalled], -9 if number == "SIGKILL" else 130)
+        _, said = ended(pair[1 - signalled], 1 if number == "SIGKILL" else 130)
+    assert f"resume {out}" in said and "Traceback" not in said
+    saved = checkpoint.iterations(out / "checkpoints")
+    assert all(damage(out / "checkpoints" / str(iteration)) is None for iteration in saved)
+    if number != "SIGKILL":
+        assert saved[0] * 64 >= rows(out)[-1]["env_steps"]
+    with two_processes("resume", str(out), "--total-steps", str((saved[0] + 10) * 64)) as pair:
+        [(_, said), _] = [ended(process) for process in pair]
+    assert f"resuming at {saved[0] * 64:,} env steps" in said
+    assert int(final_state(out).iteration) == saved[0] + 10
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

@@ -325,11 +325,11 @@ def test_the_parts_of_a_sweep_add_up_to_its_wall_clock(undisturbed):
 
 
 def test_the_bar_shows_the_env_steps_that_are_done(tmp_path, capsys):
-    """Whole iterations of 16: 112 of each run's 100 env steps, in rungs of 64 and 48; the worse run goes no further."""
+    """Whole iterations of 16 env steps: 7 for 100, with rows after 3, 5 and 7; the worse run ends with the row behind 50."""
     rates = {"learning_rate": [0.01, 0.5]}
     folder = table_sweep(tmp_path / "sweep", grid=rates, seeds=1, num_envs=16, total_steps=100, schedule=HALVING, num_rows=3)
-    assert json.loads((folder / "summary.json").read_text())["env_steps"] == 64 + 112
-    assert "176 of 176 env steps" in capsys.readouterr().err
+    assert json.loads((folder / "summary.json").read_text())["env_steps"] == 80 + 80 + 32
+    assert "192 of 192 env steps" in capsys.readouterr().err
 
 
 def test_the_bar_does_not_wait_for_runs_that_stop(tmp_path, capsys):
