@@ -80,7 +80,7 @@ def doing(what: str, elsewhere: bool = True) -> Iterator[None]:
       elsewhere: say it also where there is no terminal.
     """
     out = console()
-    if not out.is_terminal:
+    if not out.is_terminal or out.is_dumb_terminal:
         with _said_again(what) if elsewhere else contextlib.nullcontext():
             yield
         return

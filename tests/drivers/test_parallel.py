@@ -134,10 +134,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("agent", "iterations"), [("a2c", 10), ("dqn", 20), pytest.param("ppo", 10, marks=pytest.mark.slow)])
-def test_two_devices_give_the_result_of_one(folder, agent, iterations, tmp_path):
+def test_two_devices_give_the_result_of_one(request, agent, iterations, tmp_path):
     """PPO shuffles what is divided, and takes long to compile."""
-    if agent == "ppo":
-        folder = trained(tmp_path, PPO)
+    folder = trained(tmp_path, PPO) if agent == "ppo" else request.getfixturevalue("folder")
     one, two = (final_state(folder / f"{agent}{devices}") for devices in (1, 2))
     assert int(two.iteration) == iterations
     assert_close(two.agent, one.agent)
