@@ -124,7 +124,10 @@ def markdown(results: Sequence[Result], folder: Path) -> str:
         for exact, columns in ((False, COLUMNS), (True, _OF_TABLES)):
             rows = [_linked(row_of(one), folder) for one in of_group if is_exact(one) == exact]
             lines += [*_table(columns, rows), ""] * bool(rows)
-        lines += [*(_note(one) for one in of_group), ""]
+        shortfalls = list(filter(None, map(_shortfall, of_group)))
+        lines += [*shortfalls, ""] * bool(shortfalls)
+        lines += ["<details><summary>Sources, protocols, commands</summary>", ""]
+        lines += [*map(_note, of_group), "", "</details>", ""]
     run = {one["claim"]["name"] for one in results}
     if left := [name for name in all_claims() if name not in run]:
         lines += ["## not run", "", f"Registered, but not run here: {', '.join(f'`{name}`' for name in left)}.", ""]
@@ -153,6 +156,15 @@ def _linked(row: Mapping[str, str], folder: Path) -> dict[str, str]:
     return {**row, "claim": f"[{name}]({file})" if file else name}
 
 
+def _shortfall(result: Result) -> str:
+    """Of a claim that is no success, or not a plain one, what there is to say; "" of others."""
+    said = [*result["reasons"], result["claim"].get("tried")]
+    if result["verdict"] in SUCCESSES and not result["reasons"]:
+        return ""
+    text = " ".join(_sentence(text) for text in said if text)
+    return f"* `{result['claim']['name']}`, {result['verdict']}{': ' * bool(text)}{text or '.'}"
+
+
 def _note(result: Result) -> str:
     """What stands behind a row, in sentences."""
     claim = result["claim"]
@@ -160,7 +172,7 @@ def _note(result: Result) -> str:
         said = [claim["source"], f"Values of the {claim['policy']} policy on `{claim['env']}`"]
     else:
         said = [_published_words(claim), *_protocol_words(claim), _trained_words(claim)]
-    said += [*result["reasons"], claim.get("deviations"), claim.get("tried")]
+    said.append(claim.get("deviations"))
     return f"* `{claim['name']}`: {' '.join(_sentence(text) for text in said if text)} `{result['command']}`"
 
 

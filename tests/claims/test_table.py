@@ -84,7 +84,8 @@ def test_a_note_tells_both_protocols_where_they_differ_and_what_was_tried(folder
     text = write_table(folder(made)).read_text()
     assert "Published score: the last training episodes (100 a seed), sticky actions 0.25, frame skip 4," in text
     assert "Ours: the best greedy evaluation of training (100 a seed), sticky actions 0, no cut of episodes, rules of" in text
-    assert "Sticky actions differ. Another network. Ten step sizes." in text and "with `x=1`" in text
+    assert "* `b`, not comparable: Sticky actions differ. Ten step sizes.\n" in text
+    assert "with `x=1`, defaults. Another network. `jaxrl" in text
     assert row_of(made)["ours"] == "495.2 (final 480.0)"
 
 
@@ -146,6 +147,11 @@ def test_the_committed_table_is_what_the_committed_files_say(tmp_path):
     again = "write it again: jaxrl reproduce --table --out experiments/results"
     for name in ("README.md", "claims.csv"):
         assert (RESULTS / name).read_text() == (tmp_path / name).read_text(), again
+
+
+def test_what_is_committed_and_below_says_what_was_tried():
+    below = [one["claim"] for one in read_claims(RESULTS) if one["verdict"] == "below"]
+    assert all(claim.get("tried") for claim in below)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
