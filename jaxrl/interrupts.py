@@ -85,10 +85,6 @@ def heard_of(interrupted: Callable[[], bool]) -> Iterator[None]:
         _OTHERS.pop()
 
 
-def _is_heard_of() -> bool:
-    return any(interrupted() for interrupted in _OTHERS)
-
-
 def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
@@ -165,13 +161,13 @@ def held_back(
     Returns:
       () -> whether one came.
     """
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before, others = {number: signal.getsignal(number) for number in SIGNALS}, tuple(_OTHERS)
     usual = (signal.default_int_handler, signal.SIG_DFL)
     mine = [number for number in SIGNALS if before[number] in usual or isinstance(before[number], _AtOnce)]
     if not _is_main_thread() or not mine:
         outer = next((handler for handler in before.values() if isinstance(handler, _HeldBack)), None)
-        yield lambda: (outer is not None and outer.noted) or _is_heard_of()
+        yield lambda: (outer is not None and outer.noted) or any(interrupted() for interrupted in others)
         return
     handler = _HeldBack(before, promise)
     with _handled(dict.fromkeys(mine, handler)):
-        yield lambda: handler.noted or _is_heard_of()
+        yield lambda: handler.noted or any(interrupted() for interrupted in others)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from helpers import ended, started
-from jaxrl.interrupts import held_back
+from jaxrl.interrupts import heard_of, held_back
 
 COMMAND = """
 import sys, time
@@ -63,6 +63,17 @@ def test_a_handler_of_the_users_own_stays(monkeypatch):
             assert heard == [1] and not interrupted()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_another_process_interrupts_a_job_within_and_a_job_around_it_hears_of_signals_alone():
+    word = []
+    with held_back() as outer, heard_of(lambda: outer() or bool(word)), held_back() as inner:
+        assert not inner()
+        word.append("stop")
+        assert inner() and not outer()
+        word.clear()
+        signal.raise_signal(signal.SIGINT)
+        assert inner() and outer()
 
 
 def test_a_job_in_another_thread_leaves_signals_alone():
