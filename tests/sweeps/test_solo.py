@@ -149,7 +149,7 @@ def test_ray_trains_runs_alone_too(table, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("whom", ["driver", "worker"])
 def test_an_interrupt_of_a_run_that_ray_trains_alone_saves_it_soon_and_changes_no_result(table, tmp_path, whom):
-    """A driver ends, and what it leaves goes on; a worker that has saved goes on at once."""
+    """A driver ends, and what it leaves goes on; a worker goes on at once, whether Ray lets it hear the signal or not."""
     begun = json.loads((table.folder / "sweep.json").read_text())
     begun |= {"executor": "ray", "total_steps": 60_000, "eval_every": 30_000, "checkpoint_seconds": 1e9, "num_rows": 1000}
     for name in ("reference", "sweep"):
