@@ -103,7 +103,7 @@ class Claim:
       eval_every: env steps between evaluations while training, which a best-of-training score needs.
       deviations: what else differs from the source, in words.
       tried: where the result is below the published one: what was tried, in words.
-      minutes: of both of two CPU cores, measured.
+      minutes: on two CPU cores that other work shared, as measured.
       tuned: `jaxrl.claims.tuned` advises these settings.
     """
 
