@@ -101,7 +101,8 @@ def unknown(kind: str, name: str, known: Collection[str]) -> str:
     names = {key.replace("-", "_"): key for key in known}
     near = [names[ours] for ours in _ALIASES.get(name.replace("-", "_"), ()) if ours in names]
     near = near or difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(sorted(known)[:12])}"
+    some = ", ".join(sorted(known)[:12]) + ("" if len(known) <= 12 else f" or one of {len(known) - 12} more")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {some}"
     return f"unknown {kind} {name!r}; {hint}"
 
 

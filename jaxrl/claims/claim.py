@@ -26,7 +26,7 @@ GREEDY, LAST, BEST = "greedy", "last", "best"
 SCORES = {
     GREEDY: "greedy episodes of the final policy",
     LAST: "the last training episodes",
-    BEST: "the best greedy evaluation of training",
+    BEST: "the greedy evaluation of training at which the mean over seeds is best",
 }
 DEVIATIONS = {
     "seeds": "standard deviation over seeds",
@@ -199,7 +199,7 @@ def _check_run(claim: Claim) -> None:
     score, episodes = claim.protocol.score, claim.protocol.episodes
     _check_choice("score", score, SCORES)
     if score == BEST and not claim.eval_every:
-        fail("eval_every=0, but its score is the best evaluation of training; give env steps")
+        fail("eval_every=0, but its score is of evaluations while training; give env steps")
     played = NUM_LAST if score == LAST else claim.eval_episodes
     if episodes not in (None, played):
         fail(f"episodes={episodes} of its protocol are not the {played} of which the score is taken; give as many")

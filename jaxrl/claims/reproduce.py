@@ -120,13 +120,17 @@ def seed_scores(trained: SweepResult, kind: str) -> dict[int, float]:
 
 
 def _best(trained: SweepResult) -> np.ndarray:
-    """[N] the best evaluation of each run's training, the last one among them."""
-    best = []
+    """[N] each run's evaluation at that time of training at which the mean over runs is greatest, as such figures are printed.
+
+    The mean of every run's own best would be larger. Times at which a run has no evaluation do not count.
+    """
+    curves: list[dict[int, float]] = []
     for run in trained.results.run:
         rows = read_rows(trained.run_folder(int(run)) / "metrics.jsonl")
-        values = [row["eval_return"] for row in rows if row["kind"] == "eval" and row["eval_return"] is not None]
-        best.append(max(values, default=math.nan))
-    return np.array(best, float)
+        curves.append({row["env_steps"]: row["eval_return"] for row in rows if row["kind"] == "eval"})
+    shared = [steps for steps in curves[0] if all(curve.get(steps) is not None for curve in curves)]
+    values = np.array([[curve[steps] for steps in shared] for curve in curves], float)
+    return values[:, values.mean(axis=0).argmax()] if shared else np.full(len(curves), math.nan)
 
 
 def _result(claim: Claim, trained: SweepResult, scores: Mapping[int, float], judged: Judged) -> dict[str, Any]:

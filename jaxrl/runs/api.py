@@ -20,7 +20,7 @@ from jaxrl.agents import load_agent
 from jaxrl.arguments import declared, path, plain, registered
 from jaxrl.claims import settings
 from jaxrl.config import Config
-from jaxrl.errors import UsageError, unknown
+from jaxrl.errors import UsageError, fail, shown, unknown
 from jaxrl.fields import differing, is_option
 from jaxrl.records.rows import Row, read_rows
 from jaxrl.runs.definition import Run, Training, config_values, read_values
@@ -103,6 +103,8 @@ def tuned_options(
 ) -> tuple[Config, dict[str, Any], str]:
     """As of `split_options`, with the settings of the claim below the options if `tuned`; and what there is to say of it."""
     config_class = load_agent(agent)[1]
+    if tuned not in (None, True, False):
+        fail(f"tuned={shown(tuned)} is no choice; give True, False or None")
     env_options = options.get("env_options", {})
     env_options = env_options if isinstance(env_options, Mapping) else {}  # What is wrong is said where the run is checked.
     claim = settings.tuned_claim(agent, env, env_options) if tuned else None

@@ -14,7 +14,7 @@ from jaxrl.records.files import write_json
 from jaxrl.records.rows import held_rows, read_rows
 from jaxrl.runs.definition import Run, read_run, read_values
 from jaxrl.runs.prepare import Prepared, prepare
-from jaxrl.runs.restore import held_sums, restore, save_state, say_once, seconds_of
+from jaxrl.runs.restore import held_sums, keep_end, restore, save_state, say_once, seconds_at_end
 from jaxrl.types import RunState
 
 _OF_THIS_RUN = ("extend_from", "init_from", "total_steps")
@@ -35,6 +35,7 @@ def set_total(prepared: Prepared, folder: Path) -> None:
         raise UsageError(f"total_steps={run.total_steps} is below the {steps:,} env steps that are done; give at least as many")
     values = read_values(Run, folder) | {"total_steps": run.total_steps}
     # The summary marks a run as complete: a process that is killed between the two leaves an interrupted run.
+    keep_end(folder, done)
     (folder / "summary.json").unlink(missing_ok=True)
     write_json(folder / Run.file, values)
     say_once(
@@ -87,7 +88,8 @@ def adopt_end(prepared: Prepared, folder: Path, extended: Extended) -> None:
     if is_writer():
         held = source.read_bytes() if source.exists() else b""
         target.write_bytes(held_rows(held, extended.meta["metrics_bytes"], steps))
-    save_state(prepared, folder, extended.state, seconds_of(extended.meta), held_sums(extended.meta))
+    seconds = seconds_at_end(extended.folder, int(extended.state.iteration), extended.meta)
+    save_state(prepared, folder, extended.state, seconds, held_sums(extended.meta))
 
 
 def _score(folder: Path, env_steps: int) -> str:

@@ -16,9 +16,9 @@ from jaxrl.drivers.processes import is_writer
 from jaxrl.errors import UsageError
 from jaxrl.loop import Sums
 from jaxrl.records import checkpoint
-from jaxrl.records.console import doing, say
-from jaxrl.records.files import Types
-from jaxrl.runs.definition import read_run
+from jaxrl.records.console import PARTS, doing, say
+from jaxrl.records.files import Types, read_json, write_json
+from jaxrl.runs.definition import read_run, read_summary
 from jaxrl.runs.prepare import Prepared, prepare, replay_bytes, without_replay
 from jaxrl.types import PyTree, RunState
 
@@ -49,6 +49,27 @@ def seconds_of(meta: Mapping[str, Any]) -> dict[str, float]:
     if not isinstance(wall, (int, float)) or not isinstance(compiling, (int, float)):
         return {}
     return {"compile": compiling, "training": wall - compiling}
+
+
+_END = "end.json"
+
+
+def keep_end(folder: Path, iteration: int) -> None:
+    """Keeps of a finished run, whose summary is about to go, what its last checkpoint does not tell: the seconds after it."""
+    if (summary := read_summary(folder, lambda line: None)) is not None:
+        seconds = {part: summary.get(f"{part}_seconds") for part in PARTS}
+        write_json(folder / _END, {"iteration": iteration, "seconds": seconds})
+
+
+def seconds_at_end(folder: Path, iteration: int, meta: Mapping[str, Any]) -> dict[str, float]:
+    """As of `seconds_of` the last checkpoint, `meta`; of a run that was finished there with what came after it."""
+    if (summary := read_summary(folder, lambda line: None)) is not None:
+        meta = {"seconds": {part: summary.get(f"{part}_seconds") for part in PARTS}}
+    elif (path := folder / _END).exists():
+        with contextlib.suppress(UsageError):
+            kept = read_json(path, {"iteration": int, "seconds": dict}, "seconds are counted from the last checkpoint")
+            meta = kept if kept["iteration"] == iteration else meta
+    return seconds_of(meta)
 
 
 def save_state(

@@ -44,6 +44,7 @@ from jaxrl.runs.restore import (
     save_snapshot,
     save_state,
     say_once,
+    seconds_at_end,
     seconds_of,
     snapshots,
     with_replay,
@@ -146,6 +147,7 @@ def _go_on(prepared: Prepared, folder: Path, profile: bool = False) -> dict[str,
         in_writer(lambda: (folder / "metrics.jsonl").unlink(missing_ok=True))
         return _begin(prepared, folder, load_state(Path(run.init_from), prepared) if run.init_from else None)
     state, meta = restored
+    meta |= {"seconds": seconds_at_end(folder, int(state.iteration), meta)}
     is_trained, env_steps = _is_trained(prepared, state), env_steps_of(prepared, state)
     in_writer(lambda: cut_rows(folder / "metrics.jsonl", meta["metrics_bytes"], None if is_trained else env_steps))
     if is_trained:
@@ -332,7 +334,7 @@ def _profiled_end(run: Run, schedule: Plan, first: int) -> int | None:
 
 def _eval_row(prepared: Prepared, state: RunState) -> Row:
     num_episodes, steps = prepared.evaluation.num_episodes, env_steps_of(prepared, state)
-    with doing_once(f"evaluating {num_episodes} episodes after {steps:,} env steps"):
+    with doing_once(f"evaluating {num_episodes} episodes after {steps:,} env steps, compiling if need be"):
         score = evaluate_state(prepared, state.agent.policy, int(state.iteration), num_episodes)
     return {
         "kind": "eval",

@@ -26,7 +26,7 @@ from jaxrl.drivers.memory import batch_limit
 from jaxrl.errors import UsageError
 from jaxrl.fields import differing, field_types
 from jaxrl.interrupts import held_back
-from jaxrl.records.console import Bar, console, doing, say
+from jaxrl.records.console import Bar, console, doing, number_of, say
 from jaxrl.records.files import Types, read_json, write_json
 from jaxrl.records.folders import alone, check_folder, check_places, new_folder
 from jaxrl.records.stopwatch import Stopwatch, kept_seconds
@@ -158,7 +158,8 @@ def _train(sweep: Sweep, groups: Sequence[Group], folder: Path, begun: float) ->
     plans = brackets(sweep.schedule, len(sweep.configs), sweep.total_steps)
     programs = "one program" if len(groups) == 1 else f"{len(groups)} programs"
     where = "each in a process of its own" if groups[0].solo else f"compiling {programs} for them"
-    say(f"{sweep.num_runs} runs ({len(sweep.configs)} configs, {len(sweep.seeds)} seeds) in {folder}; {where}")
+    of = f"{number_of(len(sweep.configs), 'config')}, {number_of(len(sweep.seeds), 'seed')}"
+    say(f"{number_of(sweep.num_runs, 'run')} ({of}) in {folder}; {where}")
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(watch))
         interrupted = stack.enter_context(held_back())

@@ -261,7 +261,7 @@ class Task:
     def _evaluate(self, runs: Sequence[int]) -> None:
         if not runs:
             return
-        with doing(f"evaluating {number_of(len(runs), 'run')}"):
+        with doing(f"evaluating {number_of(len(runs), 'run')}, compiling if need be"):
             found = batches.evaluate(self.batch, self.schedule, runs, self.group.num_episodes)
         for index, score in zip(runs, map(summarize, found), strict=True):
             report = self.reports[index]

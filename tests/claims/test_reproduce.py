@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -177,6 +179,23 @@ def test_a_run_that_ended_without_a_score_is_a_failed_seed(made_up, tmp_path, st
     assert result["num_failed"] == 1 and result["mean"] == pytest.approx((1.2 + 0.0 + 1.3) / 3)
     assert result["scores"] == {"0": 1.2, "1": None, "2": 1.3}
     assert result["verdict"] == "inconclusive"
+
+
+def test_the_best_score_is_of_the_time_at_which_the_mean_over_seeds_is_greatest(tmp_path):
+    """Seed 0 is best after 10 env steps, seed 1 after 20, and both together after 20; a time that one lacks does not count."""
+    evaluations = ({10: 5.0, 20: 4.0, 30: 0.0}, {10: 1.0, 20: 3.0, 30: None})
+
+    class Trained:
+        results = SimpleNamespace(run=np.array([0, 1]))
+
+        def run_folder(self, run: int) -> Path:
+            folder = tmp_path / str(run)
+            folder.mkdir()
+            rows = [{"kind": "eval", "env_steps": steps, "eval_return": score} for steps, score in evaluations[run].items()]
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            return folder
+
+    np.testing.assert_array_equal(engine._best(Trained()), [4.0, 3.0])
 
 
 def test_a_best_score_has_the_final_one_beside_it(made_up, tmp_path, monkeypatch):

@@ -76,6 +76,13 @@ def test_an_environment_is_the_same_however_it_and_its_options_are_written():
     assert tuned("a2c", "mine:make", {}) is None
 
 
+@pytest.mark.parametrize("tuned", [3, "false", [True]])
+def test_tuned_that_is_no_choice_is_refused_in_python(tuned, tmp_path):
+    with pytest.raises(UsageError, match="is no choice; give True, False or None"):
+        jaxrl.run("a2c", "probe/action", out=tmp_path / "run", tuned=tuned)
+    assert not (tmp_path / "run").exists()
+
+
 def test_tuned_takes_the_fields_of_the_claim_and_its_env_steps(begun):
     train("a2c", "--env", "probe/action", "--tuned")
     run, notice = begun[0]

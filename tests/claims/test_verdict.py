@@ -97,7 +97,7 @@ def test_the_width_allowed_is_the_larger_of_deviation_and_a_tenth_of_the_way():
     ("change", "says"),
     [
         ({"score": GREEDY}, "greedy episodes of the final policy"),
-        ({"score": BEST}, "best greedy evaluation"),
+        ({"score": BEST}, "mean over seeds is best"),
         ({"sticky_actions": 0.0}, "sticky actions 0.0, published 0.1"),
         ({"frame_skip": 1}, "frame skip 1, published 4"),
         ({"action_set": "minimal"}, "action set minimal, published full"),

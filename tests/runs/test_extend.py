@@ -45,6 +45,18 @@ def test_a_finished_run_trains_on_to_another_total(extended, finished):
     assert rows(extended, ("train",))[10]["learning_rate"] > rows(finished, ("train",))[-1]["learning_rate"]
 
 
+def assert_goes_on(folder, finished):
+    """Every part of the seconds is above that of the run that was extended, and the wall clock of the rows never falls."""
+    after, before = (json.loads((run / "summary.json").read_text()) for run in (folder, finished))
+    assert all(after[name] >= before[name] for name in before if name.endswith("_seconds"))
+    clock = [json.loads(line)["wall_seconds"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert clock == sorted(clock)
+
+
+def test_the_clock_of_a_run_that_trains_on_goes_on(extended, finished):
+    assert_goes_on(extended, finished)
+
+
 def test_a_run_that_is_interrupted_after_its_extension_ends_as_if_it_never_was(
     extended,
     finished,
@@ -61,6 +73,7 @@ def test_a_run_that_is_interrupted_after_its_extension_ends_as_if_it_never_was(
     assert told in capsys.readouterr().err
     runs.resume(folder)
     assert_same_end(folder, extended)
+    assert_goes_on(folder, finished)
 
 
 def test_a_total_below_what_is_done_is_refused_and_nothing_changes(finished, tmp_path):
@@ -85,6 +98,7 @@ def test_a_new_run_goes_on_from_the_end_of_another_with_its_rows(extended, finis
     assert f"at 2,000 env steps (greedy return {score:.1f} after 2,000); nothing but" in capsys.readouterr().err
     assert_same_end(folder, extended)
     assert contents(finished) == before
+    assert_goes_on(folder, finished)
     # As if the process had been killed before the first checkpoint of the new folder.
     (folder / "summary.json").unlink()
     (folder / "metrics.jsonl").unlink()

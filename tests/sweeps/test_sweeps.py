@@ -248,7 +248,9 @@ def test_a_limit_below_the_smallest_batch_is_told_and_what_is_compiled(tmp_path,
     assert [len(outcome["runs"]) for outcome in outcomes(result)] == [1, 1]
     peak, told = result.results.summary["peak_bytes"], capsys.readouterr().err
     assert told.count(f"memory_limit={limit} bytes is below the {peak} of the smallest batch") == 1
-    assert "compiling q_learning on gridworld/classic for 2 runs\n" in told and "evaluating 1 run\n" in told
+    assert (
+        "compiling q_learning on gridworld/classic for 2 runs\n" in told and "evaluating 1 run, compiling if need be\n" in told
+    )
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------
@@ -356,8 +358,8 @@ def test_a_saved_run_is_the_folder_of_a_run_and_nothing_is_trained_for_it(serial
     monkeypatch.setattr(console, "QUIET_SECONDS", 0.0)
     folder = serial.save(7, tmp_path / "run")
     told = capsys.readouterr().err
-    assert "writing run 7 of" in told and "evaluating 4 episodes after 80 env steps\n" in told
-    assert "resuming" not in told and "compiling" not in told
+    assert "writing run 7 of" in told and "evaluating 4 episodes after 80 env steps, compiling if need be\n" in told
+    assert "resuming" not in told and "compiling dqn" not in told
     assert read_run(folder) == Run("dqn", "CartPole-v1", DQNConfig(learning_rate=1e-2, **DQN), {"gravity": 20.0}, 3, **SHORT)
     assert solo_rows(folder) == rows_of(serial, 7)
     summary = json.loads((folder / "summary.json").read_text())
