@@ -45,7 +45,8 @@ def select(names: Sequence[str]) -> dict[str, Claim | Table]:
       Each claim once, by the name that `jaxrl reproduce` takes for it.
 
     Raises:
-      UsageError: an unknown name (with the nearest ones), an object that is no claim, or two claims of one name.
+      UsageError: an unknown name (with the nearest ones), a file without a name in it, an object that is no claim, or two
+        claims of one name.
       OwnCodeError: a file or module of one's own that cannot be imported.
     """
     known = all_claims()
@@ -57,6 +58,8 @@ def select(names: Sequence[str]) -> dict[str, Claim | Table]:
             chosen[name] = _own(name)
         elif name in known:
             chosen[name] = known[name]
+        elif name.endswith(".py"):
+            raise UsageError(f"claim={name!r} is a file, which may hold several; give {name}:NAME")
         else:
             raise UsageError(unknown("claim", name, [*known, *FAMILIES]))
     called: dict[str, str] = {}

@@ -19,8 +19,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxrl.errors import UsageError, fail
-from jaxrl.fields import check_fields
+from jaxrl.errors import UsageError, fail, shown
+from jaxrl.fields import check_fields, declare
 
 GREEDY, LAST, BEST = "greedy", "last", "best"
 SCORES = {
@@ -43,6 +43,11 @@ BUDGET_SLACK = 1.01
 """Share of the published env steps that a run may take: budgets are rounded up to whole iterations."""
 
 
+def _ranged(default: Any, **ranges: Any) -> Any:
+    """A field with a range, or with choices, to which `check_claim` holds it; `...` where it must be given."""
+    return declare(default, "", **ranges)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Protocol:
     """How a score is taken; None where a thing does not apply, or where the source does not tell it.
@@ -58,11 +63,11 @@ class Protocol:
     """
 
     score: str
-    episodes: int | None = None
-    sticky_actions: float | None = None
-    frame_skip: int | None = None
-    action_set: str | None = None
-    length_cap: int | None = None
+    episodes: int | None = _ranged(None, low=1)
+    sticky_actions: float | None = _ranged(None, low=0.0, high=1.0)
+    frame_skip: int | None = _ranged(None, low=1)
+    action_set: str | None = _ranged(None, choices=("minimal", "full"))
+    length_cap: int | None = _ranged(None, low=0)
     rules: str | None = None
 
 
@@ -83,9 +88,9 @@ class Published:
     mean: float
     deviation: float | None = None
     kind: str = "none"
-    num_seeds: int | None = None
+    num_seeds: int | None = _ranged(None, low=1)
     source: str
-    env_steps: int
+    env_steps: int = _ranged(..., low=1)
     random: float
     protocol: Protocol
 
@@ -112,16 +117,16 @@ class Claim:
     env: str
     env_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    total_steps: int
+    total_steps: int = _ranged(..., low=1)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     chosen_on: tuple[int, ...] = ()
     published: Published
     protocol: Protocol
-    eval_every: int = 0
-    eval_episodes: int = 100
+    eval_every: int = _ranged(0, low=0)
+    eval_episodes: int = _ranged(100, low=0)
     deviations: str = ""
     tried: str = ""
-    minutes: float | None = None
+    minutes: float | None = _ranged(None, low=0.0)
     tuned: bool = True
 
     group: str = ""
@@ -144,10 +149,10 @@ class Table:
     policy: str = "optimal"
     gamma: float | None = None
     values: tuple[float, ...]
-    tolerance: float
+    tolerance: float = _ranged(..., low=0.0)
     source: str
     deviations: str = ""
-    minutes: float | None = None
+    minutes: float | None = _ranged(None, low=0.0)
     group: str = "tables"
 
 
@@ -155,8 +160,9 @@ def check_claim(claim: Claim | Table) -> None:
     """Checks what the statistics rest on.
 
     Raises:
-      UsageError: a value of another type, seeds that the config was chosen on are reported, none are, a published mean that is
-        not above random play, a kind that does not exist, or a protocol that is not what is run.
+      UsageError: a value of another type or out of its range, a source that is no line of text, seeds that the config was
+        chosen on are reported, none are, a published mean that is not above random play, a kind that does not exist, or a
+        protocol that is not what is run.
     """
     try:
         check_fields(claim)
@@ -164,9 +170,11 @@ def check_claim(claim: Claim | Table) -> None:
             fail(f"name={claim.name!r} is no name of a file; give letters, digits, dots and hyphens")
         if isinstance(claim, Table):
             _check_choice("policy", claim.policy, ("optimal", "random"))
+            _check_source(claim.source)
         else:
             for part in (claim.published, claim.published.protocol, claim.protocol):
                 check_fields(part)
+            _check_source(claim.published.source)
             _check_published(claim.published)
             _check_run(claim)
     except UsageError as error:
@@ -176,6 +184,11 @@ def check_claim(claim: Claim | Table) -> None:
 def _check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     if value not in choices:
         fail(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}")
+
+
+def _check_source(source: str) -> None:
+    if len(source.splitlines()) != 1 or not source.strip():
+        fail(f"source={shown(source)} is not a line of text; give paper or project, table, version")
 
 
 def _check_published(published: Published) -> None:

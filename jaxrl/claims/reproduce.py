@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 
 from jaxrl import envs
+from jaxrl.agents import load_agent
 from jaxrl.analysis.curves import draw_or_say
 from jaxrl.analysis.results import Results
 from jaxrl.claims.claim import BEST, GREEDY, SCORES, Claim, Table, check_claim, run_name, sized
 from jaxrl.claims.figure import draw_claim
 from jaxrl.claims.verdict import BELOW, REPRODUCED, Judged, judge
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, unknown
 from jaxrl.records.files import write_json, writing
 from jaxrl.records.rows import plain, read_rows
 from jaxrl.runs.definition import versions
@@ -66,6 +67,7 @@ def reproduce(
       DiskError: a file could not be written.
     """
     check_claim(claim)
+    _check_config(claim)
     run, name = sized(claim, num_seeds, quick), run_name(claim, num_seeds, quick)
     trained = sweep(
         run.agent,
@@ -99,6 +101,14 @@ def reproduce(
     _write(result, out / f"{name}.json")
     draw_or_say(lambda: draw_claim(claim, trained, judged, out / f"{name}.png"), "the same command draws it again")
     return result
+
+
+def _check_config(claim: Claim) -> None:
+    """Refuses what the agent's config does not have, before a sweep would take it for an argument of its own."""
+    known = load_agent(claim.agent)[1].__dataclass_fields__
+    for field in claim.config:
+        if field not in known:
+            raise UsageError(f"claim={claim.name!r}: config: {unknown('field', str(field), known)}")
 
 
 def _is_on_host(claim: Claim) -> bool:

@@ -5,18 +5,17 @@ write_table(Path("experiments/results"))      # README.md and claims.csv, from *
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxrl.claims import FAMILIES, all_claims, title_of
-from jaxrl.claims.claim import SCORES
+from jaxrl.claims.claim import DEVIATIONS, SCORES
 from jaxrl.claims.verdict import ABOVE, BELOW, INCONCLUSIVE, NOT_COMPARABLE, REPRODUCED, SINGLE_RUN, SUCCESSES, UNFINISHED
-from jaxrl.errors import UsageError
+from jaxrl.errors import UsageError, one_line, shown
 from jaxrl.fields import option_words
-from jaxrl.records.files import write_csv, write_whole
+from jaxrl.records.files import Types, misfit, parse_json, read_text, write_csv, write_whole
 
 Result = dict[str, Any]
 COLUMNS = ("claim", "verdict", "ours", "95 % interval", "IQM", "seeds", "published", "env steps", "minutes")
@@ -48,32 +47,109 @@ a machine of two cores that other work shared.
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
+_NONE = type(None)
+_PROTOCOL: Types = {
+    **{"score": str, "episodes": (int, _NONE), "sticky_actions": (float, _NONE), "frame_skip": (int, _NONE)},
+    **{"action_set": (str, _NONE), "length_cap": (int, _NONE), "rules": (str, _NONE)},
+}
+_OF_PUBLISHED: Types = {
+    **{"mean": float, "deviation": (float, _NONE), "kind": str, "num_seeds": (int, _NONE), "source": str, "env_steps": int},
+    "protocol": dict,
+}
+_OF_ALL: Mapping[str, Types | type] = {
+    "": {"verdict": str, "reasons": list, "command": str, "wall_seconds": float},
+    "reasons": str,
+    "claim": {"name": str, "group": str, "env": str, "env_options": dict, "deviations": str},
+}
+_OF_EXACT: Mapping[str, Types | type] = {
+    "": {"largest_difference": float},
+    "claim": {"values": list, "tolerance": float, "policy": str, "source": str},
+}
+_OF_RUNS: Mapping[str, Types | type] = {
+    "": {
+        **{"mean": (float, _NONE), "iqm": (float, _NONE), "interval_95": (list, _NONE), "num_seeds": int, "env_steps": int},
+        **{"minutes": (float, _NONE), "final": (dict, _NONE)},
+    },
+    "interval_95": {"0": float, "1": float},
+    "final": {"mean": (float, _NONE)},
+    "claim": {"agent": str, "config": dict, "seeds": list, "published": dict, "protocol": dict, "tried": (str, _NONE)},
+    "claim.published": _OF_PUBLISHED,
+    "claim.published.protocol": _PROTOCOL,
+    "claim.protocol": _PROTOCOL,
+}
+"""What the page reads of results, by place: types of the names there, or that of all elements."""
+_CHOICES: Mapping[str, Container[str]] = {
+    "claim.published.kind": DEVIATIONS,
+    "claim.published.protocol.score": SCORES,
+    "claim.protocol.score": SCORES,
+}
+_LATER = {"minutes": None, "final": None}
+"""What results of before do not have."""
+
+
 def read_claims(folder: Path) -> list[Result]:
-    """The results of claims in a folder, by group and name, of each that with most seeds.
+    """The results of claims in a folder, by group and name: of each the claim's own, else that with most seeds.
 
     Other JSON files are passed over, and quick versions.
 
     Raises:
-      UsageError: a file that cannot be read.
+      UsageError: a file that cannot be read, or a claim's that lacks what the page says.
     """
     found: dict[str, Result] = {}
+    own: set[str] = set()
     for path in sorted(folder.glob("*.json")):
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path} cannot be read ({error}); reproduce its claim again") from None
-        if isinstance(values, dict) and isinstance(values.get("claim"), dict) and not values["verdict"].startswith("quick"):
-            name = values["claim"]["name"]
-            found[name] = max(found.get(name, values), values, key=lambda one: one.get("num_seeds", 0))
+        if (result := _read(path)) is None:
+            continue
+        name = result["claim"]["name"]
+        if path.stem == name:
+            own.add(name)
+            found[name] = result
+        elif name not in own:
+            found[name] = max(found.get(name, result), result, key=lambda one: one.get("num_seeds", 0))
     groups = {group: place for place, group in enumerate(FAMILIES)}
     return sorted(found.values(), key=lambda one: (groups.get(one["claim"]["group"], len(groups)), one["claim"]["name"]))
+
+
+def _read(path: Path) -> Result | None:
+    """The result in a file; None of a quick version, or where there is none."""
+    fix = "reproduce its claim again, or move the file to another folder"
+    text = read_text(path, fix)
+    try:
+        values = parse_json(text)
+    except ValueError as error:
+        raise UsageError(f"{path} cannot be read ({one_line(error)[:100]}); {fix}") from None
+    if not isinstance(values, dict) or not isinstance(values.get("claim"), dict):
+        return None
+    if (fault := _fault(values)) is not None:
+        raise UsageError(f"{path} is of another version, or damaged ({fault}); {fix}")
+    return None if values["verdict"].startswith("quick") else values
+
+
+def _fault(values: Mapping[str, Any]) -> str | None:
+    """What the page cannot say of a result, in a few words, or None; a place is checked before what is in it."""
+    values = _LATER | {**values, "claim": {"tried": None} | values["claim"]}
+    for shape in (_OF_ALL, _OF_EXACT if is_exact(values) else _OF_RUNS):
+        for place, types in shape.items():
+            if (part := _at(values, place)) is None:
+                continue
+            part = {str(number): item for number, item in enumerate(part)} if isinstance(part, list) else part
+            if (fault := misfit(part, types if isinstance(types, Mapping) else dict.fromkeys(part, types))) is not None:
+                return f"{place}{'.' * bool(place)}{fault}"
+    words = {} if is_exact(values) else {place: _at(values, place) for place in _CHOICES}
+    return next((f"{place}={shown(word)} is unknown" for place, word in words.items() if word not in _CHOICES[place]), None)
+
+
+def _at(values: Any, place: str) -> Any:
+    for name in filter(None, place.split(".")):
+        values = values[name]
+    return values
 
 
 def row_of(result: Result) -> dict[str, str]:
     """The cells of a claim's row by column, as text."""
     claim = result["claim"]
     row = dict.fromkeys(COLUMNS, "") | {"claim": claim["name"], "verdict": result["verdict"]}
-    minutes = result.get("minutes", result["wall_seconds"] / 60)
+    minutes = result["wall_seconds"] / 60 if result.get("minutes") is None else result["minutes"]
     row["minutes"] = f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"
     if is_exact(result):
         return row | {
@@ -98,7 +174,7 @@ def row_of(result: Result) -> dict[str, str]:
     }
 
 
-def is_exact(result: Result) -> bool:
+def is_exact(result: Mapping[str, Any]) -> bool:
     """Whether it is a table of exact values."""
     return "published" not in result["claim"]
 
@@ -226,7 +302,7 @@ def _options(claim: Mapping[str, Any]) -> list[str]:
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    return text if text.endswith(".") else f"{text[0].upper()}{text[1:]}." if not text.startswith("`") else f"{text}."
+    return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}." if not text.startswith("`") else f"{text}."
 
 
 def _table(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> list[str]:

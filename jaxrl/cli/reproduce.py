@@ -45,6 +45,7 @@ def reproduce(arguments: list[str]) -> None:
     out = opts.path_of("out", options.out)
     if options.list:
         _show(list(claims.values()))
+        opts.say_next("run claims or groups of them", "reproduce", *(options.names or list(claims)[:1]))
     elif options.table:
         from jaxrl.claims.table import write_table
 
@@ -69,7 +70,6 @@ def _show(claims: Sequence[Claim | Table]) -> None:
             aligns = (str.ljust, str.rjust, str.rjust, str.ljust, str.rjust, str.ljust)
             aligned = (align(cell, width) for align, cell, width in zip(aligns, cells, widths, strict=True))
             print(f"  {'  '.join(aligned).rstrip()}")
-    opts.say_next("run claims or groups of them", "reproduce", claims[0].name)
 
 
 def _line(claim: Claim | Table) -> tuple[str, ...]:

@@ -153,6 +153,8 @@ def test_neither_a_quick_version_nor_other_numbers_of_seeds_replace_a_result(mad
     assert json.loads((tmp_path / "probe.json").read_text()) == json.loads(json.dumps(whole))
     names = {path.stem for path in tmp_path.glob("*.json")}
     assert names == {"probe", "probe-1-seeds", "probe-2-seeds", "probe-5-seeds", "probe-quick", "probe-quick-3-seeds"}
+    assert [one["num_seeds"] for one in read_claims(tmp_path)] == [3]  # The claim's own.
+    (tmp_path / "probe.json").unlink()
     assert [one["num_seeds"] for one in read_claims(tmp_path)] == [5]
 
 
@@ -244,6 +246,10 @@ envless = dataclasses.replace(claim, name="envless", env="CartPol-v1")
 fieldless = dataclasses.replace(claim, name="fieldless", config={"learning_rat": 1.0})
 optionless = dataclasses.replace(claim, name="optionless", env_options={"gravit": 1.0})
 overlapping = dataclasses.replace(claim, name="overlapping", seeds=(100, 101, 102))
+counted = dataclasses.replace(claim, name="counted", config={"eval_every": 10})
+timed = dataclasses.replace(claim, name="timed", config={"checkpoint_seconds": 1.0})
+seeded = dataclasses.replace(claim, name="seeded", config={"seeds": 3})
+numbered = dataclasses.replace(claim, name="numbered", config={7: 3})
 listed = dataclasses.replace(claim, name="listed", seeds=[0, 1, 2])
 table = dataclasses.replace(find("gridworld-figure-4.1"), name="grid")
 other = 1
@@ -287,6 +293,11 @@ def test_a_claim_of_ones_own_comes_from_a_file_or_a_module(own):
         ("my_claims.py:fieldless", "did you mean learning_rate"),
         ("my_claims.py:optionless", "did you mean gravity"),
         ("my_claims.py:overlapping", "seeds=[100, 101, 102] are those that its config was chosen on"),
+        ("my_claims.py:counted", "claim='counted': config: unknown field 'eval_every'; did you mean"),
+        ("my_claims.py:timed", "claim='timed': config: unknown field 'checkpoint_seconds'; choose one of"),
+        ("my_claims.py:seeded", "claim='seeded': config: unknown field 'seeds'; choose one of"),
+        ("my_claims.py:numbered", "claim='numbered': config: unknown field '7'; choose one of"),
+        ("my_claims.py", "give my_claims.py:NAME"),
         ("my_claims.py:listed", "seeds=[0, 1, 2] must be a tuple"),
         ("my_claims.py:other", "make it a jaxrl.claims.Claim"),
         ("gone.py:claim", "there is no file gone.py"),
@@ -301,6 +312,55 @@ def test_a_claim_that_cannot_be_run_is_one_line_and_nothing_is_written(own, caps
     assert says in lines[-1]
     assert len(lines) == 1 or name.startswith(("half", "sad"))  # Of code of one's own, its frames come first.
     assert {path.name for path in own.iterdir()} - {"__pycache__"} == before
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        *[("claim", "total_steps", value) for value in (0, -5)],
+        *[("claim", name, -1) for name in ("eval_every", "eval_episodes", "minutes")],
+        *[("published", "env_steps", value) for value in (0, -5)],
+        ("published", "num_seeds", 0),
+        *[("published", "source", value) for value in ("", " ", "paper,\ntable 1")],
+        *[("protocol", "sticky_actions", value) for value in (-0.1, 1.5)],
+        ("protocol", "action_set", "ful"),
+        ("protocol", "length_cap", -1),
+        *[("protocol", name, 0) for name in ("frame_skip", "episodes")],
+    ],
+)
+def test_a_value_out_of_its_range_is_one_line(part, field, value):
+    if part == "claim":
+        claims = [dataclasses.replace(CLAIM, **{field: value})]
+    elif part == "published":
+        claims = [dataclasses.replace(CLAIM, published=dataclasses.replace(CLAIM.published, **{field: value}))]
+    else:
+        wrong = dataclasses.replace(PROTOCOL, **{field: value})
+        theirs = dataclasses.replace(CLAIM.published, protocol=wrong)
+        claims = [dataclasses.replace(CLAIM, protocol=wrong), dataclasses.replace(CLAIM, published=theirs)]
+    for claim in claims:
+        with pytest.raises(UsageError) as error:
+            check_claim(claim)
+        assert str(error.value).startswith(f"claim='probe': {field}={value!r} is ") and "; " in str(error.value)
+        assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_table_without_a_source_is_refused():
+    with pytest.raises(UsageError, match="source='' is not a line of text"):
+        check_claim(dataclasses.replace(find("gridworld-figure-4.1"), source=""))
+
+
+def test_the_example_of_the_page_is_no_registered_claim():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reproduce.md").read_text()
+    names: dict = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    check_claim(names["claim"])
+    assert names["claim"].name not in all_claims()
+
+
+def test_the_list_ends_with_what_was_typed(own, capsys):
+    for typed in ("my_claims.py:claim", "my_claims:claim", "tables"):
+        main(["reproduce", typed, "--list"])
+        assert capsys.readouterr().err.splitlines()[-1] == f"run claims or groups of them: jaxrl reproduce {typed}"
 
 
 def test_two_claims_of_one_name_are_not_mixed_up(own, capsys):

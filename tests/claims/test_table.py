@@ -103,6 +103,77 @@ def test_quick_versions_and_other_files_are_passed_over_and_what_was_not_run_is_
     assert all(f"`{name}`" in text for name in all_claims())
 
 
+def test_the_claims_own_result_is_in_the_table_whatever_others_have_more_seeds(folder):
+    out = folder(result())
+    (out / "a-10-seeds.json").write_text(json.dumps(result(num_seeds=10)))
+    (out / "Z.json").write_text(json.dumps(result(num_seeds=20)))
+    assert [one["num_seeds"] for one in read_claims(out)] == [5]
+
+
+def without(values, place):
+    """A copy of a result that lacks the value at a place."""
+    head, _, rest = place.partition(".")
+    return {name: without(one, rest) if name == head else one for name, one in values.items() if rest or name != head}
+
+
+def replaced(values, place, value):
+    head, _, rest = place.partition(".")
+    return values | {head: replaced(values[head], rest, value) if rest else value}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("verdict", "reasons", "command", "wall_seconds", "mean", "iqm", "interval_95", "num_seeds", "env_steps"),
+        *("claim.name", "claim.group", "claim.agent", "claim.env", "claim.env_options", "claim.seeds", "claim.protocol"),
+        *("claim.published.num_seeds", "claim.published.kind", "claim.published.protocol.rules", "claim.protocol.score"),
+    ],
+)
+def test_a_result_of_another_version_is_one_line_and_nothing_is_written(folder, capsys, place):
+    out = folder(result(named("b")))
+    for wrong in (without(result(), place), replaced(result(), place, True)):
+        (out / "a.json").write_text(json.dumps(wrong))
+        assert refused(out, capsys).startswith(f"jaxrl: {out / 'a.json'} is of another version, or damaged ({place}")
+
+
+def refused(out, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", "--table", "--out", str(out)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and "; reproduce its claim again" in line
+    assert not (out / "README.md").exists() and not (out / "claims.csv").exists()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *[("verdict", None), ("reasons", [1]), ("interval_95", [1.0]), ("interval_95", [None, 2.0]), ("final", {"old": 1})],
+        *[("minutes", "2"), ("claim.tried", 3), ("claim.published.kind", "seed"), ("claim.protocol.score", "first")],
+        *[("claim.published", None), ("claim.published", 1)],
+    ],
+)
+def test_a_damaged_result_is_one_line(folder, capsys, place, value):
+    out = folder(replaced(result(), place, value))
+    assert place in refused(out, capsys)
+
+
+@pytest.mark.parametrize("text", ['{"claim": {', '{"claim": {"x": 1}}', "[" * 100_000])
+def test_a_foreign_file_is_one_line(folder, capsys, text):
+    (folder(result()) / "foreign.json").write_text(text)
+    assert "foreign.json" in refused(folder(), capsys)
+
+
+@pytest.mark.parametrize("place", ["largest_difference", "claim.values", "claim.tolerance", "claim.source"])
+def test_a_damaged_exact_table_is_one_line(folder, capsys, place):
+    assert place in refused(folder(without(result(TABLE, "reproduced"), place)), capsys)
+
+
+@pytest.mark.parametrize("name", ["minutes", "claim.tried"])
+def test_results_of_before_are_read(folder, name):
+    assert write_table(folder(without(result(), name))).exists()
+
+
 def test_claims_csv_holds_the_numbers(folder):
     out = folder(result(), result(TABLE, "reproduced"))
     write_table(out)
