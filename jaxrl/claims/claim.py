@@ -5,11 +5,11 @@
         agent="ppo",
         env="CartPole-v1",
         total_steps=500_000,
-        published=Published(490.0, 6.0, "seeds", "CleanRL, docs, ppo.py", 500_000, random=22.0, protocol=Protocol(LAST)),
-        protocol=Protocol(LAST),
+        published=Published(mean=490.0, source="our report", env_steps=500_000, random=22.0, protocol=Protocol(score=LAST)),
+        protocol=Protocol(score=LAST),
     )
 
-Nothing is checked here beyond what a reader needs: agent, environment and config are checked when the claim is run.
+`check_claim` checks what the statistics rest on; agent, environment and config are checked when the claim is run.
 """
 
 from __future__ import annotations

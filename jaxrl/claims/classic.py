@@ -22,6 +22,15 @@ _ONE_ENV: Mapping[str, Any] = {
     "max_grad_norm": 10.0,
 }
 """As that zoo trains DQN: one environment, a constant step size, a single Huber loss."""
+_CARTPOLE: Mapping[str, Any] = {
+    "num_envs": 8,
+    "rollout_length": 32,
+    "gamma": 0.98,
+    "gae_lambda": 0.8,
+    "num_epochs": 20,
+    "num_minibatches": 1,
+    "entropy_coef": 0.0,
+}
 _PENDULUM: Mapping[str, Any] = {
     "num_envs": 4,
     "rollout_length": 1_024,
@@ -54,7 +63,7 @@ def zoo(
     return Claim(agent=agent, env=env, config=config, total_steps=total_steps, published=published, protocol=protocol, **named)
 
 
-def _cleanrl(agent: str, env: str, mean: float, deviation: float, file: str, minutes: float) -> Claim:
+def _cleanrl(agent: str, env: str, mean: float, deviation: float, file: str, minutes: float, deviations: str = "") -> Claim:
     """A figure of CleanRL: three seeds, the mean return of the last training episodes. Ours has the agent's defaults."""
     protocol = Protocol(score=LAST, episodes=100, rules=env)
     published = Published(
@@ -68,7 +77,7 @@ def _cleanrl(agent: str, env: str, mean: float, deviation: float, file: str, min
         protocol=protocol,
     )
     own: dict[str, Any] = {"agent": agent, "env": env, "total_steps": 500_000, "chosen_on": TUNING_SEEDS, "group": "classic"}
-    return Claim(name=f"{agent}-{env}", published=published, protocol=protocol, minutes=minutes, **own)
+    return Claim(name=f"{agent}-{env}", published=published, protocol=protocol, minutes=minutes, deviations=deviations, **own)
 
 
 def _threshold(agent: str, minutes: float) -> Claim:
@@ -87,8 +96,13 @@ def _threshold(agent: str, minutes: float) -> Claim:
     return Claim(name=f"{agent}-CartPole-v1", published=published, protocol=protocol, **own)
 
 
+_DQN_SEEN = (
+    "An earlier default, whose step size fell in a straight line, had been seen on seeds 0 to 9; the seeds 400 to 419 decided "
+    "for the present one."
+)
+
 CLAIMS = (
-    _cleanrl("dqn", "CartPole-v1", 498.0, 2.0, "dqn_jax.py", 2.9),
+    _cleanrl("dqn", "CartPole-v1", 498.0, 2.0, "dqn_jax.py", 2.9, _DQN_SEEN),
     _cleanrl("ppo", "CartPole-v1", 490.0, 6.0, "ppo.py", 0.3),
     _threshold("reinforce", 2.5),
     _threshold("actor_critic", 2.1),
@@ -99,15 +113,7 @@ CLAIMS = (
         100_000,
         500.0,
         0.0,
-        {
-            "num_envs": 8,
-            "rollout_length": 32,
-            "gamma": 0.98,
-            "gae_lambda": 0.8,
-            "num_epochs": 20,
-            "num_minibatches": 1,
-            "entropy_coef": 0.0,
-        },
+        _CARTPOLE,
         name="ppo-CartPole-v1-100k",
         tuned=False,
         deviations="The zoo's own settings, but that its clipping range falls as its step size does and ours stays.",
@@ -234,16 +240,7 @@ CLAIMS = (
         100_000,
         500.0,
         0.0,
-        {
-            "num_envs": 8,
-            "rollout_length": 32,
-            "gamma": 0.98,
-            "gae_lambda": 0.8,
-            "num_epochs": 20,
-            "num_minibatches": 1,
-            "entropy_coef": 0.0,
-            "gru": 64,
-        },
+        {**_CARTPOLE, "gru": 64},
         name="ppo-recurrent-CartPole-v1-no-velocity",
         rules="CartPole-v1 without velocities",
         version=", RecurrentPPO (PPO-LSTM) in its later versions",

@@ -131,7 +131,8 @@ def _finish(results: Sequence[dict[str, Any]], out: Path) -> None:
     for column in shown:
         table.add_column(column)
     for result in results:
-        table.add_row(*(row_of(result)[column] for column in shown))
+        row = row_of(result)
+        table.add_row(*(row[column] for column in shown))
     console().print(table)
     for result in results:
         for reason in result["reasons"]:

@@ -54,17 +54,22 @@ def seconds_of(meta: Mapping[str, Any]) -> dict[str, float]:
 _END = "end.json"
 
 
+def _told(folder: Path) -> dict[str, Any] | None:
+    """Seconds by part as the summary of a finished run has them, None of one that is not."""
+    summary = read_summary(folder, lambda line: None)
+    return None if summary is None else {part: summary.get(f"{part}_seconds") for part in PARTS}
+
+
 def keep_end(folder: Path, iteration: int) -> None:
     """Keeps of a finished run, whose summary is about to go, what its last checkpoint does not tell: the seconds after it."""
-    if (summary := read_summary(folder, lambda line: None)) is not None:
-        seconds = {part: summary.get(f"{part}_seconds") for part in PARTS}
+    if (seconds := _told(folder)) is not None:
         write_json(folder / _END, {"iteration": iteration, "seconds": seconds})
 
 
 def seconds_at_end(folder: Path, iteration: int, meta: Mapping[str, Any]) -> dict[str, float]:
     """As of `seconds_of` the last checkpoint, `meta`; of a run that was finished there with what came after it."""
-    if (summary := read_summary(folder, lambda line: None)) is not None:
-        meta = {"seconds": {part: summary.get(f"{part}_seconds") for part in PARTS}}
+    if (seconds := _told(folder)) is not None:
+        meta = {"seconds": seconds}
     elif (path := folder / _END).exists():
         with contextlib.suppress(UsageError):
             kept = read_json(path, {"iteration": int, "seconds": dict}, "seconds are counted from the last checkpoint")
