@@ -14,6 +14,8 @@ from jaxrl import lazy
 from jaxrl.errors import UsageError, import_by_name, one_line, unknown
 
 if TYPE_CHECKING:
+    from jaxrl.agents.attention.ram import RAMConfig as RAMConfig
+    from jaxrl.agents.attention.ram import make_ram as make_ram
     from jaxrl.agents.policy_gradient.a2c import A2CConfig as A2CConfig
     from jaxrl.agents.policy_gradient.a2c import make_a2c as make_a2c
     from jaxrl.agents.policy_gradient.actor_critic import ActorCriticConfig as ActorCriticConfig
@@ -66,6 +68,10 @@ AGENTS: dict[str, Entry] = {
     ),
     "ppo": Entry("jaxrl.agents.policy_gradient.ppo:make_ppo", "Proximal policy optimization, feed-forward or recurrent (gru)."),
     "q_learning": Entry("jaxrl.agents.tabular.q_learning:make_q_learning", "Q-learning with a table, off-policy."),
+    "ram": Entry(
+        "jaxrl.agents.attention.ram:make_ram",
+        "The Recurrent Attention Model: glimpses of a picture, REINFORCE says where to look.",
+    ),
     "reinforce": Entry(
         "jaxrl.agents.policy_gradient.reinforce:make_reinforce", "REINFORCE with every step of variance reduction as a flag."
     ),

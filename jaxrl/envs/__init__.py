@@ -64,6 +64,7 @@ ENVS: dict[str, tuple[str, ...]] = {
     "gridworld": ("classic", "jumps", "cliff", "slippery", "custom"),
     "maze": ("classic", "loop", "large", "random"),
     "garnet": ("random",),
+    "glimpse": ("digits", "mnist", "mnist-translated", "mnist-cluttered"),
     "gymnasium": (),
     "envpool": (),
 }

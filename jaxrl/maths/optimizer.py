@@ -1,10 +1,12 @@
-"""Adam with a step size that is given at every step, so that schedules may be traced, and clipping by the global norm.
+"""Adam, and gradient descent with momentum, with a step size that is given at every step, so that schedules may be traced, and
+clipping by the global norm.
 
 The moments of all parameters are one vector, which updates in a third of the time of many small arrays.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -19,7 +21,7 @@ from jaxrl.types import Array, PyTree
 EPS = 1e-8
 
 
-class AdamStep(NamedTuple):
+class Step(NamedTuple):
     """What `step` returns.
 
     Attributes:
@@ -45,7 +47,7 @@ def step(
     learning_rate: Array | float,
     max_grad_norm: float | None = None,
     eps: float = EPS,
-) -> AdamStep:
+) -> Step:
     """One step of Adam down the gradient.
 
     Args:
@@ -59,12 +61,48 @@ def step(
     References:
       Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", Algorithm 1.
     """
+    flat, unravel, norm = _clipped(params, grads, learning_rate, max_grad_norm)
+    # eps_root keeps the derivative of the root finite where a gradient is exactly zero, for gradients through a whole run.
+    direction, opt_state = optax.scale_by_adam(eps=eps, eps_root=1e-20).update(flat, opt_state)
+    return Step(jax.tree.map(jnp.subtract, params, unravel(learning_rate * direction)), opt_state, norm)
+
+
+def init_momentum(params: PyTree) -> PyTree:
+    """The state of `momentum_step` before the first one: no velocity."""
+    return jnp.zeros_like(ravel_pytree(params)[0])
+
+
+def momentum_step(
+    params: PyTree,
+    grads: PyTree,
+    velocity: PyTree,
+    learning_rate: Array | float,
+    momentum: Array | float,
+    max_grad_norm: float | None = None,
+) -> Step:
+    """One step of gradient descent with momentum: v <- momentum v + g, params <- params - learning_rate v.
+
+    Args:
+      velocity: from `init_momentum`, or from the step before.
+      momentum: [].
+      params, grads, learning_rate, max_grad_norm: as of `step`.
+
+    References:
+      Polyak 1964; Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning", eq. 1.
+    """
+    flat, unravel, norm = _clipped(params, grads, learning_rate, max_grad_norm)
+    velocity = momentum * velocity + flat
+    return Step(jax.tree.map(jnp.subtract, params, unravel(learning_rate * velocity)), velocity, norm)
+
+
+def _clipped(
+    params: PyTree, grads: PyTree, learning_rate: Array | float, max_grad_norm: float | None
+) -> tuple[Array, Callable[[Array], PyTree], Array]:
+    """(the gradient as one vector, clipped; back to a tree; its norm before)."""
     chex.assert_trees_all_equal_shapes(params, grads, custom_message="tree 0: params, tree 1: grads")
     check_shape((), learning_rate=learning_rate)
     flat, unravel = ravel_pytree(grads)
     norm = optax.safe_norm(flat, 0.0)  # The derivative of the root of an exact zero would be NaN.
     if max_grad_norm is not None:
         flat = flat * jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
-    # eps_root keeps the derivative of the root finite where a gradient is exactly zero, for gradients through a whole run.
-    direction, opt_state = optax.scale_by_adam(eps=eps, eps_root=1e-20).update(flat, opt_state)
-    return AdamStep(jax.tree.map(jnp.subtract, params, unravel(learning_rate * direction)), opt_state, norm)
+    return flat, unravel, norm

@@ -1,0 +1,1 @@
+"""The Recurrent Attention Model: an agent that decides where to look."""
