@@ -296,6 +296,10 @@ def unchanged(state: Any, rollout: Rollout) -> Any:
     return state
 
 
+def _whole(spec: Spec) -> Spec:
+    return spec
+
+
 def ignore_feedback(replay: PyTree, batches: PyTree, feedback: PyTree) -> PyTree:
     """The `feed` of a replay that draws all transitions alike."""
     return replay
@@ -337,6 +341,8 @@ class Agent(NamedTuple):
       replay: the parts of `update` where it learns from replay; see `off_policy`.
       respects_legal: it takes only legal actions of a `Position`; an agent that does not is refused there.
       max_players: 2 of an agent that can play both sides of a game.
+      interface: (spec) -> the spec as far as its parameters depend on it: they serve wherever `obs` and `action` of that are
+        those of training.
     """
 
     init: Callable[[Array], Any]
@@ -348,6 +354,7 @@ class Agent(NamedTuple):
     replay: ReplayFunctions | None = None
     respects_legal: bool = False
     max_players: int = 1
+    interface: Callable[[Spec], Spec] = _whole
 
     def __repr__(self) -> str:
         made_by = getattr(self.update if self.replay is None else self.act, "__qualname__", "?").partition(".")[0]

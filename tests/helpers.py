@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxrl.checks.suite import as_numbers
 from jaxrl.loop import iteration_keys
 from jaxrl.records.console import PARTS
 from jaxrl.types import Env, Progress, PyTree, Rollout, Spec, TimeStep, sample_action, spec_zeros
@@ -106,7 +107,7 @@ def assert_same_bits(a: PyTree, b: PyTree) -> None:
     """Equal structure and equal bits."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+        np.testing.assert_array_equal(as_numbers(x), as_numbers(y))
 
 
 def assert_parts_add_up(summary: dict[str, Any], without: Iterable[str] = ()) -> None:
@@ -119,7 +120,7 @@ def assert_parts_add_up(summary: dict[str, Any], without: Iterable[str] = ()) ->
 def assert_close(a: PyTree, b: PyTree, rtol: float = 1e-4, atol: float = 1e-5) -> None:
     """Equal within the tolerance that different programs for the same computation are allowed."""
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(np.asarray(x, float), np.asarray(y, float), rtol=rtol, atol=atol)
+        np.testing.assert_allclose(as_numbers(x).astype(float), as_numbers(y).astype(float), rtol=rtol, atol=atol)
 
 
 def copy(tree: Any) -> Any:

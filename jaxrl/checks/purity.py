@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from jaxrl.checks.suite import Broken
+from jaxrl.checks.suite import Broken, as_numbers
 
 
 def same_program(name: str, function: Callable[..., Any], *arguments: Any) -> None:
@@ -48,10 +48,5 @@ def _parts(program: Any) -> Iterator[tuple[str, Any]]:
 def _equal(a: Any, b: Any) -> bool:
     if a is None or b is None:
         return a is b
-    a, b = np.asarray(_plain(a)), np.asarray(_plain(b))
+    a, b = as_numbers(a), as_numbers(b)
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-
-
-def _plain(value: Any) -> Any:
-    is_key = hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(value) if is_key else value

@@ -66,12 +66,18 @@ def close(what: str, a: PyTree, b: PyTree) -> None:
     _compare(what, a, b, lambda x, y: np.allclose(x.astype(float), y.astype(float), 1e-4, 1e-5, equal_nan=True))
 
 
+def as_numbers(value: Any) -> np.ndarray:
+    """An array on the host; typed keys, which NumPy has not, as their data."""
+    is_key = hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(value) if is_key else value)
+
+
 def _compare(what: str, a: PyTree, b: PyTree, equal: Callable[[Any, Any], bool]) -> None:
     ours, theirs = jax.tree.leaves_with_path(a), jax.tree.leaves(b)
     if len(ours) != len(theirs):
         raise Broken(f"{what}: {len(ours)} arrays against {len(theirs)}")
     for (path, x), y in zip(ours, theirs, strict=True):
-        x, y = np.asarray(x), np.asarray(y)
+        x, y = as_numbers(x), as_numbers(y)
         if x.shape != y.shape or not equal(x, y):
             place = tuple(np.argwhere(x != y)[0]) if x.shape == y.shape and x.ndim else ()
             values = f"{x[place]} against {y[place]}" if x.shape == y.shape else f"shape {x.shape} against {y.shape}"

@@ -37,8 +37,8 @@ class Driver(NamedTuple):
         numbers, not shapes; `progress` is the run's, its iteration that of the state. The sums of reports are on top of `sums`:
         iterations done in several calls add up to the bits of one.
       no_sums: (config, env_params, state) -> zeros on the host, for the `sums` of the first of several calls.
-      evaluate: (key, config, env_params, eval_params, policy, progress, num_episodes) -> `Scores` of greedy episodes. The agent
-        is that of training, with its model and params; `eval_params` are those of the environment that it is scored in.
+      evaluate: (key, config, env_params, eval_params, policy, progress, num_episodes) -> `Scores` of greedy episodes by the
+        agent of `evaluate.acting_in`; `eval_params` are those of the environment that it is scored in.
       saved: (state) -> the part of the state that a checkpoint can hold.
       shapes: (config, env_params) -> that part of the first state, as `jax.ShapeDtypeStruct`s; compiles nothing.
       restart: (key, config, state) -> the state to go on from after a checkpoint was restored.
@@ -137,7 +137,7 @@ def device_driver(
         policy: PyTree,
         progress: Progress,
     ) -> evaluate.Scores:
-        agent = build_in(make_agent, config, env._replace(params=env_params))
+        agent = evaluate.acting_in(make_agent, config, env._replace(params=env_params), eval_env.spec)
         return evaluate.episode_scores(key, agent, eval_env._replace(params=eval_params), policy, progress, each)
 
     def zeros(config: Config, env_params: PyTree, state: RunState) -> Sums:

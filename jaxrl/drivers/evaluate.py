@@ -14,9 +14,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.config import Config
 from jaxrl.errors import UsageError
 from jaxrl.fields import MAX_COUNT, is_whole_number
-from jaxrl.types import Agent, Array, Env, Progress, PyTree, Spec, counted, episode_end, game_over, where_ended
+from jaxrl.loop import bound_model, build, build_in
+from jaxrl.types import (
+    Agent,
+    Array,
+    Env,
+    HostEnv,
+    MakeAgent,
+    Progress,
+    PyTree,
+    Spec,
+    counted,
+    episode_end,
+    game_over,
+    where_ended,
+)
 
 MAX_ENVS = 128
 MAX_STEPS = 100_000
@@ -39,16 +54,22 @@ NUM_EPISODES = 100
 """Episodes of an evaluation where neither the user nor the environment says how many."""
 
 
-def check_interface(training: Spec, evaluation: Spec) -> None:
-    """Checks that a policy of one environment can act in another; number of players and time limit may differ.
+def acting_in(make_agent: MakeAgent, config: Config, env: Env | HostEnv, evaluation: Spec) -> Agent:
+    """The agent that was trained in `env` as it acts in an environment of another spec, with the model and params of training.
+
+    Number of players and time limit may differ, and of observations and actions what the agent's `interface` leaves out.
 
     Raises:
-      UsageError: observations or actions differ.
+      UsageError: observations or actions differ, or what `build_in` raises.
     """
+    agent = build_in(make_agent, config, env)
+    ours, theirs = agent.interface(env.spec), agent.interface(evaluation)
     for name in ("obs", "action"):
-        ours, theirs = getattr(training, name), getattr(evaluation, name)
-        if ours != theirs:
-            raise UsageError(f"eval_env_options: {name} is {theirs} there and {ours} in training; give options that keep it")
+        here, there = getattr(ours, name), getattr(theirs, name)
+        if here != there:
+            raise UsageError(f"eval_env_options: {name} is {there} there and {here} in training; give options that keep it")
+    seen = env.spec._replace(obs=evaluation.obs, action=evaluation.action)
+    return agent if seen == env.spec else build(make_agent, config, seen, bound_model(env))
 
 
 def compiled(evaluate: Callable[..., Scores], make_env: Callable[[int], Env]) -> Callable[..., Scores]:

@@ -112,7 +112,9 @@ def host_driver(
         progress: Progress,
         num_episodes: int,
     ) -> evaluate.Scores:
-        return host_episode_scores(key, acting.agent_of(config), make_eval_env, policy, progress, num_episodes)
+        eval_env = make_eval_env(evaluate.split_episodes(num_episodes)[0])
+        agent = evaluate.acting_in(make_agent, config, env, eval_env.spec)
+        return host_episode_scores(key, agent, lambda num_envs: eval_env, policy, progress, num_episodes)
 
     return Driver(
         init=loop.init,

@@ -53,7 +53,7 @@ class Glimpses:
     samples: int = static(
         1, "Paths of glimpses side by side (M), of which the class probabilities are averaged.", low=1, high=1000
     )
-    side: int = static(28, "Side of a picture in pixels.", low=1, high=4096)
+    side: int = static(0, "Side of a picture in pixels; 0 for that of the data.", low=0, high=4096)
     num_pieces: int = static(0, "Pieces of other digits in a picture.", low=0, high=10_000)
     piece: int = static(8, "Side of a piece in pixels.", low=1)
     seed: int = static(0, "Of the translations and pieces of a test.", low=0, high=2**32 - 1)
@@ -127,6 +127,7 @@ def make(name: str, num_envs: int, /, **options: Any) -> Env:
     rules = Glimpses(**PICTURES[name] | options)
     check_fields(rules)
     images, labels = _split(rules, digits.digits() if name == "digits" else datasets.mnist())
+    rules = dataclasses.replace(rules, side=rules.side or images.shape[1])
     _check_fit(name, rules, images.shape[1])
     params = Pictures(jnp.asarray(images), jnp.asarray(labels), jnp.uint32(rules.seed))
     batch = _Batch(rules, num_envs, len(images))

@@ -273,7 +273,11 @@ def _key_data(leaf: Any) -> Any:
 
 
 def _like(array: Any, target: Any) -> Any:
-    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(target)) if _is_key(target) else array
+    if not _is_key(target):
+        return array
+    impl: list[Any] = []
+    jax.eval_shape(lambda key: impl.append(jax.random.key_impl(key)), target)  # Which no shape tells by itself.
+    return jax.random.wrap_key_data(array, impl=impl[0])
 
 
 def iterations(folder: Path) -> list[int]:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxrl.agents import load_agent
 from jaxrl.config import Config, as_arrays, check_config, check_fits
 from jaxrl.drivers.device import Driver, device_driver
-from jaxrl.drivers.evaluate import NUM_EPISODES, check_interface, split_episodes
+from jaxrl.drivers.evaluate import NUM_EPISODES, acting_in, split_episodes
 from jaxrl.drivers.host import host_driver
 from jaxrl.drivers.memory import device_bytes, host_bytes, num_bytes, rollout_bytes
 from jaxrl.drivers.mesh import check_division, make_mesh
@@ -65,6 +65,7 @@ class Evaluation(NamedTuple):
       make_env: (num_envs) -> environments.
       params: of the environment.
       num_episodes: of one evaluation.
+      agent: as it acts there.
       static: `Env.static` of the environment.
     """
 
@@ -72,6 +73,7 @@ class Evaluation(NamedTuple):
     make_env: Callable[[int], Any]
     params: PyTree
     num_episodes: int
+    agent: Agent
     static: Any = None
 
 
@@ -98,8 +100,8 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
     check_stops(run, schedule)
     _check_batch(env, run.config.num_envs, schedule.rollout_length, mesh.size if mesh else 1)
     config, keys = as_arrays(run.config), _keys(np.uint32(run.seed))
-    evaluation = evaluation_of(run, run.env_options, env)
     agent = build_in(make_agent, config, env)
+    evaluation = evaluation_of(run, run.env_options, make_agent, config, env)
     rehearse(make_agent, agent, config, env, schedule)
     agent_shapes = jax.eval_shape(agent.init, keys.init)
     if isinstance(env, Env):
@@ -154,15 +156,17 @@ def _keys(seed: Array) -> RunKeys:
     return run_keys(jax.random.key(seed))
 
 
-def evaluation_of(training: Training, env_options: Mapping[str, Any], env: Env | HostEnv) -> Evaluation:
-    """What policies are scored in that are trained in `env`, made with `env_options`.
+def evaluation_of(
+    training: Training, env_options: Mapping[str, Any], make_agent: MakeAgent, config: Config, env: Env | HostEnv
+) -> Evaluation:
+    """What policies of an agent are scored in that are trained in `env`, made with `env_options`.
 
     Raises:
       UsageError: an environment that the policy could not act in.
     """
     options = evaluation_options(training.env, env_options, training.eval_env_options)
     other: Any = env if options == env_options else make(training.env, 1, **options)
-    check_interface(env.spec, other.spec)
+    agent = acting_in(make_agent, config, env, other.spec)
     if other is not env and not isinstance(other, Env):
         other.close()
 
@@ -171,7 +175,7 @@ def evaluation_of(training: Training, env_options: Mapping[str, Any], env: Env |
 
     params, finite = (other.params, other.num_episodes) if isinstance(other, Env) else ((), None)
     static = other.static if isinstance(other, Env) else None
-    return Evaluation(options, make_env, params, training.eval_episodes or finite or NUM_EPISODES, static)
+    return Evaluation(options, make_env, params, training.eval_episodes or finite or NUM_EPISODES, agent, static)
 
 
 def _protocol(run: Run, evaluation: Evaluation, env: Any) -> dict[str, Any]:

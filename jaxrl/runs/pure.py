@@ -23,7 +23,7 @@ from jaxrl.arguments import declared, instance, path, place, registered, whole
 from jaxrl.config import Config
 from jaxrl.contracts import arguments
 from jaxrl.contracts.returns import same_structure
-from jaxrl.drivers.evaluate import NUM_EPISODES, check_interface, episode_scores, summarize
+from jaxrl.drivers.evaluate import NUM_EPISODES, acting_in, episode_scores, summarize
 from jaxrl.errors import UsageError, shown, unknown
 from jaxrl.fields import MAX_COUNT, MAX_SEED, is_option
 from jaxrl.loop import TrainResult, build_in, plan, rollout_length
@@ -72,13 +72,12 @@ def evaluate(
     if index is not None:
         result = member(result, index)
     where = env if eval_env is None else eval_env
-    check_interface(env.spec, where.spec)
     _check_trained(result, make_agent, env)
     num = where.num_episodes or NUM_EPISODES if num_episodes is None else num_episodes
     runs, progress = result.state.iteration.shape, _progress(result, env.spec)
 
     def scores(key: Array, params: Any, result: TrainResult) -> Any:
-        agent = build_in(make_agent, result.config, env)
+        agent = acting_in(make_agent, result.config, env, where.spec)
         acting = where._replace(params=params)
         return episode_scores(key, agent, acting, result.state.agent.policy, progress, -(-num // where.num_envs))
 

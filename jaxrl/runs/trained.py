@@ -228,7 +228,7 @@ def episode_pictures(
     loaded = _load(Path(folder), env_steps, env_options)
     loaded.prepared.driver.close()
     run, key = loaded.prepared.run, jax.random.key(seed)
-    agent = loaded.prepared.agent
+    agent = loaded.prepared.evaluation.agent
     act = jax.jit(partial(agent.act, progress=loaded.progress, explore=False))
     options = loaded.prepared.evaluation.options
     env = make(run.env, 1, **options if loaded.prepared.driver.keeps_episodes else options | {"render_mode": "rgb_array"})

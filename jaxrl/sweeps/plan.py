@@ -144,7 +144,7 @@ def make_groups(sweep: Sweep) -> tuple[Group, ...]:
     """
     _check_sweep(sweep)
     make_agent, _ = load_agent(sweep.agent)
-    environments = _Environments(sweep)
+    environments = _Environments(sweep, make_agent)
     members: dict[Any, list[int]] = {}
     for index, values in enumerate(sweep.configs):
         config, options = configure(sweep, values)
@@ -223,8 +223,8 @@ def _is_solo(sweep: Sweep, env: Env | HostEnv) -> bool:
 class _Environments:
     """Environments by their options, and whether they run the same program; those of the host are closed at once."""
 
-    def __init__(self, sweep: Sweep) -> None:
-        self._sweep, self._env = sweep, sweep.env
+    def __init__(self, sweep: Sweep, make_agent: Callable[..., Any]) -> None:
+        self._sweep, self._env, self._make_agent = sweep, sweep.env, make_agent
         self._made: dict[Any, Env | HostEnv] = {}
         self._evaluations: dict[str, Evaluation] = {}
 
@@ -243,7 +243,9 @@ class _Environments:
         """What a run with this config and these options is scored in."""
         key = repr(sorted(options.items()))
         if key not in self._evaluations:
-            self._evaluations[key] = evaluation_of(self._sweep, options, self.make(config.num_envs, options))
+            self._evaluations[key] = evaluation_of(
+                self._sweep, options, self._make_agent, as_arrays(config), self.make(config.num_envs, options)
+            )
         return self._evaluations[key]
 
     def params(self, config: Config, options: Mapping[str, Any]) -> EnvParams:

@@ -329,7 +329,8 @@ class _Row(NamedTuple):
         self, eval_env: Env, each: int, shared: EnvParams, member: Members, policy: PyTree, progress: Progress
     ) -> evaluate.Scores:
         params = joined(member.params, shared)
-        agent = build_in(self.make_agent, member.config, self.env._replace(params=params.train))
+        trained_in = self.env._replace(params=params.train)
+        agent = evaluate.acting_in(self.make_agent, member.config, trained_in, eval_env.spec)
         bound = eval_env._replace(params=params.train if params.evaluate is None else params.evaluate)
         key = jax.random.fold_in(member.keys.evaluate, progress.iteration)
         return evaluate.episode_scores(key, agent, bound, policy, progress, each)

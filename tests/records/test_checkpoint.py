@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -39,6 +40,15 @@ def test_a_folder_of_any_name_holds_checkpoints(tmp_path, name):
     checkpoint.save(folder, 5, STATE, {})
     found = checkpoint.restore(folder, lambda meta: SHAPES, pytest.fail)
     np.testing.assert_array_equal(found.state["x"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_typed_keys_are_read_back_by_their_shapes_alone(tmp_path, impl):
+    key = jax.random.key(7, impl=impl)
+    checkpoint.save(tmp_path, 5, {"key": key}, {})
+    shapes = jax.eval_shape(lambda: {"key": jax.random.key(0, impl=impl)})
+    found = checkpoint.restore(tmp_path, lambda meta: shapes, pytest.fail).state["key"]
+    assert found.dtype == key.dtype and jax.random.bits(found) == jax.random.bits(key)
 
 
 def test_a_checkpoint_that_cannot_be_read_back_is_not_kept(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ from jaxrl.maths.distributions import Gaussian
 from jaxrl.maths.minibatches import explained_variance
 from jaxrl.nets.glimpse import CORES, AttentionNetworks, Glimpse, GlimpseNetwork, Look
 from jaxrl.nets.torso import TORSOS, torso_of
-from jaxrl.types import Agent, Array, Metrics, Model, Progress, PyTree, Rollout, Spec, TreeSpec, spec_zeros
+from jaxrl.types import Agent, Array, Box, Metrics, Model, Progress, PyTree, Rollout, Spec, TreeSpec, spec_zeros
 
 
 @agent_config
@@ -108,11 +108,12 @@ def make_ram(config: RAMConfig, spec: Spec, model: Model | None = None) -> Agent
             step = optimizer.step(state.policy, grads, state.opt_state, rate, config.max_grad_norm)
         return RAMState(step.params, step.opt_state), metrics | {"grad_norm": step.grad_norm, "learning_rate": rate}
 
-    return Agent(init=init, act=act, update=update, initial_memory=initial_memory)
+    return Agent(init=init, act=act, update=update, initial_memory=initial_memory, interface=one_path)
 
 
 def networks_of(config: RAMConfig, spec: Spec) -> AttentionNetworks:
     """The networks for an environment; errors as of `make_ram`."""
+    spec = one_path(spec)
     obs: Any = jax.tree.unflatten(spec.obs.treedef, spec.obs.leaves) if isinstance(spec.obs, TreeSpec) else None
     if not (isinstance(obs, Glimpse) and isinstance(spec.action, Look)):
         raise UsageError(
@@ -130,6 +131,15 @@ def networks_of(config: RAMConfig, spec: Spec) -> AttentionNetworks:
         nn.Dense(spec.action.label.n),
         nn.Dense(1),
     )
+
+
+def one_path(spec: Spec) -> Spec:
+    """The spec without an axis of samples: the networks are the same for any number of paths side by side."""
+    if not isinstance(spec.action, Look) or spec.action.location.shape == (2,):
+        return spec
+    patches, location = (leaf._replace(shape=leaf.shape[1:]) for leaf in spec.obs.leaves)
+    obs = TreeSpec(spec.obs.treedef, (patches._replace(picture="HWC"), location))
+    return spec._replace(obs=obs, action=spec.action._replace(location=Box((2,))))
 
 
 def looks(config: RAMConfig, mean: Array) -> Gaussian:
