@@ -11,6 +11,7 @@ from jaxrl.maths import optimizer
 
 STEPS = 6
 step = jax.jit(optimizer.step, static_argnames=("max_grad_norm", "eps"))
+momentum_step = jax.jit(optimizer.momentum_step, static_argnames="max_grad_norm")
 
 
 def make_tree(rng, scale=1.0):
@@ -115,3 +116,46 @@ def test_the_derivative_through_a_zero_gradient_is_finite(max_grad_norm):
         return jnp.sum(params["w"]) + norm
 
     assert jax.jit(jax.grad(moved))(1.0) == 0.0
+
+
+# --- gradient descent with momentum ---------------------------------------------------------------------------------
+
+
+def with_momentum(params, gradients, rates, momentum, max_grad_norm=None):
+    state = optimizer.init_momentum(params)
+    for grads, rate in zip(gradients, rates, strict=True):
+        params, state, _ = momentum_step(params, grads, state, rate, momentum, max_grad_norm=max_grad_norm)
+    return params
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 0.5, 1e4])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_steps_with_momentum_equal_optax(params, gradients, momentum, max_grad_norm):
+    clip = optax.identity() if max_grad_norm is None else optax.clip_by_global_norm(max_grad_norm)
+    expected = optax_s(params, gradients, optax.chain(clip, optax.sgd(0.03, momentum)))
+    assert_close(with_momentum(params, gradients, [0.03] * STEPS, momentum, max_grad_norm), expected, rtol=1e-5)
+
+
+def test_a_learning_rate_and_momentum_of_each_run_compile_once(params, gradients):
+    rates = jnp.linspace(0.1, 0.0, STEPS)
+    momentum_step.clear_cache()
+    for momentum in (0.5, 0.9):
+        expected = optax_s(params, gradients, optax.sgd(lambda count: rates[count], momentum))
+        assert_close(with_momentum(params, gradients, rates, jnp.float32(momentum)), expected, rtol=1e-5)
+    assert momentum_step._cache_size() == 1
+
+
+def test_a_batch_of_momenta_equals_each_alone(params, gradients):
+    momenta = jnp.array([0.0, 0.9])
+    found = jax.vmap(lambda momentum: with_momentum(params, gradients, [0.1] * STEPS, momentum))(momenta)
+    for i, momentum in enumerate(momenta):
+        assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], found), with_momentum(params, gradients, [0.1] * STEPS, momentum))
+
+
+def test_velocity_by_hand():
+    """v = 2, then 0.5 * 2 - 1 = 0; w = 1 - 0.1 * 2, then stays."""
+    params = {"w": jnp.array([1.0])}
+    once = momentum_step(params, {"w": jnp.array([2.0])}, optimizer.init_momentum(params), 0.1, 0.5)
+    twice = momentum_step(once.params, {"w": jnp.array([-1.0])}, once.opt_state, 0.1, 0.5)
+    np.testing.assert_allclose([once.params["w"][0], twice.params["w"][0]], [0.8, 0.8], rtol=1e-6)
+    assert once.grad_norm == 2.0 and twice.opt_state[0] == 0.0
