@@ -1,0 +1,119 @@
+"""The Recurrent Attention Model (Mnih et al. 2014), tables 1 and 2: accuracy on MNIST's 10,000 test pictures, 1 - error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxrl.claims.claim import GREEDY, Claim, Protocol, Published
+
+_TRAINING = 60_000
+_SOURCE = "Mnih, Heess, Graves and Kavukcuoglu 2014, NIPS proceedings, table"
+_COMMON = "The source does not tell its step size, its deviation of locations and its epochs, which are ours."
+
+PLAIN = {"size": 8, "num_scales": 1}
+RETINA = {"size": 12, "num_scales": 3}
+WHOLE = {"num_glimpses": 1, "size": 28, "start": "centre"}
+"""One glimpse of the whole picture: what remains of the model is a feed-forward network."""
+
+
+def _claim(
+    name: str,
+    env: str,
+    options: Mapping[str, Any],
+    error: float,
+    table: int,
+    *,
+    earlier: float | None = None,
+    epochs: int = 100,
+    seeds: tuple[int, ...] = (0,),
+    config: Mapping[str, Any] | None = None,
+    deviations: str = "",
+) -> Claim:
+    """A row of the tables.
+
+    Args:
+      error: in percent, as the proceedings print it; `earlier`: as the preprint does.
+      epochs: passes over the 60,000 training pictures.
+    """
+    glimpses = options["num_glimpses"]
+    rules = f"{env.partition('/')[2]}, {glimpses} of {options['size']}x{options['size']}, {options.get('num_scales', 1)} scales"
+    protocol = Protocol(score=GREEDY, episodes=10_000, rules=rules)
+    total_steps = epochs * _TRAINING * glimpses
+    said = [deviations, "" if earlier is None else f"The preprint prints an error of {earlier} %.", _COMMON]
+    return Claim(
+        name=name,
+        agent="ram",
+        env=env,
+        env_options=options,
+        config=config or {},
+        total_steps=total_steps,
+        seeds=seeds,
+        chosen_on=(100, 101),
+        published=Published(
+            mean=round(1.0 - error / 100.0, 6),
+            num_seeds=1,
+            source=f"{_SOURCE} {table}",
+            env_steps=total_steps,
+            random=0.1,
+            protocol=protocol,
+        ),
+        protocol=protocol,
+        eval_episodes=10_000,
+        deviations=" ".join(filter(None, said)),
+        tuned=(config or {}).get("look") != "random" and glimpses > 1,
+        group="attention",
+    )
+
+
+def _looking() -> list[Claim]:
+    """The attention model, with learned and with random locations."""
+    mnist, translated, cluttered = (f"glimpse/mnist{kind}" for kind in ("", "-translated", "-cluttered"))
+    small = [
+        _claim(f"ram-mnist-{glimpses}", mnist, PLAIN | {"num_glimpses": glimpses}, error, 1, earlier=earlier, seeds=seeds)
+        for glimpses, error, earlier, seeds in (
+            (2, 3.79, 6.27, (1,)),
+            (4, 1.54, 1.73, (1,)),
+            (5, 1.34, None, (1,)),
+            (6, 1.12, 1.29, (1, 2, 3)),
+            (7, 1.07, None, (1, 2, 3)),
+        )
+    ]
+    large = [
+        _claim(f"ram-{name}-{glimpses}", env, RETINA | {"num_glimpses": glimpses}, error, table, earlier=earlier, config=_LARGE)
+        for name, env, table, glimpses, error, earlier in (
+            ("translated", translated, 1, 4, 1.54, 2.29),
+            ("translated", translated, 1, 6, 1.22, 1.86),
+            ("translated", translated, 1, 8, 1.20, 1.84),
+            ("cluttered", cluttered, 2, 4, 4.96, None),
+            ("cluttered", cluttered, 2, 6, 4.08, None),
+            ("cluttered", cluttered, 2, 8, 4.04, 5.23),
+        )
+    ]
+    widest = RETINA | {"num_scales": 4, "num_glimpses": 8, "side": 100, "num_pieces": 8}
+    large.append(
+        _claim("ram-cluttered100-8", cluttered, widest, 10.83, 2, config=_LARGE, deviations="The figure is the preprint's.")
+    )
+    return [*small, *large]
+
+
+def _random(name: str, of: Claim, error: float, deviations: str) -> Claim:
+    """A claim's model with locations uniformly at random: what learned attention is worth."""
+    config = {**of.config, "look": "random"}
+    return _claim(name, of.env, of.env_options, error, 2, config=config, deviations=deviations)
+
+
+def _whole() -> list[Claim]:
+    """Feed-forward networks that see the whole picture, with the same budget."""
+    dense = _claim("fc-mnist", "glimpse/mnist", WHOLE, 1.69, 1, earlier=1.35, deviations="Layers of 256, 256 and 256 units.")
+    convolutional = _claim(
+        "conv-mnist",
+        "glimpse/mnist",
+        WHOLE,
+        1.21,
+        1,
+        config={"torso": "minatar"},
+        deviations="One layer of 16 filters 3x3 and dense ones of 128, 256 and 256 units; the source has 8 filters 10x10 of "
+        "stride 5 and 256 units.",
+    )
+    return [dense, convolutional]
