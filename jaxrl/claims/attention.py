@@ -26,7 +26,7 @@ def _claim(
     *,
     earlier: float | None = None,
     epochs: int = 100,
-    seeds: tuple[int, ...] = (0,),
+    seeds: tuple[int, ...] = (1,),
     config: Mapping[str, Any] | None = None,
     deviations: str = "",
 ) -> Claim:
@@ -49,7 +49,7 @@ def _claim(
         config=config or {},
         total_steps=total_steps,
         seeds=seeds,
-        chosen_on=(100, 101),
+        chosen_on=(0,),
         published=Published(
             mean=round(1.0 - error / 100.0, 6),
             num_seeds=1,
@@ -64,6 +64,9 @@ def _claim(
         tuned=(config or {}).get("look") != "random" and glimpses > 1,
         group="attention",
     )
+
+
+_LARGE: dict[str, Any] = {}
 
 
 def _looking() -> list[Claim]:
@@ -105,7 +108,7 @@ def _random(name: str, of: Claim, error: float, deviations: str) -> Claim:
 
 def _whole() -> list[Claim]:
     """Feed-forward networks that see the whole picture, with the same budget."""
-    dense = _claim("fc-mnist", "glimpse/mnist", WHOLE, 1.69, 1, earlier=1.35, deviations="Layers of 256, 256 and 256 units.")
+    dense = _claim("fc-mnist", "glimpse/mnist", WHOLE, 1.69, 1, deviations="Layers of 256, 256 and 256 units.")
     convolutional = _claim(
         "conv-mnist",
         "glimpse/mnist",
@@ -117,3 +120,13 @@ def _whole() -> list[Claim]:
         "stride 5 and 256 units.",
     )
     return [dense, convolutional]
+
+
+_LOOKING = {claim.name: claim for claim in _looking()}
+
+CLAIMS = (
+    *_LOOKING.values(),
+    _random("ram-mnist-6-random", _LOOKING["ram-mnist-6"], 1.12, "The published model looks where it learned to."),
+    _random("ram-cluttered-8-random", _LOOKING["ram-cluttered-8"], 14.4, ""),
+    *_whole(),
+)

@@ -186,7 +186,7 @@ def is_whole(result: Result) -> bool:
 
 def _number(value: float) -> str:
     """Of a score: as many digits as tell seeds apart."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.4g}"
 
 
 # --- the page -------------------------------------------------------------------------------------------------------

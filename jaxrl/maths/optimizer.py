@@ -44,7 +44,7 @@ def step(
     params: PyTree,
     grads: PyTree,
     opt_state: PyTree,
-    learning_rate: Array | float,
+    learning_rate: PyTree,
     max_grad_norm: float | None = None,
     eps: float = EPS,
 ) -> Step:
@@ -54,7 +54,7 @@ def step(
       params: tree of parameters.
       grads: tree of the same structure and shapes.
       opt_state: from `init`, or from the step before.
-      learning_rate: [].
+      learning_rate: [], or a tree of [] whose leaves are for the parts of `params` at their places.
       max_grad_norm: the gradient is scaled down to this global norm; None leaves it alone.
       eps: what Adam adds to the root of the second moment.
 
@@ -64,7 +64,7 @@ def step(
     flat, unravel, norm = _clipped(params, grads, learning_rate, max_grad_norm)
     # eps_root keeps the derivative of the root finite where a gradient is exactly zero, for gradients through a whole run.
     direction, opt_state = optax.scale_by_adam(eps=eps, eps_root=1e-20).update(flat, opt_state)
-    return Step(jax.tree.map(jnp.subtract, params, unravel(learning_rate * direction)), opt_state, norm)
+    return Step(_moved(params, learning_rate, unravel, direction), opt_state, norm)
 
 
 def init_momentum(params: PyTree) -> PyTree:
@@ -76,7 +76,7 @@ def momentum_step(
     params: PyTree,
     grads: PyTree,
     velocity: PyTree,
-    learning_rate: Array | float,
+    learning_rate: PyTree,
     momentum: Array | float,
     max_grad_norm: float | None = None,
 ) -> Step:
@@ -92,17 +92,28 @@ def momentum_step(
     """
     flat, unravel, norm = _clipped(params, grads, learning_rate, max_grad_norm)
     velocity = momentum * velocity + flat
-    return Step(jax.tree.map(jnp.subtract, params, unravel(learning_rate * velocity)), velocity, norm)
+    return Step(_moved(params, learning_rate, unravel, velocity), velocity, norm)
 
 
 def _clipped(
-    params: PyTree, grads: PyTree, learning_rate: Array | float, max_grad_norm: float | None
+    params: PyTree, grads: PyTree, learning_rate: PyTree, max_grad_norm: float | None
 ) -> tuple[Array, Callable[[Array], PyTree], Array]:
     """(the gradient as one vector, clipped; back to a tree; its norm before)."""
     chex.assert_trees_all_equal_shapes(params, grads, custom_message="tree 0: params, tree 1: grads")
-    check_shape((), learning_rate=learning_rate)
+    for rate in jax.tree.leaves(learning_rate):
+        check_shape((), learning_rate=rate)
     flat, unravel = ravel_pytree(grads)
     norm = optax.safe_norm(flat, 0.0)  # The derivative of the root of an exact zero would be NaN.
     if max_grad_norm is not None:
         flat = flat * jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
     return flat, unravel, norm
+
+
+def _moved(params: PyTree, learning_rate: PyTree, unravel: Callable[[Array], PyTree], direction: Array) -> PyTree:
+    if jax.tree_util.all_leaves([learning_rate]):
+        return jax.tree.map(jnp.subtract, params, unravel(learning_rate * direction))
+
+    def move(rate: Array, part: PyTree, direction: PyTree) -> PyTree:
+        return jax.tree.map(lambda param, step: param - rate * step, part, direction)
+
+    return jax.tree.map(move, learning_rate, params, unravel(direction))

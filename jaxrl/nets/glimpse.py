@@ -6,6 +6,7 @@ An environment of pictures shows a `Glimpse` and takes a `Look`; `GlimpseNetwork
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,6 +43,10 @@ class Look(NamedTuple):
     label: Any
 
 
+def _within_picture(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    return jax.random.uniform(key, shape, dtype, -1.0, 1.0)
+
+
 class GlimpseNetwork(nn.Module):
     """g = relu(W_1 relu(W_x x) + W_2 relu(W_l l) + b): what is seen and where, as one vector.
 
@@ -65,7 +70,9 @@ class GlimpseNetwork(nn.Module):
             what = nn.relu(nn.Dense(self.units, name="patches")(patches.reshape(*patches.shape[:-3], -1)))
         else:
             what = Torso(self.torso, name="torso")(patches)
-        where = nn.relu(nn.Dense(self.units, name="location")(location))
+        # Biases as wide as the picture, so that the rectifiers bend at points all over it from the start.
+        places = nn.Dense(self.units, kernel_init=nn.initializers.normal(1.0), bias_init=_within_picture, name="location")
+        where = nn.relu(places(location))
         return nn.relu(
             nn.Dense(self.features, name="what")(what) + nn.Dense(self.features, use_bias=False, name="where")(where)
         )
