@@ -274,10 +274,11 @@ def _score(folder: Path, options: EvaluateOptions, about: dict[str, Any]) -> dic
     found = trained.score(folder, options.episodes, *where)
     print(json.dumps(about | found))
     if options.gif and frames is not None:
+        from jaxrl.envs import pictures_per_second
         from jaxrl.envs.tools.render import save_gif
 
         with doing(f"drawing an episode for {options.gif}"):
-            save_gif(options.gif, frames, fps=30)
+            save_gif(options.gif, frames, pictures_per_second(_stored(folder).get("env", "")), hold=1.0)
         print(options.gif)
     return found
 

@@ -90,6 +90,9 @@ _MAX_HOST_ENVS = 10_000
 _OWN_OPTIONS = {"gymnax": ("time_limit",), "gridworld": ("time_limit",), "maze": ("time_limit",), "garnet": ("time_limit",)}
 """Options of families that are called as a wrapper is."""
 
+_PICTURES_PER_SECOND = {"glimpse": 2.0}
+"""Of families whose episodes are not to be shown as fast as a film."""
+
 
 @declared(env_id=registered("CartPole-v1"), num_envs=whole(1))
 def make(env_id: str, /, num_envs: int = 1, **options: Any) -> Env | HostEnv:
@@ -245,7 +248,12 @@ def has_pictures(env_id: str) -> bool:
         from jaxrl.envs.tools.render import RENDERERS
 
         return name in RENDERERS
-    return family in ("gridworld", "maze", "gymnasium")
+    return family in ("gridworld", "maze", "glimpse", "gymnasium")
+
+
+def pictures_per_second(env_id: str) -> float:
+    """How fast an episode is shown."""
+    return _PICTURES_PER_SECOND.get(env_id.partition("/")[0], 30.0)
 
 
 def is_bare(family: str) -> bool:

@@ -20,13 +20,14 @@ the picture's number. Mnih, Heess, Graves and Kavukcuoglu 2014, "Recurrent Model
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.envs.tools import datasets, digits
+from jaxrl.envs.tools import datasets, digits, glimpse_pictures
 from jaxrl.envs.tools.batch import most
 from jaxrl.envs.tools.retina import cluttered, placed, retina
 from jaxrl.errors import UsageError, unknown
@@ -140,6 +141,7 @@ def make(name: str, num_envs: int, /, **options: Any) -> Env:
         params,
         batch.reset,
         batch.step,
+        render=partial(glimpse_pictures.render, size, rules.num_scales),
         num_episodes=None if rules.split == "train" else len(images),
         static=(name, dataclasses.replace(rules, seed=0)),
     )

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -26,6 +27,7 @@ from jaxrl.fields import to_text
 from jaxrl.records import checkpoint
 from jaxrl.records.rows import read_rows
 from jaxrl.runs import train as runs
+from jaxrl.runs import trained as trained_runs
 from jaxrl.runs.definition import Run
 from jaxrl.types import Env
 
@@ -494,6 +496,22 @@ def test_evaluate_prints_the_score_as_json_and_draws_a_gif(trained, capsys):
     assert json.loads(score)["episodes"] == 4
     with Image.open("run.gif") as picture:
         assert (picture.format, picture.n_frames > 1) == ("GIF", True)
+
+
+def test_glimpses_are_shown_slowly_and_other_episodes_as_films(monkeypatch):
+    first = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    frames = [np.roll(first, turn, axis=0) for turn in range(3)]
+    monkeypatch.setattr(trained_runs, "score", lambda *_: {})
+    monkeypatch.setattr(trained_runs, "episode_pictures", lambda *_: iter(frames))
+    for env, durations in (("glimpse/digits", [500, 500, 1500]), ("CartPole-v1", [30, 30, 1020])):
+        Path("config.json").write_text(json.dumps({"env": env}))
+        cli.main(["evaluate", ".", "--gif", "run.gif"])
+        with Image.open("run.gif") as picture:
+            shown = []
+            for number in range(picture.n_frames):
+                picture.seek(number)
+                shown.append(picture.info["duration"])
+        assert shown == durations, env
 
 
 def test_equal_seeds_evaluate_equally(trained, capsys):

@@ -121,6 +121,17 @@ def test_frames_that_do_not_change_take_their_time_all_the_same(tmp_path):
     assert total == 4 * 50
 
 
+def test_the_last_picture_of_a_gif_is_held(tmp_path):
+    first = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    save_gif(tmp_path / "held.gif", [np.roll(first, turn, axis=0) for turn in range(3)], fps=2, hold=1.0)
+    with Image.open(tmp_path / "held.gif") as gif:
+        durations = []
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            durations.append(gif.info["duration"])
+    assert durations == [500, 500, 1500]
+
+
 @pytest.mark.parametrize(
     ("frames", "fps", "message"), [([], 30, "holds no picture"), (np.zeros((1, 2, 2, 3), np.uint8), 0, "fps=0 is out of range")]
 )

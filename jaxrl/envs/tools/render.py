@@ -9,9 +9,10 @@ goal). It draws at twice the size and scales down, which smooths the edges. A ne
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,12 +177,13 @@ def _hill(x: float) -> float:
     return 0.45 * math.sin(3 * x) + 0.55
 
 
-def save_gif(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float = 30.0) -> None:
+def save_gif(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float = 30.0, hold: float = 0.0) -> None:
     """Writes an endless GIF.
 
     Args:
       frames: pictures [height, width, 3] uint8, all of one size, taken one at a time.
       fps: pictures a second; a GIF counts in hundredths of a second, so 30 becomes 33, and 50 is the most that viewers show.
+      hold: seconds that the last picture stays beyond its time.
 
     Raises:
       ValueError: no frames, or an `fps` that is not positive.
@@ -195,10 +197,18 @@ def save_gif(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: fl
         raise ValueError("frames=[] holds no picture; give at least one")
     # One palette for all: a palette of its own for each frame makes flat colours flicker.
     first = first.quantize(colors=128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    rest = (picture.quantize(palette=first, dither=Image.Dither.NONE) for picture in pictures)
     milliseconds = max(20, 10 * round(100 / fps))
+
+    def rest() -> Iterator[Image.Image]:
+        last = first
+        for picture in pictures:
+            last = picture.quantize(palette=first, dither=Image.Dither.NONE)
+            yield last
+        # Pictures that are equal become one that stays as long as all of them.
+        yield from itertools.repeat(last, round(1000 * hold / milliseconds))
+
     with whole(Path(path)) as partial:
-        first.save(partial, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
+        first.save(partial, format="GIF", save_all=True, append_images=rest(), duration=milliseconds, loop=0)
 
 
 RENDERERS: dict[str, Callable[[Any, Any], np.ndarray]] = {

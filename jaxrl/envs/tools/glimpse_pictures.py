@@ -1,0 +1,124 @@
+"""Pictures of glimpses, drawn with Pillow: where a retina has looked, and beside it what it sees now.
+
+frame = draw_glimpse(image, path, patches, num_glimpses=6, label=7)      # [height, width, 3] uint8
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from jaxrl.analysis.glimpses import COLORS, pixels, squares
+from jaxrl.envs.tools.retina import retina
+
+_SMOOTH = 2
+_HEIGHT, _GAP, _LINE = 400, 14, 26
+_GROUND, _BEYOND, _INK, _PALE = (247, 248, 250), (70, 78, 90), (45, 55, 68), (150, 128, 96)
+_RIGHT, _WRONG = (47, 158, 119), (217, 83, 79)
+
+_retina = jax.jit(retina, static_argnums=(2, 3))
+
+
+def render(size: int, num_scales: int, params: Any, state: Any, index: int) -> np.ndarray:
+    """The present glimpse of environment `index` of `jaxrl.envs.glimpse`; of samples side by side the first, and all paths.
+
+    Returns:
+      [height, width, 3] uint8.
+    """
+    image, path = state.picture[index], np.asarray(state.path[index])
+    seen = path[: int(state.time) + 1]
+    patches = np.asarray(_retina(image, seen[-1, 0], size, num_scales))
+    return draw_glimpse(np.asarray(image), seen, patches, len(path), int(state.label[index]))
+
+
+def draw_glimpse(
+    image: np.ndarray, path: np.ndarray, patches: np.ndarray, num_glimpses: int, label: int, answer: int | None = None
+) -> np.ndarray:
+    """A picture enlarged, the path of glimpses so far and the squares of the last one; beside it what the retina saw there.
+
+    Args:
+      image: [S, S] uint8.
+      path: [t, M, 2] where the t glimpses so far have been, on M paths of which the first is followed.
+      patches: [g, g, k] what the last of them saw.
+      num_glimpses: T, of the whole episode.
+      label: what the picture shows.
+      answer: what was said that it shows, None before anything was.
+
+    Returns:
+      [height, width, 3] uint8, the same height and width for every glimpse of an episode.
+    """
+    side, (size, _, num_scales) = len(image), patches.shape
+    margin = min(size // 2, side // 4)  # The smallest square is shown whole wherever it is, wider ones may be cut.
+    zoom = max(1, round(_HEIGHT / (side + 2 * margin)))
+    wide = zoom * (side + 2 * margin)
+    tall = (wide + _GAP) // num_scales - _GAP - _LINE
+    patch = max(size, min(wide // 2, tall) // size * size)
+    canvas = _Canvas(wide + patch + 3 * _GAP, wide + 2 * _GAP + _LINE)
+    canvas.text((_GAP, _GAP), f"glimpse {len(path)} of {num_glimpses}", _INK)
+    shows = f"shows {label}" if answer is None else f"shows {label}, answer {answer}"
+    canvas.text((_GAP + wide, _GAP), shows, _INK if answer is None else _RIGHT if answer == label else _WRONG, anchor="rt")
+    canvas.paste(_field(image, path, squares(path[-1, 0], side, size, num_scales), margin, zoom), (_GAP, _GAP + _LINE))
+    for scale in range(num_scales):
+        corner = (wide + 2 * _GAP, _GAP + scale * (patch + _LINE + _GAP))
+        width = size * 2**scale
+        canvas.text(corner, f"{width} x {width}", _INK)
+        canvas.paste(_enlarged(255.0 * patches[..., scale], patch * _SMOOTH, color_of(scale)), (corner[0], corner[1] + _LINE))
+    return canvas.array()
+
+
+def _field(image: np.ndarray, path: np.ndarray, boxes: np.ndarray, margin: int, zoom: int) -> Image.Image:
+    """The picture with what is drawn over it, `margin` pixels of what is beyond it around."""
+    side, scale = len(image), zoom * _SMOOTH
+    field = Image.new("RGB", ((side + 2 * margin) * scale,) * 2, _BEYOND)
+    field.paste(Image.fromarray(image).resize((side * scale,) * 2, Image.Resampling.NEAREST), (margin * scale,) * 2)
+    draw, line = ImageDraw.Draw(field), 2 * _SMOOTH
+    places = (pixels(path, side) + margin) * scale
+    for number, box in reversed(list(enumerate((boxes + margin) * scale))):
+        draw.rectangle([*box[:2], *(box[2:] - 1)], outline=color_of(number), width=line)
+    for sample in reversed(range(path.shape[1])):
+        points, color = [tuple(place) for place in places[:, sample].tolist()], color_of(0) if sample == 0 else _PALE
+        draw.line(points, fill=color, width=line, joint="curve")
+        for number, point in enumerate(points):
+            _dot(draw, point, color, is_open=number == 0)
+    return field
+
+
+def _dot(draw: ImageDraw.ImageDraw, point: tuple[float, float], color: tuple[int, ...], is_open: bool) -> None:
+    radius = (6 if is_open else 4) * _SMOOTH
+    draw.circle(point, radius, fill=None if is_open else color, outline=color, width=2 * _SMOOTH)
+
+
+def _enlarged(brightness: np.ndarray, width: int, color: tuple[int, ...]) -> Image.Image:
+    drawn = (
+        Image.fromarray(np.round(brightness).astype(np.uint8)).convert("RGB").resize((width, width), Image.Resampling.NEAREST)
+    )
+    ImageDraw.Draw(drawn).rectangle([0, 0, width - 1, width - 1], outline=color, width=2 * _SMOOTH)
+    return drawn
+
+
+def color_of(scale: int) -> tuple[int, ...]:
+    """Of the squares of a scale, 0 for the smallest."""
+    return ImageColor.getrgb(COLORS[min(scale, len(COLORS) - 1)])
+
+
+class _Canvas:
+    """A picture that is drawn at twice its size, in points of the final one."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.size = (width, height)
+        self.image = Image.new("RGB", (width * _SMOOTH, height * _SMOOTH), _GROUND)
+        self.draw = ImageDraw.Draw(self.image)
+        self.font = ImageFont.load_default(16 * _SMOOTH)
+
+    def text(self, at: tuple[int, int], text: str, color: tuple[int, ...], anchor: str = "lt") -> None:
+        self.draw.text((at[0] * _SMOOTH, at[1] * _SMOOTH), text, fill=color, font=self.font, anchor=anchor)
+
+    def paste(self, image: Image.Image, at: tuple[int, int]) -> None:
+        self.image.paste(image, (at[0] * _SMOOTH, at[1] * _SMOOTH))
+
+    def array(self) -> np.ndarray:
+        """[height, width, 3] uint8."""
+        return np.asarray(self.image.resize(self.size, Image.Resampling.BOX), np.uint8)
