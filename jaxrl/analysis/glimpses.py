@@ -60,6 +60,12 @@ def squares(location: np.ndarray, side: int, size: int, num_scales: int) -> np.n
     return np.concatenate([corners, corners + widths], axis=1)
 
 
+def shares(locations: np.ndarray, parts: int) -> np.ndarray:
+    """[parts, parts] of locations [N, 2], by where in the picture they are; rows from top to bottom."""
+    edges = np.linspace(-1.0, 1.0, parts + 1)
+    return np.histogram2d(locations[:, 1], locations[:, 0], bins=(edges, edges))[0] / len(locations)
+
+
 def composed(patches: np.ndarray) -> np.ndarray:
     """[G, G] as wide as the widest square, each place as sharp as the patches [g, g, k] of one glimpse show it."""
     size, _, num_scales = patches.shape
@@ -75,10 +81,11 @@ def composed(patches: np.ndarray) -> np.ndarray:
 def draw_paths(played: Played) -> Figure:
     """A row for each picture: the path over it, and behind it what the retina saw at each step, coarse and fine in one."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     num, num_glimpses = played.paths.shape[:2]
-    across = 1.7 + num_glimpses
-    figure = Figure(figsize=(_WIDTH, 0.35 + num * 1.75 * _WIDTH / (across + 0.4)), layout="constrained")
+    tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=(_WIDTH, num * (0.25 + 1.7 * _WIDTH / (2.0 + num_glimpses))), layout=tight)
     grid = figure.add_gridspec(num, num_glimpses + 1, width_ratios=[1.7] + [1.0] * num_glimpses)
     for row in range(num):
         axes = figure.add_subplot(grid[row, 0])
@@ -88,7 +95,6 @@ def draw_paths(played: Played) -> Figure:
             axes = figure.add_subplot(grid[row, step + 1])
             _draw_seen(axes, patches)
             axes.set_title(f"{step + 1}", fontsize="small", color="#64748b", pad=3)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]
     return figure
 
 
@@ -100,7 +106,8 @@ def draw_answers(played: Played, rows: int = 3, columns: int = 4) -> Figure:
     figure = Figure(figsize=(_WIDTH, 0.4 + rows * (half / columns + 0.2)), layout="constrained")
     share = played.is_right.mean()
     kinds = (("right", played.is_right, share), ("wrong", ~played.is_right, 1.0 - share))
-    for part, (name, of_kind, rate) in zip(figure.subfigures(1, 2, wspace=0.03), kinds, strict=True):
+    parts: Any = figure.subfigures(1, 2, wspace=0.03)
+    for part, (name, of_kind, rate) in zip(parts, kinds, strict=True):
         part.suptitle(f"{name}: {int(of_kind.sum()):,} of {len(of_kind):,} ({rate:.1%})", fontsize="medium")
         shown = np.flatnonzero(of_kind)
         for place, axes in enumerate(part.subplots(rows, columns).ravel()):
@@ -119,7 +126,7 @@ def draw_locations(played: Played) -> Figure:
     side, num_glimpses = played.images.shape[1], played.paths.shape[1]
     figure = Figure(figsize=(0.8 * _WIDTH, 0.42 * _WIDTH), layout="constrained")
     mean = played.images.mean(0)
-    counts = [_counted(played.paths[:, step], side) for step in (min(1, num_glimpses - 1), num_glimpses - 1)]
+    counts = [shares(played.paths[:, step], min(side, 30)) for step in (min(1, num_glimpses - 1), num_glimpses - 1)]
     most = max(count.max() for count in counts)
     names = ("second glimpse, the first that is chosen", "last glimpse")
     panels = figure.subplots(1, 2)
@@ -130,13 +137,6 @@ def draw_locations(played: Played) -> Figure:
         axes.set_title(name, fontsize="medium")
     figure.colorbar(drawn, ax=panels, shrink=0.85, label="share of pictures").outline.set_visible(False)
     return figure
-
-
-def _counted(location: np.ndarray, side: int) -> np.ndarray:
-    """Shares [C, C] of locations [N, 2] in C x C equal parts of the picture, rows from top to bottom."""
-    parts = min(side, 30)
-    edges = np.linspace(-1.0, 1.0, parts + 1)
-    return np.histogram2d(location[:, 1], location[:, 0], bins=(edges, edges))[0] / len(location)
 
 
 def _draw_path(axes: Any, one: Played, thin: bool = False) -> None:
