@@ -1,10 +1,14 @@
-"""The Recurrent Attention Model: where a trained run looks, as pictures.
+"""The Recurrent Attention Model: where a trained run looks, as pictures, and the paper's table beside ours.
 
     jaxrl train ram --env glimpse/digits --total-steps 600000 --out runs/ram
     python experiments/ram.py figures runs/ram --out pictures
 
+    JAXRL_DATA_DIR=... jaxrl reproduce attention --out experiments/results
+    python experiments/ram.py table
+
 `paths.png` has the path over each picture and what the retina saw at each step, `answers.png` right answers beside wrong ones,
 `locations.png` where the glimpses lie, and `glimpses.gif` the same glimpse by glimpse. The examples are the first of the test.
+`table` writes the paper's table with ours beside it, `ram.md`, from the results of `jaxrl reproduce`.
 """
 
 from __future__ import annotations
@@ -15,14 +19,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import tyro
+from scipy.stats import binomtest
 
 import jaxrl
 from jaxrl.analysis.curves import save_figure
 from jaxrl.analysis.glimpses import Played, draw_answers, draw_locations, draw_paths
+from jaxrl.claims.table import read_claims
 from jaxrl.envs import evaluation_options, pictures_per_second
 from jaxrl.envs.tools.glimpse_pictures import draw_glimpse
 from jaxrl.envs.tools.render import save_gif
 from jaxrl.errors import UsageError
+from jaxrl.records.files import write_whole
 from jaxrl.runs.definition import read_run
 from jaxrl.types import Env
 
@@ -91,6 +98,66 @@ def figures(run: tyro.conf.Positional[Path], /, out: Path = Path("pictures"), nu
     save_gif(out / "glimpses.gif", frames(examples), pictures_per_second(read_run(run).env))
     for name in ("paths.png", "answers.png", "locations.png", "glimpses.gif"):
         print(out / name)
+
+
+NUM_TEST = 10_000
+EDITIONS = {
+    "ram-mnist-2": "6.27",
+    "ram-mnist-4": "1.73",
+    "ram-mnist-6": "1.29",
+    "ram-translated-4": "2.29",
+    "ram-translated-6": "1.86",
+    "ram-translated-8": "1.84",
+    "ram-cluttered-8": "5.23",
+    "ram-cluttered100-8": "10.83",
+}
+"""Errors in percent as the preprint prints them; those of the proceedings are the claims'."""
+
+
+@app.command
+def table(results: Path = Path("experiments/results")) -> None:
+    """Writes the paper's table beside ours, errors in percent.
+
+    Args:
+      results: folder with the results of `jaxrl reproduce attention`, and of the table.
+    """
+    lines = ["| claim | what | published | preprint | ours | 95 % interval | seeds | epochs |"]
+    lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for result in read_claims(results):
+        claim = result["claim"]
+        if claim["group"] != "attention" or result["mean"] is None:
+            continue
+        error = 1.0 - float(result["mean"])
+        # Of the test pictures, for which each seed's errors are much the same ones.
+        interval = binomtest(round(error * NUM_TEST), NUM_TEST).proportion_ci(method="wilson")
+        low, high = (f"{100 * end:.2f}" for end in interval)
+        published = "" if claim["name"] == "ram-cluttered100-8" else f"{100 * (1 - claim['published']['mean']):.2f}"
+        steps = claim["env_options"]["num_glimpses"] * 60_000
+        cells = [
+            f"`{claim['name']}`",
+            claim["protocol"]["rules"],
+            published,
+            EDITIONS.get(claim["name"], ""),
+            f"{100 * error:.2f}",
+            f"[{low}, {high}]",
+            str(result["num_seeds"]),
+            f"{result['env_steps'] / steps:.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    if len(lines) == 2:
+        raise UsageError(
+            f"{results} holds no result of the attention model; make one with: jaxrl reproduce ram-mnist-6 --out {results}"
+        )
+    print("\n".join(lines))
+    write_whole(results / "ram.md", "\n".join([*HEAD, "", *lines, ""]))
+
+
+HEAD = (
+    "# The Recurrent Attention Model: errors in percent",
+    "",
+    "Published: Mnih et al. 2014, NIPS proceedings and preprint. Intervals are binomial (Wilson) over the 10,000 test",
+    "pictures, of the mean over seeds. Written by `python experiments/ram.py table`.",
+)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def _claim(
     table: int,
     *,
     earlier: float | None = None,
-    epochs: int = 100,
+    epochs: int = 150,
     seeds: tuple[int, ...] = (1,),
     config: Mapping[str, Any] | None = None,
     deviations: str = "",
@@ -66,9 +66,6 @@ def _claim(
     )
 
 
-_LARGE: dict[str, Any] = {}
-
-
 def _looking() -> list[Claim]:
     """The attention model, with learned and with random locations."""
     mnist, translated, cluttered = (f"glimpse/mnist{kind}" for kind in ("", "-translated", "-cluttered"))
@@ -83,7 +80,7 @@ def _looking() -> list[Claim]:
         )
     ]
     large = [
-        _claim(f"ram-{name}-{glimpses}", env, RETINA | {"num_glimpses": glimpses}, error, table, earlier=earlier, config=_LARGE)
+        _claim(f"ram-{name}-{glimpses}", env, RETINA | {"num_glimpses": glimpses}, error, table, earlier=earlier, epochs=100)
         for name, env, table, glimpses, error, earlier in (
             ("translated", translated, 1, 4, 1.54, 2.29),
             ("translated", translated, 1, 6, 1.22, 1.86),
@@ -95,15 +92,15 @@ def _looking() -> list[Claim]:
     ]
     widest = RETINA | {"num_scales": 4, "num_glimpses": 8, "side": 100, "num_pieces": 8}
     large.append(
-        _claim("ram-cluttered100-8", cluttered, widest, 10.83, 2, config=_LARGE, deviations="The figure is the preprint's.")
+        _claim("ram-cluttered100-8", cluttered, widest, 10.83, 2, epochs=100, deviations="The figure is the preprint's.")
     )
     return [*small, *large]
 
 
 def _random(name: str, of: Claim, error: float, deviations: str) -> Claim:
     """A claim's model with locations uniformly at random: what learned attention is worth."""
-    config = {**of.config, "look": "random"}
-    return _claim(name, of.env, of.env_options, error, 2, config=config, deviations=deviations)
+    epochs = of.total_steps // (_TRAINING * of.env_options["num_glimpses"])
+    return _claim(name, of.env, of.env_options, error, 2, epochs=epochs, config={"look": "random"}, deviations=deviations)
 
 
 def _whole() -> list[Claim]:
