@@ -53,6 +53,15 @@ def test_the_corridor_example_trains_to_the_end_of_the_corridor(
     assert json.loads(Path("run/summary.json").read_text())["evaluation"]["mean"] == -8.0
 
 
+@pytest.mark.slow
+def test_attention_learns_offline_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXRL_DATA_DIR", str(tmp_path))
+    command = next(line for line in README.splitlines() if line.startswith("jaxrl train ram"))
+    cli.main([*command.partition("#")[0].split()[1:], "--out", "run"])
+    assert json.loads(Path("run/summary.json").read_text())["evaluation"]["mean"] > 0.85
+
+
 @pytest.fixture
 def munchausen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """README's file, as a user has it."""
