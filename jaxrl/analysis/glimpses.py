@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLORS = ("#f2a33a", "#4aa8e0", "#d873c0", "#7cc36a")
 """Of the squares of a glimpse, the smallest first; beyond the last, the last."""
 _RIGHT, _WRONG, _EDGE = "#2f9e77", "#d9534f", "#94a3b8"
-_WIDTH = 10.0
+_WIDTH, _MOST_PARTS = 10.0, 30
 
 
 class Played(NamedTuple):
@@ -80,12 +80,8 @@ def composed(patches: np.ndarray) -> np.ndarray:
 
 def draw_paths(played: Played) -> Figure:
     """A row for each picture: the path over it, and behind it what the retina saw at each step, coarse and fine in one."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     num, num_glimpses = played.paths.shape[:2]
-    tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.02)
-    figure = Figure(figsize=(_WIDTH, num * (0.25 + 1.7 * _WIDTH / (2.0 + num_glimpses))), layout=tight)
+    figure = _figure(num * (0.25 + 1.7 * _WIDTH / (1.7 + num_glimpses)))
     grid = figure.add_gridspec(num, num_glimpses + 1, width_ratios=[1.7] + [1.0] * num_glimpses)
     for row in range(num):
         axes = figure.add_subplot(grid[row, 0])
@@ -100,10 +96,7 @@ def draw_paths(played: Played) -> Figure:
 
 def draw_answers(played: Played, rows: int = 3, columns: int = 4) -> Figure:
     """Pictures that were answered right beside others that were not, each with its path; the first of each kind."""
-    from matplotlib.figure import Figure
-
-    half = 0.5 * _WIDTH
-    figure = Figure(figsize=(_WIDTH, 0.4 + rows * (half / columns + 0.2)), layout="constrained")
+    figure = _figure(0.3 + rows * (0.5 * _WIDTH / columns + 0.2))
     share = played.is_right.mean()
     kinds = (("right", played.is_right, share), ("wrong", ~played.is_right, 1.0 - share))
     parts: Any = figure.subfigures(1, 2, wspace=0.03)
@@ -120,23 +113,30 @@ def draw_answers(played: Played, rows: int = 3, columns: int = 4) -> Figure:
 
 
 def draw_locations(played: Played) -> Figure:
-    """Where the first glimpse that was chosen lies, the second, and where the last, over the mean picture."""
-    from matplotlib.figure import Figure
+    """Where the first glimpse that is chosen lies, the second of a picture, and where the last, over the mean picture."""
+    from matplotlib.ticker import PercentFormatter
 
     side, num_glimpses = played.images.shape[1], played.paths.shape[1]
-    figure = Figure(figsize=(0.8 * _WIDTH, 0.42 * _WIDTH), layout="constrained")
-    mean = played.images.mean(0)
-    counts = [shares(played.paths[:, step], min(side, 30)) for step in (min(1, num_glimpses - 1), num_glimpses - 1)]
-    most = max(count.max() for count in counts)
-    names = ("second glimpse, the first that is chosen", "last glimpse")
-    panels = figure.subplots(1, 2)
-    for axes, name, count in zip(panels, names, counts, strict=True):
-        axes.imshow(mean, cmap="gray_r", extent=(0, side, side, 0), alpha=0.35)
-        drawn = axes.imshow(np.ma.masked_equal(count, 0.0), cmap="YlOrRd", vmin=0.0, vmax=most, extent=(0, side, side, 0))
+    figure = _figure(0.5 * _WIDTH)
+    steps = {"second glimpse, the first that is chosen": min(1, num_glimpses - 1), "last glimpse": num_glimpses - 1}
+    for axes, (name, step) in zip(figure.subplots(1, 2), steps.items(), strict=True):
+        axes.imshow(played.images.mean(0), cmap="gray_r", extent=(0, side, side, 0), alpha=0.35)
+        counts = np.ma.masked_equal(shares(played.paths[:, step], min(side, _MOST_PARTS)), 0.0)
+        drawn = axes.imshow(counts, cmap="YlOrRd", vmin=0.0, extent=(0, side, side, 0))
         _bare(axes)
+        axes.spines[:].set(visible=True, color=_EDGE)
         axes.set_title(name, fontsize="medium")
-    figure.colorbar(drawn, ax=panels, shrink=0.85, label="share of pictures").outline.set_visible(False)
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.8, format=PercentFormatter(1.0))
+        bar.outline.set_visible(False)
+        bar.set_label("share of pictures")
     return figure
+
+
+def _figure(height: float) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return Figure((_WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.02))
 
 
 def _draw_path(axes: Any, one: Played, thin: bool = False) -> None:
@@ -168,10 +168,7 @@ def _draw_seen(axes: Any, patches: np.ndarray) -> None:
 
 
 def _title(axes: Any, label: int, answer: int) -> None:
-    if label == answer:
-        axes.set_title(f"{label}", fontsize="small", color=_RIGHT, pad=3)
-    else:
-        axes.set_title(f"{label}, answered {answer}", fontsize="small", color=_WRONG, pad=3)
+    axes.set_title(f"{label}, answered {answer}", fontsize="small", color=_RIGHT if label == answer else _WRONG, pad=3)
 
 
 def _color(scale: int) -> str:

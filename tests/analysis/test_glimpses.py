@@ -58,7 +58,7 @@ def test_a_row_of_the_paths_shows_the_path_the_last_squares_and_each_glimpse_onc
 def test_right_answers_stand_beside_wrong_ones():
     figure = draw_answers(PLAYED, rows=1, columns=3)
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["1", "2", "4", "3, answered 7", "5, answered 9", ""]
+    assert titles == ["1, answered 1", "2, answered 2", "4, answered 4", "3, answered 7", "5, answered 9", ""]
     assert [part.get_suptitle() for part in figure.subfigs] == ["right: 3 of 5 (60.0%)", "wrong: 2 of 5 (40.0%)"]
 
 

@@ -17,7 +17,8 @@ from jaxrl.envs.tools.retina import retina
 _SMOOTH = 2
 _HEIGHT, _GAP, _LINE = 400, 14, 26
 _GROUND, _BEYOND, _INK, _PALE = (247, 248, 250), (70, 78, 90), (45, 55, 68), (150, 128, 96)
-_RIGHT, _WRONG = (47, 158, 119), (217, 83, 79)
+
+Color = tuple[int, ...]
 
 _retina = jax.jit(retina, static_argnums=(2, 3))
 
@@ -58,8 +59,9 @@ def draw_glimpse(
     patch = max(size, min(wide // 2, tall) // size * size)
     canvas = _Canvas(wide + patch + 3 * _GAP, wide + 2 * _GAP + _LINE)
     canvas.text((_GAP, _GAP), f"glimpse {len(path)} of {num_glimpses}", _INK)
-    shows = f"shows {label}" if answer is None else f"shows {label}, answer {answer}"
-    canvas.text((_GAP + wide, _GAP), shows, _INK if answer is None else _RIGHT if answer == label else _WRONG, anchor="rt")
+    told, place = "" if answer is None else f", answered {answer}", (_GAP + wide, _GAP)
+    # A GIF has the colours of its first picture, where nothing is answered yet.
+    canvas.text(place, f"shows {label}{told}", _INK, "rt", color_of(0) if told and answer != label else None)
     canvas.paste(_field(image, path, squares(path[-1, 0], side, size, num_scales), margin, zoom), (_GAP, _GAP + _LINE))
     for scale in range(num_scales):
         corner = (wide + 2 * _GAP, _GAP + scale * (patch + _LINE + _GAP))
@@ -86,12 +88,12 @@ def _field(image: np.ndarray, path: np.ndarray, boxes: np.ndarray, margin: int, 
     return field
 
 
-def _dot(draw: ImageDraw.ImageDraw, point: tuple[float, float], color: tuple[int, ...], is_open: bool) -> None:
+def _dot(draw: ImageDraw.ImageDraw, point: tuple[float, float], color: Color, is_open: bool) -> None:
     radius = (6 if is_open else 4) * _SMOOTH
     draw.circle(point, radius, fill=None if is_open else color, outline=color, width=2 * _SMOOTH)
 
 
-def _enlarged(brightness: np.ndarray, width: int, color: tuple[int, ...]) -> Image.Image:
+def _enlarged(brightness: np.ndarray, width: int, color: Color) -> Image.Image:
     drawn = (
         Image.fromarray(np.round(brightness).astype(np.uint8)).convert("RGB").resize((width, width), Image.Resampling.NEAREST)
     )
@@ -99,7 +101,7 @@ def _enlarged(brightness: np.ndarray, width: int, color: tuple[int, ...]) -> Ima
     return drawn
 
 
-def color_of(scale: int) -> tuple[int, ...]:
+def color_of(scale: int) -> Color:
     """Of the squares of a scale, 0 for the smallest."""
     return ImageColor.getrgb(COLORS[min(scale, len(COLORS) - 1)])
 
@@ -113,8 +115,13 @@ class _Canvas:
         self.draw = ImageDraw.Draw(self.image)
         self.font = ImageFont.load_default(16 * _SMOOTH)
 
-    def text(self, at: tuple[int, int], text: str, color: tuple[int, ...], anchor: str = "lt") -> None:
-        self.draw.text((at[0] * _SMOOTH, at[1] * _SMOOTH), text, fill=color, font=self.font, anchor=anchor)
+    def text(self, at: tuple[int, int], text: str, color: Color, anchor: str = "lt", ground: Color | None = None) -> None:
+        where = at[0] * _SMOOTH, at[1] * _SMOOTH
+        if ground is not None:
+            left, top, right, bottom = self.draw.textbbox(where, text, font=self.font, anchor=anchor)
+            edge = 4 * _SMOOTH
+            self.draw.rectangle([left - edge, top - edge, right + edge, bottom + edge], fill=ground)
+        self.draw.text(where, text, fill=color, font=self.font, anchor=anchor)
 
     def paste(self, image: Image.Image, at: tuple[int, int]) -> None:
         self.image.paste(image, (at[0] * _SMOOTH, at[1] * _SMOOTH))
