@@ -117,8 +117,13 @@ CORES = {"rnn": Rectifier, "lstm": LSTM}
 
 
 class Heads(NamedTuple):
-    """What is said of features [..., units], which are what is remembered: `mean` [..., 2] of the next location, `logits`
-    [..., A] of the classes, `baseline` [...]."""
+    """What is said of features [..., units], which are what is remembered.
+
+    Attributes:
+      mean: [..., 2] of the next location.
+      logits: [..., A] of the classes.
+      baseline: [...] the reward that is expected.
+    """
 
     mean: Array
     logits: Array
@@ -136,14 +141,11 @@ class AttentionNetworks(NamedTuple):
 
     def init(self, key: Array, obs: Glimpse) -> PyTree:
         """Parameters, for observations of the shapes of `obs` with any leading axes."""
-        keys = jax.random.split(key, len(self))
-        params: dict[str, PyTree] = {"glimpse": self.glimpse.init(keys[0], *obs)}
-        seen = jnp.zeros(obs.location.shape[:-1] + (self.glimpse.features,))
-        memory = self.core.initial_memory(seen.shape[:-1])
-        params["core"] = self.core.init(keys[1], memory, seen)
-        features = jnp.zeros((*seen.shape[:-1], self.core.units))
-        heads = zip(self._fields[2:], self[2:], keys[2:], strict=True)
-        return params | {name: head.init(key, features) for name, head, key in heads}
+        leading = obs.location.shape[:-1]
+        seen, features = (jnp.zeros((*leading, units)) for units in (self.glimpse.features, self.core.units))
+        inputs = (obs, (self.core.initial_memory(leading), seen), *[(features,)] * 3)
+        parts = zip(self._fields, self, jax.random.split(key, len(self)), inputs, strict=True)
+        return {name: network.init(key, *given) for name, network, key, given in parts}
 
     def see(self, params: PyTree, obs: Glimpse) -> Array:
         """Glimpses [...] -> g [..., F]."""
@@ -160,6 +162,8 @@ class AttentionNetworks(NamedTuple):
 
     def heads(self, params: PyTree, features: Array) -> Heads:
         """The gradient of where to look and of the baseline ends here: what is remembered is learned by classification."""
-        said: Any = {name: head.apply(params[name], features if name == "classifier" else jax.lax.stop_gradient(features))
-                     for name, head in zip(self._fields[2:], self[2:], strict=True)}  # fmt: skip
-        return Heads(jnp.tanh(said["location"]), said["classifier"], said["baseline"][..., 0])
+        fixed = jax.lax.stop_gradient(features)
+        mean: Any = self.location.apply(params["location"], fixed)
+        logits: Any = self.classifier.apply(params["classifier"], features)
+        baseline: Any = self.baseline.apply(params["baseline"], fixed)
+        return Heads(jnp.tanh(mean), logits, baseline[..., 0])
