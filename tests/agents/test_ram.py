@@ -15,7 +15,8 @@ from jax.flatten_util import ravel_pytree
 from helpers import assert_close, assert_same_bits, progress_at, random_rollout
 from jaxrl.agents import RAMConfig, make_ram
 from jaxrl.agents.attention.ram import classified, hybrid_loss, networks_of
-from jaxrl.config import as_arrays
+from jaxrl.config import as_arrays, check_config
+from jaxrl.errors import UsageError
 from jaxrl.nets.glimpse import Glimpse, Look
 from jaxrl.types import ArraySpec, Box, Discrete, Spec, tree_spec
 
@@ -286,3 +287,59 @@ def test_a_batch_of_every_traced_field_learns_as_each_alone():
         alone = dataclasses.replace(config, **{name: values[i] for name, values in batch.items()})
         assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], found), update()(alone, state, rollout(), PROGRESS))
     assert update()._cache_size() == 1
+
+
+# --- what it refuses ------------------------------------------------------------------------------------------------
+
+PICTURE = SPEC._replace(obs=tree_spec(Glimpse(ArraySpec((8, 8, 1), "float32", picture="HWC"), ArraySpec((2,), "float32"))))
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields", "words"),
+    [
+        (
+            SPEC._replace(obs=ArraySpec((4,), "float32"), action=Discrete(2)),
+            {},
+            "agent=ram sees glimpses .*; choose glimpse/digits",
+        ),
+        (SPEC._replace(action=Discrete(2)), {}, "agent=ram sees glimpses .*; choose glimpse/digits"),
+        (SPEC, {"rollout_length": 2}, "rollout_length=2 is not the 3 glimpses of a picture; give rollout_length 0"),
+        (SPEC._replace(time_limit=None), {}, "this environment has no time_limit; say how many glimpses there are"),
+        (SPEC._replace(time_limit=None), {"rollout_length": 2}, "has no time_limit; say how many glimpses there are"),
+        (
+            PICTURE,
+            {"torso": "nature"},
+            "torso='nature' needs pictures of at least 36 x 36, not 8 x 8; choose a smaller one, or mlp",
+        ),
+        (SPEC, {"torso": "minatar"}, "torso='minatar' cannot tell what the axes"),
+    ],
+)
+def test_what_it_cannot_see_or_do_is_one_line(spec, fields, words):
+    with pytest.raises(UsageError, match=words) as error:
+        make_ram(as_arrays(dataclasses.replace(CONFIG, **fields)), spec)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("location_std", 1e-4), ("location_std", 11.0), ("momentum", 1.0), ("core", "gru"), ("look", "left")]
+)
+def test_a_value_out_of_range_is_named(field, value):
+    with pytest.raises(UsageError, match=f"{field}={value!r}"):
+        check_config(dataclasses.replace(CONFIG, **{field: value}))
+
+
+def test_the_smallest_deviation_is_no_division_by_zero():
+    found = gradient(rollout(), location_std=1e-3)
+    assert np.all(np.isfinite(ravel_pytree(found)[0]))
+
+
+def test_several_paths_and_pictures_without_label_cannot_be_learned_of():
+    several = Glimpse(ArraySpec((5, 2, 2, 1), "float32"), ArraySpec((5, 2), "float32"))
+    spec = SPEC._replace(obs=tree_spec(several), action=Look(Box((5, 2)), Discrete(CLASSES)))
+    config, state = initial()
+    for other, rows, words in (
+        (spec, rollout(), "samples=5 is for evaluation.*; give --eval-env-option samples=5"),
+        (SPEC, rollout()._replace(info={}), r"info\['label'\], which this environment does not have"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            make_ram(config, other).update(jax.random.key(0), state, rows, PROGRESS)

@@ -102,6 +102,14 @@ def make_ram(config: RAMConfig, spec: Spec, model: Model | None = None) -> Agent
         return Look(location, classified(said.logits, len(paths))), memory, ()
 
     def update(key: Array, state: RAMState, rollout: Rollout, progress: Progress) -> tuple[RAMState, Metrics]:
+        if paths:
+            raise UsageError(
+                f"samples={paths[0]} is for evaluation, and one path is learned of; give --eval-env-option samples={paths[0]}"
+            )
+        if "label" not in rollout.info:
+            raise UsageError(
+                "agent=ram learns what a picture shows of info['label'], which this environment does not have; add it"
+            )
         grads, metrics = jax.grad(partial(loss_of, config, networks), has_aux=True)(
             state.policy, initial_memory(config.num_envs), rollout
         )
@@ -124,6 +132,10 @@ def networks_of(config: RAMConfig, spec: Spec) -> AttentionNetworks:
     if not (isinstance(obs, Glimpse) and isinstance(spec.action, Look)):
         raise UsageError(
             "agent=ram sees glimpses and says where to look, which this environment does not have; choose glimpse/digits"
+        )
+    if spec.time_limit is None:
+        raise UsageError(
+            "agent=ram plays whole pictures, and this environment has no time_limit; say how many glimpses there are"
         )
     if rollout_length(config, spec) != spec.time_limit:
         raise UsageError(
