@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from jaxrl.checks.suite import as_numbers
+from jaxrl.envs.tools.datasets import MD5
 from jaxrl.loop import iteration_keys
 from jaxrl.records.console import PARTS
 from jaxrl.types import Env, Progress, PyTree, Rollout, Spec, TimeStep, sample_action, spec_zeros
@@ -101,6 +103,25 @@ class JaxHostEnv:
 
     def close(self) -> None:
         pass
+
+
+def idx(array: np.ndarray) -> bytes:
+    """An array of bytes in the idx format, written out by hand."""
+    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.astype(np.uint8).tobytes()
+
+
+def write_images(folder: Path, train: np.ndarray, test: np.ndarray, labels: np.ndarray | None = None) -> Path:
+    """The four files of a data set in the folder, for `JAXRL_DATA_DIR`: the label is the last digit of a picture's number.
+
+    Args:
+      train, test: [N, H, H] uint8.
+      labels: of the test, in the place of that.
+    """
+    last_digit = [np.arange(len(images)) % 10 for images in (train, test)]
+    arrays = [train, last_digit[0], test, last_digit[1] if labels is None else labels]
+    for name, array in zip(MD5, arrays, strict=True):
+        (folder / name).write_bytes(idx(array))
+    return folder
 
 
 def assert_same_bits(a: PyTree, b: PyTree) -> None:

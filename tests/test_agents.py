@@ -2,7 +2,8 @@
 
 A tiny configuration of each agent is compiled once (`setup`) and shared by its checks. `VALUE_OF` says how to read a state's
 value out of an agent's policy; an agent without an entry fails. `VARIANTS` are more configurations of registered agents. Agents
-with a table need observations that name a state: they play a small MDP and twins of the probes, and are held to the same.
+with a table need observations that name a state: they play a small MDP and twins of the probes, and are held to the same. Those
+that look at pictures play a few glimpses, and are to find what they can only find by looking for it.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from jaxrl.checks.trial import TINY, Trial
 from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.drivers.host import host_driver
 from jaxrl.envs import make
+from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.envs.tools.mdp_env import mdp_env
 from jaxrl.loop import build, init_state, iterate, plan, train
 from jaxrl.mdp.model import MDP, make_mdp
 from jaxrl.nets.actor_critic import actor_critic
+from jaxrl.nets.glimpse import Glimpse, Look
 from jaxrl.nets.heads import QNetwork
-from jaxrl.types import Env, RunState, TimeStep
+from jaxrl.runs.pure import evaluate
+from jaxrl.types import ArraySpec, Box, Discrete, Env, RunState, Spec, TimeStep, tree_spec
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-recurrent": ("ppo", {"gru": 8, "normalize_observation": True, "normalize_reward": True, "target_kl": 0.5}),
@@ -44,6 +48,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 TABULAR = ("dyna_q", "expected_sarsa", "monte_carlo", "q_learning", "sarsa")
 """Agents whose observations must name a state."""
+
+ATTENTION = ("ram",)
+"""Agents that see pictures through glimpses."""
 
 PROBE = {"num_envs": 16, "hidden": (32,), "capacity": 1024, "batch_size": 64, "learning_starts": 256, "gamma": 0.5} | {
     "learning_rate": 5e-3,
@@ -80,6 +87,8 @@ VALUE_OF = (
 
 def make_suite_env(name: str, num_envs: int) -> Env:
     """What an agent plays in the checks that are not about what it learns."""
+    if agent_of(name) in ATTENTION:
+        return make("glimpse/digits", num_envs, num_glimpses=3, size=4)  # type: ignore[return-value]
     if agent_of(name) not in TABULAR:
         return make("CartPole-v1", num_envs, max_steps_in_episode=50)  # type: ignore[return-value]
     # A slippery row of six states whose last one ends an episode: each step costs 1, in the fourth 3; left and right.
@@ -273,13 +282,15 @@ def test_the_state_keeps_its_32_bits_where_64_are_enabled(name: str) -> None:
     make_agent, _ = load_agent(agent_of(name))
     config = fitted(name, TINY | ({"rollout_length": 4} if agent_of(name) == "ppo" else {}))
     with jax.enable_x64(True):
-        env = make_probe(config.num_envs, names_states=agent_of(name) in TABULAR)
+        tabular, glimpses = agent_of(name) in TABULAR, agent_of(name) in ATTENTION
+        env = make_suite_env(name, config.num_envs) if glimpses else make_probe(config.num_envs, names_states=tabular)
         agent, key, schedule = build(make_agent, as_arrays(config), env.spec), jax.random.key(0), plan(config, env.spec, 4000)
         before = jax.eval_shape(lambda key: init_state(key, agent, env), key)
         length = schedule.rollout_length
         after, _ = jax.eval_shape(lambda s: iterate(key, agent, env, s, schedule.progress(0), length, True), before)
     for (path, a), b in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
-        assert a.dtype == b.dtype and getattr(a.dtype, "itemsize", 0) <= 4, jax.tree_util.keystr(path)
+        is_key = jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+        assert a.dtype == b.dtype and (is_key or a.dtype.itemsize <= 4), jax.tree_util.keystr(path)
 
 
 # --- what must be learned -------------------------------------------------------------------------------------------
@@ -322,17 +333,56 @@ def learn_probe(name: str, probe: str) -> Learned:
         ("truncation", [1.0, -1.0], [1.0, 2.0]),
     ],
 )
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", sorted(set(AGENTS).difference(ATTENTION)))
 def test_the_value_of_a_probe_is_learned(name: str, probe: str, cues: list[float], values: list[float]) -> None:
     """On `truncation` only bootstrapping a truncated step from its true successor, and no terminated one, is right."""
     learned = VALUE_OF[name](*learn_probe(name, probe), observed(name, cues))
     np.testing.assert_allclose(learned, values, atol=0.1)
 
 
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", sorted(set(AGENTS).difference(ATTENTION)))
 def test_the_better_action_is_chosen(name: str) -> None:
     config, env, policy = learn_probe(name, "action")
     agent = build(load_agent(name)[0], as_arrays(config), env.spec)
     obs, progress = jnp.repeat(observed(name, [0.0]), 2, axis=0), progress_at(1, 1)
     action, _, _ = agent.act(jax.random.key(0), policy, agent.initial_memory(2), obs, progress, False)
     assert action.tolist() == [1, 1]
+
+
+def make_hidden(num_envs: int) -> Env:
+    """Two glimpses: the first says on which side (x < 0 or x > 0) the second will see what the picture shows, 0 or 1.
+
+    Who looks there is always right; who does not, or looks without regard to the first, is so three times in four.
+    """
+
+    def seen(state: dict[str, jax.Array], location: jax.Array) -> Glimpse:
+        told = jnp.where(location[0] * state["side"] > 0, state["label"], 0.5)
+        patch = jnp.where(state["first"], state["side"], 2 * told - 1).astype(jnp.float32)
+        return Glimpse(patch.reshape(1, 1, 1), location)
+
+    def reset(key: jax.Array, params: Any) -> tuple[Any, Glimpse]:
+        side, label = jax.random.bernoulli(key, 0.5, (2,))
+        state = {"side": jnp.where(side, 1.0, -1.0), "label": label.astype(jnp.int32), "first": jnp.bool_(True)}
+        return state, seen(state, jnp.zeros(2))
+
+    def step(key: jax.Array, params: Any, state: Any, action: Look) -> Transition:
+        over, right = ~state["first"], action.label == state["label"]
+        state = state | {"first": jnp.bool_(False)}
+        reward = jnp.where(over & right, 1.0, 0.0)
+        return Transition(state, seen(state, action.location), reward, over, info={"label": state["label"]})
+
+    obs = tree_spec(Glimpse(ArraySpec((1, 1, 1), "float32", picture="HWC"), ArraySpec((2,), "float32")))
+    return batch_env(Spec(obs, Look(Box((2,)), Discrete(2)), 2), (), reset, step, num_envs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ATTENTION)
+def test_what_a_picture_shows_is_looked_for_where_a_glimpse_says(name: str) -> None:
+    fields = {"num_envs": 64, "units": 16, "glimpse_units": 16, "location_std": 0.3} | {
+        "optimizer": "adam",
+        "learning_rate": 1e-2,
+    }
+    config, env, key = fitted(name, fields), make_hidden(64), jax.random.key(0)
+    make_agent, _ = load_agent(name)
+    result = jax.jit(lambda key: train(key, config, make_agent, env, 32_000))(key)
+    assert evaluate(key, result, make_agent, env, 256)["mean"] >= 0.99

@@ -207,5 +207,6 @@ _WORLDS: tuple[Callable[[int], Any], ...] = (
     partial(probes.make_probe, names_states=False),
     partial(probes.make_probe, names_states=True),
     *(partial(make, f"probe/{name}") for name in ("target", "mixed", "state")),
+    partial(make, "glimpse/digits", num_glimpses=3, size=4),
 )
 """Small environments of every kind of observation and action."""

@@ -32,6 +32,8 @@ TINY = {
     "num_minibatches": 2,
     "num_value_updates": 2,
     "num_planning_steps": 2,
+    "units": 16,
+    "glimpse_units": 8,
 }
 """Fields made small in every agent that has them."""
 

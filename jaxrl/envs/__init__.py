@@ -87,7 +87,7 @@ HOST = ("gymnasium", "envpool")
 _MAX_HOST_ENVS = 10_000
 """Of each of which Python makes an object or a process."""
 
-_OWN_OPTIONS = {"gymnax": ("time_limit",), "gridworld": ("time_limit",), "maze": ("time_limit",), "garnet": ("time_limit",)}
+_OWN_OPTIONS = {family: ("time_limit",) for family in ("gymnax", "gridworld", "maze", "garnet", "glimpse")}
 """Options of families that are called as a wrapper is."""
 
 _PICTURES_PER_SECOND = {"glimpse": 2.0}

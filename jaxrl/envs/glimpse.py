@@ -123,10 +123,14 @@ def make(name: str, num_envs: int, /, **options: Any) -> Env:
     """
     known = [field.name for field in dataclasses.fields(Glimpses)]
     for option in options:
+        if option == "time_limit":
+            raise UsageError(f"time_limit={options[option]!r}: an episode has num_glimpses steps; give that instead")
         if option not in known:
             raise UsageError(unknown(f"option of glimpse/{name}", option, known))
     rules = Glimpses(**PICTURES[name] | options)
     check_fields(rules)
+    if rules.samples > 1 and rules.split == "train":
+        raise UsageError(f"samples={rules.samples} is for evaluations (split=test or validation); give it in eval_env_options")
     images, labels = _split(rules, digits.digits() if name == "digits" else datasets.mnist())
     rules = dataclasses.replace(rules, side=rules.side or images.shape[1])
     _check_fit(name, rules, images.shape[1])
@@ -218,7 +222,8 @@ class _Batch(NamedTuple):
         digit, side = params.images[index], self.rules.side
         key_place, key_pieces = jax.random.split(key)
         drawn = digit if digit.shape[0] == side else placed(key_place, digit, side)
-        return cluttered(key_pieces, drawn, params.images, self.rules.num_pieces, self.rules.piece)
+        pieces = self.rules.num_pieces, self.rules.piece
+        return cluttered(key_pieces, drawn, params.images, *pieces) if pieces[0] else drawn
 
     def seen(self, picture: Array, location: Array) -> Glimpse:
         """Glimpses at `location` [B, M, 2]; the axis M is left out where it is 1."""
@@ -229,7 +234,7 @@ class _Batch(NamedTuple):
     def step(self, key: Array, params: Pictures, state: State, action: Look) -> tuple[State, TimeStep]:
         time = state.time + 1
         is_last = time == self.rules.num_glimpses
-        location = jnp.clip(action.location, -1.0, 1.0).reshape(self.num_envs, self.rules.samples, 2)
+        location = jnp.clip(action.location, -1.0, 1.0).astype(jnp.float32).reshape(self.num_envs, self.rules.samples, 2)
         next_obs = self.seen(state.picture, location)
         reward = jnp.where(is_last & (action.label == state.label), 1.0, 0.0)
         moved = state._replace(time=time, path=state.path.at[:, time].set(location, mode="drop"))

@@ -109,7 +109,7 @@ class Gaussian(NamedTuple):
 
     def sample(self, key: Array) -> Array:
         """[..., *shape] float32."""
-        return self.mean + self._std() * jax.random.normal(key, self.mean.shape)
+        return (self.mean + self._std() * jax.random.normal(key, self.mean.shape)).astype(self.mean.dtype)
 
     def mode(self) -> Array:
         """[..., *shape] the mean."""

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import jaxrl
-from helpers import ended, run_python, started
+from helpers import ended, run_python, started, write_images
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.agents.value.dqn import DQNConfig
 from jaxrl.cli import commands as cli
@@ -391,7 +391,8 @@ def test_every_registered_agent_imports_and_has_a_summary(name):
 @pytest.mark.parametrize(
     "env_id", [name if family == "gymnax" else f"{family}/{name}" for family in ENVS for name in ENVS[family]]
 )
-def test_every_listed_environment_is_made(env_id):
+def test_every_listed_environment_is_made(env_id, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXRL_DATA_DIR", str(write_images(tmp_path, *[np.zeros((3, 28, 28), np.uint8)] * 2)))
     env = make(env_id, 2, **({"map": "S.G"} if env_id == "gridworld/custom" else {}))
     assert isinstance(env, Env)
     assert env.num_envs == 2

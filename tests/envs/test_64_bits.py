@@ -2,15 +2,21 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from helpers import slow_but
+from helpers import slow_but, write_images
 from jaxrl.contracts.environments import trace_env
 from jaxrl.envs import ENVS, make
 from jaxrl.envs.tools import wrappers
 from jaxrl.types import sample_action
 
-OWN = [f"{family}/{name}" for family in ("probe", "gridworld", "maze", "garnet") for name in ENVS[family] if name != "custom"]
+OWN = [
+    f"{family}/{name}"
+    for family in ("probe", "gridworld", "maze", "garnet", "glimpse")
+    for name in ENVS[family]
+    if name != "custom"
+]
 WRAPPERS = {
     "record_episodes": wrappers.record_episodes,
     "time_limit": lambda env: wrappers.time_limit(env, 3),
@@ -33,8 +39,12 @@ def steps_in_a_scan(env):
     return jax.eval_shape(run, jax.random.key(0))
 
 
-@pytest.mark.parametrize("env_id", slow_but(("probe/constant", "probe/state", "gridworld/classic", "maze/random"), OWN))
-def test_an_own_environment_steps(env_id):
+QUICK = ("probe/constant", "probe/state", "gridworld/classic", "maze/random", "glimpse/mnist-cluttered")
+
+
+@pytest.mark.parametrize("env_id", slow_but(QUICK, OWN))
+def test_an_own_environment_steps(env_id, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXRL_DATA_DIR", str(write_images(tmp_path, *[np.zeros((3, 28, 28), np.uint8)] * 2)))
     with jax.enable_x64(True):
         steps_in_a_scan(make(env_id, 2))
 

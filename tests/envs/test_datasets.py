@@ -9,16 +9,12 @@ import urllib.error
 import numpy as np
 import pytest
 
+from helpers import idx
 from jaxrl.envs.tools import datasets
 from jaxrl.envs.tools.datasets import MD5, mnist, read_idx
 from jaxrl.errors import DiskError, UsageError
 
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = MD5
-
-
-def idx(array):
-    """An array of bytes in the idx format, written out by hand."""
-    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.astype(np.uint8).tobytes()
 
 
 def pixels(number, size=4, seed=0):

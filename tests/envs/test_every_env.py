@@ -1,8 +1,10 @@
 """Every environment that `jaxrl list envs` names is trained and scored, alone and in a sweep."""
 
+import numpy as np
 import pytest
 
 import jaxrl
+from helpers import write_images
 from jaxrl.agents import load_agent
 from jaxrl.envs import known_ids
 from jaxrl.runs.definition import Run
@@ -16,13 +18,14 @@ HOST = ["gymnasium/CartPole-v1", "gymnasium/FrozenLake-v1", "envpool/CartPole-v1
 def options_of(env_id):
     """Episodes that are over after a few steps, where the environment lets one say so."""
     family = env_id.partition("/")[0]
-    limit = {} if family in ("probe", "gymnasium", "envpool") else {"time_limit": 5}
+    limit = {} if family in ("probe", "glimpse", "gymnasium", "envpool") else {"time_limit": 5}
     return limit | OPTIONS.get(env_id, {})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("env_id", [*known_ids(), *HOST])
-def test_an_environment_is_trained_and_scored(env_id, tmp_path):
+def test_an_environment_is_trained_and_scored(env_id, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXRL_DATA_DIR", str(write_images(tmp_path, *[np.zeros((3, 28, 28), np.uint8)] * 2)))
     run = Run(
         "ppo", env_id, load_agent("ppo")[1](**TINY), total_steps=32, num_rows=1, eval_episodes=2, env_options=options_of(env_id)
     )
