@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLORS = ("#f2a33a", "#4aa8e0", "#d873c0", "#7cc36a")
 """Of the squares of a glimpse, the smallest first; beyond the last, the last."""
 _RIGHT, _WRONG, _EDGE = "#2f9e77", "#d9534f", "#94a3b8"
-_WIDTH, _MOST_PARTS = 10.0, 30
+_WIDTH = 10.0
 
 
 class Played(NamedTuple):
@@ -117,11 +117,11 @@ def draw_locations(played: Played) -> Figure:
     from matplotlib.ticker import PercentFormatter
 
     side, num_glimpses = played.images.shape[1], played.paths.shape[1]
-    figure = _figure(0.5 * _WIDTH)
+    figure, parts = _figure(0.42 * _WIDTH), max(1, min(side // 2, 30))
     steps = {"second glimpse, the first that is chosen": min(1, num_glimpses - 1), "last glimpse": num_glimpses - 1}
     for axes, (name, step) in zip(figure.subplots(1, 2), steps.items(), strict=True):
         axes.imshow(played.images.mean(0), cmap="gray_r", extent=(0, side, side, 0), alpha=0.35)
-        counts = np.ma.masked_equal(shares(played.paths[:, step], min(side, _MOST_PARTS)), 0.0)
+        counts = np.ma.masked_equal(shares(played.paths[:, step], parts), 0.0)
         drawn = axes.imshow(counts, cmap="YlOrRd", vmin=0.0, extent=(0, side, side, 0))
         _bare(axes)
         axes.spines[:].set(visible=True, color=_EDGE)
@@ -148,9 +148,9 @@ def _draw_path(axes: Any, one: Played, thin: bool = False) -> None:
     for scale, (left, top, right, bottom) in enumerate(squares(one.paths[-1], side, size, num_scales)):
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=_color(scale), lw=0.9))
     x, y = pixels(one.paths, side).T
-    axes.plot(x, y, "-", color=COLORS[0], lw=0.9 if thin else 1.2)
-    axes.plot(x[1:], y[1:], "o", color=COLORS[0], ms=2.5 if thin else 3.5, mew=0)
-    axes.plot(x[0], y[0], "o", mfc="none", mec=COLORS[0], ms=4 if thin else 6, mew=1.2)
+    axes.plot(x, y, "-", color=COLORS[0], lw=0.9 if thin else 1.2, clip_on=False)
+    axes.plot(x[1:], y[1:], "o", color=COLORS[0], ms=2.5 if thin else 3.5, mew=0, clip_on=False)
+    axes.plot(x[0], y[0], "o", mfc="none", mec=COLORS[0], ms=4 if thin else 6, mew=1.2, clip_on=False)
     axes.set(xlim=(0, side), ylim=(side, 0))
     _bare(axes)
 

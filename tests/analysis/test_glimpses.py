@@ -74,4 +74,4 @@ def test_the_last_of_many_glimpses_is_counted_beside_the_second():
     figure = draw_locations(PLAYED)
     for axes, step in zip(figure.axes[:2], (1, 2), strict=True):
         counts = axes.images[1].get_array().filled(0.0)
-        np.testing.assert_allclose(counts, shares(PLAYED.paths[:, step], 20))
+        np.testing.assert_allclose(counts, shares(PLAYED.paths[:, step], 10))
