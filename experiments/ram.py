@@ -1,14 +1,16 @@
-"""The Recurrent Attention Model: where a trained run looks, as pictures, and the paper's table beside ours.
+"""The Recurrent Attention Model: where a run looks, as pictures; the paper's table beside ours; what the baseline is worth.
 
     jaxrl train ram --env glimpse/digits --total-steps 600000 --out runs/ram
     python experiments/ram.py figures runs/ram --out pictures
 
     JAXRL_DATA_DIR=... jaxrl reproduce attention --out experiments/results
     python experiments/ram.py table
+    python experiments/ram.py variance
 
 `paths.png` has the path over each picture and what the retina saw at each step, `answers.png` right answers beside wrong ones,
 `locations.png` where the glimpses lie, and `glimpses.gif` the same glimpse by glimpse. The examples are the first of the test.
 `table` writes the paper's table with ours beside it, `ram.md`, from the results of `jaxrl reproduce`.
+`variance` trains on digits and measures the gradient of where to look with and without baseline; see `ram_variance.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import ram_variance
 import tyro
 from scipy.stats import binomtest
 
@@ -158,6 +161,30 @@ HEAD = (
     "Published: Mnih et al. 2014, NIPS proceedings and preprint. Intervals are binomial (Wilson) over the 10,000 test",
     "pictures, of the mean over seeds. Written by `python experiments/ram.py table`.",
 )
+
+
+@app.command
+def variance(
+    marks: tuple[int, ...] = (0, 100, 400, 1600),
+    batches: int = 40,
+    seed: int = 0,
+    results: Path = Path("experiments/results"),
+) -> None:
+    """Measures how the baseline changes variance and mean of the location network's gradient while digits are learned.
+
+    Args:
+      marks: iterations of training after which to measure, from few to many.
+      batches: batches of pictures at each of them.
+      seed: of the run and of the pictures.
+      results: folder to write `ram-variance.json` and `ram-variance.png` to.
+    """
+    if not marks or marks[0] < 0 or sorted(set(marks)) != list(marks):
+        raise UsageError(
+            f"marks={' '.join(map(str, marks))} do not rise; give numbers of iterations from 0 on, each above the last"
+        )
+    if batches < 2:
+        raise UsageError(f"batches={batches} is out of range; give at least 2")
+    ram_variance.variance(list(marks), batches, seed, results)
 
 
 if __name__ == "__main__":
