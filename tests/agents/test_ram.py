@@ -17,6 +17,7 @@ from jaxrl.agents import RAMConfig, make_ram
 from jaxrl.agents.attention.ram import classified, hybrid_loss, networks_of
 from jaxrl.config import as_arrays, check_config
 from jaxrl.errors import UsageError
+from jaxrl.loop import key_shape
 from jaxrl.nets.glimpse import Glimpse, Look
 from jaxrl.types import ArraySpec, Box, Discrete, Spec, tree_spec
 
@@ -48,11 +49,13 @@ def act(core="rnn", look="learned"):
 
 @cache
 def initial(core="rnn", look="learned"):
-    """A config as arrays and a state with random biases."""
-    config = as_arrays(dataclasses.replace(CONFIG, core=core, look=look))
-    state, rng = jax.jit(make_ram(config, SPEC).init)(jax.random.key(0)), np.random.default_rng(2)
-    noise = lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype(np.float32)  # noqa: E731
-    return config, state._replace(policy=jax.tree.map(noise, state.policy))
+    """A config as arrays and a state of random weights."""
+    config, rng = as_arrays(dataclasses.replace(CONFIG, core=core, look=look)), np.random.default_rng(2)
+    shapes = jax.eval_shape(make_ram(config, SPEC).init, key_shape())
+    random = lambda leaf: jnp.asarray(0.5 * rng.normal(size=leaf.shape), jnp.float32)  # noqa: E731
+    return config, shapes._replace(
+        policy=jax.tree.map(random, shapes.policy), opt_state=jnp.zeros(shapes.opt_state.shape, jnp.float32)
+    )
 
 
 @cache

@@ -19,7 +19,8 @@ from jaxrl.agents import RAMConfig, make_ram
 from jaxrl.config import as_arrays
 from jaxrl.envs import glimpse, make
 from jaxrl.envs.tools.datasets import Images
-from jaxrl.loop import build_in, collect, init_state, iteration_keys, plan, run_keys
+from jaxrl.loop import build_in, collect, iteration_keys, key_shape, no_episodes, plan
+from jaxrl.types import RunState
 
 SIDE, SIZE, NUM_ENVS, STD = 4, 2, 64, 0.4
 PICTURES = np.uint8([[[0, 0, 90, 250], [0, 40, 200, 90], [10, 180, 60, 0], [220, 70, 0, 0]],
@@ -49,9 +50,9 @@ def setup(num_glimpses):
         )
     config = as_arrays(CONFIG)
     agent, progress = build_in(make_ram, config, env), plan(config, env.spec, 10**6).progress(0)
-    start = jax.jit(lambda key: init_state(key, agent, env))(run_keys(jax.random.key(0)).init)
+    start = jax.eval_shape(agent.init, key_shape())
     rng = np.random.default_rng(17)
-    policy = jax.tree.map(lambda leaf: np.float32(0.7 * rng.normal(size=leaf.shape)), start.agent.policy)
+    policy = jax.tree.map(lambda leaf: np.float32(0.7 * rng.normal(size=leaf.shape)), start.policy)
     policy["classifier"]["params"]["bias"][2:] -= 4.0  # Guesses are of the two classes there are.
     if num_glimpses == 3:
         policy["glimpse"]["params"]["location"]["kernel"][:] = 0.0
@@ -60,7 +61,8 @@ def setup(num_glimpses):
         key_reset, key = jax.random.split(key)
         keys = iteration_keys(key, 0, num_glimpses)
         env_state, obs = env.reset(key_reset, params)
-        state = start._replace(env=env_state, obs=obs, agent=start.agent._replace(policy=policy))
+        learner = start._replace(policy=policy, opt_state=jnp.zeros(start.opt_state.shape))
+        state = RunState(learner, env_state, obs, agent.initial_memory(NUM_ENVS), no_episodes(), jnp.int32(0))
         _, rollout = collect(keys, agent, env._replace(params=params), state, progress)
         after = agent.update(keys.update, state.agent, rollout, progress)[0]
         # Without momentum the velocity is the gradient.
