@@ -8,10 +8,10 @@ of which gives one estimate of the gradient of the expected reward with respect 
     g = sum_{t=1}^{T-1} (R - b_t) grad log pi(l_{t+1} | h_t)
 
 by the agent's own loss, with three baselines: none (b_t = 0), the mean reward (of other pictures) and the learned b_t. The
-variance is the trace of the covariance of g. All three see the same pictures and locations, so the differences of their means
-are those of paired samples: each component, divided by its standard error, is a draw of N(0, 1) if the means are equal. (The
-errors of components are correlated, so their histogram need not be as smooth as that of independent draws.) Results go to
-`experiments/results/ram-variance.json` and `.png`.
+variance is the trace of the covariance of g. All three see the same pictures and locations, so the means are compared by the
+differences d of paired samples. If the means are equal, |mean d|^2 is its expectation tr(S) / n times about a chi-square over
+its degrees of freedom nu = tr(S)^2 / tr(S^2), S being the covariance of d and n the pictures (Satterthwaite 1946, "An
+Approximate Distribution of Estimates of Variance Components"). Results: `experiments/results/ram-variance.json` and `.png`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from scipy.stats import chi2
 
 import jaxrl
 from jaxrl.agents import RAMConfig, make_ram
@@ -80,66 +81,77 @@ def play(config: RAMConfig, env: Env) -> Any:
 
 
 def measure(play: Any, state: RunState, key: Array, num_batches: int) -> dict[str, Any]:
-    """Variances, and how far apart the means are, at one point of training; `differences` [2, P] are in standard errors."""
+    """Variances, and how far apart the means are, at one point of training."""
     keys = jax.random.split(key, 2 * num_batches)
     mean = np.mean([np.asarray(play(key, state, 0.0)[1]).mean() for key in keys[num_batches:][: max(num_batches // 8, 1)]])
-    total = square = apart = apart_square = 0.0
+    total = square = apart = outer = 0.0
     rewards = []
     for key in keys[:num_batches]:
         gradients, reward = (np.asarray(found, float) for found in play(key, state, float(mean)))
-        apart_now = gradients[1:] - gradients[:1]
+        differences = gradients[1:] - gradients[:1]
         total, square = total + gradients.sum(1), square + np.square(gradients).sum(1)
-        apart, apart_square = apart + apart_now.sum(1), apart_square + np.square(apart_now).sum(1)
+        apart, outer = apart + differences.sum(1), outer + differences.transpose(0, 2, 1) @ differences
         rewards.append(reward.mean())
     count = num_batches * gradients.shape[1]
     variance = (square - np.square(total) / count) / (count - 1)
-    spread = (apart_square - np.square(apart) / count) / (count - 1)
-    differences = np.divide(apart / count, np.sqrt(spread / count), out=np.zeros_like(apart), where=spread > 0)
-    used = differences[:, spread.max(0) > 0]
+    covariance = (outer - apart[:, :, None] * apart[:, None] / count) / (count - 1)
     return {
         "pictures": count,
         "accuracy": float(np.mean(rewards)),
         "mean_reward_as_baseline": float(mean),
         "variance": dict(zip(BASELINES, variance.sum(1).tolist(), strict=True)),
-        "norm_of_mean": dict(zip(BASELINES, np.linalg.norm(total / count, axis=1).tolist(), strict=True)),
-        "differences": dict(zip(list(BASELINES)[1:], used.tolist(), strict=True)),
+        "distance": {
+            name: distance(d, s, count) for name, d, s in zip(list(BASELINES)[1:], apart / count, covariance, strict=True)
+        },
     }
 
 
+def distance(mean: np.ndarray, covariance: np.ndarray, count: int) -> dict[str, Any]:
+    """The squared length of a mean difference [P] over what it is if nothing differs, and where 99 % of such lie."""
+    trace = np.trace(covariance)
+    degrees = trace**2 / np.square(covariance).sum()
+    low, high = chi2.ppf((0.005, 0.995), degrees) / degrees
+    squared = np.square(mean).sum() / (trace / count)
+    return {"squared": float(squared), "degrees": float(degrees), "interval_99": [float(low), float(high)]}
+
+
 def draw(rows: list[dict[str, Any]], out: Path) -> None:
-    """Left the variance at each point of training, right the differences of the means of all of them."""
+    """Against the pictures trained on, left the variance, right how far the means are apart."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.5, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    seen = [row["trained_on"] for row in rows]
+    places = np.arange(len(rows))
     for name, color in BASELINES.items():
-        left.plot(seen, [row["variance"][name] for row in rows], "o-", color=color, lw=2.0, label=name)
-    for row in rows:
-        text = f"{row['accuracy']:.0%}"
-        left.annotate(text, (row["trained_on"], max(row["variance"].values())), (0, 7), textcoords="offset points", ha="center",
-                      fontsize="small", color="0.3")  # fmt: skip
+        left.plot(places, [row["variance"][name] for row in rows], "o-", color=color, lw=2.0, label=name)
+    for place, row in enumerate(rows):
+        at = place, max(row["variance"].values())
+        left.annotate(
+            f"{row['accuracy']:.0%}", at, (0, 8), textcoords="offset points", ha="center", fontsize="small", color="0.3"
+        )
     left.set_yscale("log")
-    left.set_xscale("symlog", linthresh=max(seen[1] if len(seen) > 1 else 1, 1))
-    left.set(
-        xlabel="pictures trained on (above: share of pictures classified right)", ylabel="variance of one picture's gradient"
-    )
-    left.set_xticks(seen, [f"{number:,}" for number in seen])
-    left.minorticks_off()
+    left.set(ylabel="variance of one picture's gradient", xlabel="pictures trained on (percent: classified right)")
     left.margins(y=0.15)
-    edges = np.linspace(-4.0, 4.0, 41)
-    for name in list(BASELINES)[1:]:
-        values = np.concatenate([row["differences"][name] for row in rows])
-        label = f"{name}: root mean square {np.sqrt(np.mean(np.square(values))):.2f}, largest {np.abs(values).max():.1f}"
-        right.hist(values, edges, density=True, histtype="stepfilled", color=BASELINES[name], alpha=0.4, label=label)
-    x = np.linspace(-4.0, 4.0, 200)
-    right.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="0.2", lw=1.2, ls="--", label="N(0, 1)")
-    right.set(xlabel="difference of the mean from that without baseline, in standard errors", ylabel="density of components")
-    for axes, columns in ((left, 3), (right, 1)):
+    for shift, (name, color) in zip((-0.08, 0.08), list(BASELINES.items())[1:], strict=True):
+        found = [row["distance"][name] for row in rows]
+        low, high = np.transpose([each["interval_99"] for each in found])
+        right.vlines(places + shift, low, high, color=color, alpha=0.3, lw=9)
+        right.plot(places + shift, [each["squared"] for each in found], "o", color=color, label=name)
+    right.plot([], [], color="0.75", lw=9, label="where 99 % lie if the means are equal")
+    right.axhline(1.0, color="0.2", lw=1.0, ls="--")
+    right.set_ylim(bottom=0.0)
+    right.set(
+        ylabel="squared distance of the mean from that\nwithout baseline, over its expectation", xlabel="pictures trained on"
+    )
+    for axes in (left, right):
+        axes.set_xticks(places, [f"{row['trained_on']:,}" for row in rows])
+        axes.set_xlim(-0.4, len(rows) - 0.6)
         axes.grid(alpha=0.25)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, fontsize="small")
+        axes.legend(
+            frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3 if axes is left else 2, fontsize="small"
+        )
     figure.savefig(out, dpi=130)
 
 
@@ -156,19 +168,12 @@ def variance(marks: list[int], num_batches: int, seed: int, results: Path) -> No
         print(f"{rows[-1]['trained_on']:,} pictures, accuracy {rows[-1]['accuracy']:.3f}: variance {shown}", flush=True)
     results.mkdir(parents=True, exist_ok=True)
     draw(rows, results / "ram-variance.png")
-    for row in rows:
-        row["differences"] = {name: summary(np.array(z)) for name, z in row["differences"].items()}
     about = config_values(jaxrl.Run("ram", ENV, config))
     shown = " ".join(map(str, marks))
     result = {
         "command": f"python experiments/ram.py variance --marks {shown} --batches {num_batches} --seed {seed}",
-        "differences": "of the mean from that without baseline, in standard errors, over components",
+        "distance": "of the mean gradient from that without baseline, squared, over its expectation if both are equal",
         "points": rows,
         **{name: about[name] for name in ("env", "config", "versions", "device")},
     }
     write_json(results / "ram-variance.json", result)
-
-
-def summary(z: np.ndarray) -> dict[str, float]:
-    """Of differences in standard errors."""
-    return {"root_mean_square": float(np.sqrt(np.mean(np.square(z)))), "largest": float(np.abs(z).max()), "components": len(z)}
