@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,13 +28,15 @@ from scipy.stats import binomtest
 import jaxrl
 from jaxrl.analysis.curves import save_figure
 from jaxrl.analysis.glimpses import Played, draw_answers, draw_locations, draw_paths
+from jaxrl.analysis.results import read_results
 from jaxrl.claims.table import read_claims
 from jaxrl.envs import evaluation_options, pictures_per_second
 from jaxrl.envs.tools.glimpse_pictures import draw_glimpse
 from jaxrl.envs.tools.render import save_gif
 from jaxrl.errors import UsageError
-from jaxrl.records.files import write_whole
+from jaxrl.records.files import read_json, write_json, write_whole
 from jaxrl.runs.definition import read_run
+from jaxrl.sweeps.api import SweepResult
 from jaxrl.types import Env
 
 app = tyro.extras.SubcommandApp()
@@ -103,64 +106,102 @@ def figures(run: tyro.conf.Positional[Path], /, out: Path = Path("pictures"), nu
         print(out / name)
 
 
-NUM_TEST = 10_000
-EDITIONS = {
-    "ram-mnist-2": "6.27",
-    "ram-mnist-4": "1.73",
-    "ram-mnist-6": "1.29",
-    "ram-translated-4": "2.29",
-    "ram-translated-6": "1.86",
-    "ram-translated-8": "1.84",
-    "ram-cluttered-8": "5.23",
-    "ram-cluttered100-8": "10.83",
+NUM_TEST, EPOCH = 10_000, 60_000
+RESULTS = Path(__file__).parent / "results"
+PATHS = "ram-paths.json"
+PREPRINT = {
+    "ram-mnist-2": 6.27,
+    "ram-mnist-4": 1.73,
+    "ram-mnist-6": 1.29,
+    "ram-translated-4": 2.29,
+    "ram-translated-6": 1.86,
+    "ram-translated-8": 1.84,
+    "ram-cluttered-8": 5.23,
+    "ram-cluttered100-8": 10.83,
 }
 """Errors in percent as the preprint prints them; those of the proceedings are the claims'."""
+COLUMNS = ("claim", "glimpses", "published", "preprint", "ours", "95 % interval", "several paths", "seeds", "epochs")
 
 
 @app.command
-def table(results: Path = Path("experiments/results")) -> None:
-    """Writes the paper's table beside ours, errors in percent.
+def paths(runs: tyro.conf.Positional[Path], /, samples: int = 10, out: Path = RESULTS) -> None:
+    """Scores the policies that `jaxrl reproduce attention` has trained along several paths of glimpses each.
 
     Args:
-      results: folder with the results of `jaxrl reproduce attention`, and of the table.
+      runs: folder `runs` of what `jaxrl reproduce` wrote.
+      samples: paths, of which the class probabilities are averaged.
+      out: folder with the results, to which `ram-paths.json` is written.
     """
-    lines = ["| claim | what | published | preprint | ours | 95 % interval | seeds | epochs |"]
-    lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for result in read_claims(results):
-        claim = result["claim"]
-        if claim["group"] != "attention" or result["mean"] is None:
-            continue
-        error = 1.0 - float(result["mean"])
-        # Of the test pictures, for which each seed's errors are much the same ones.
-        interval = binomtest(round(error * NUM_TEST), NUM_TEST).proportion_ci(method="wilson")
-        low, high = (f"{100 * end:.2f}" for end in interval)
-        published = "" if claim["name"] == "ram-cluttered100-8" else f"{100 * (1 - claim['published']['mean']):.2f}"
-        steps = claim["env_options"]["num_glimpses"] * 60_000
-        cells = [
-            f"`{claim['name']}`",
-            claim["protocol"]["rules"],
-            published,
-            EDITIONS.get(claim["name"], ""),
-            f"{100 * error:.2f}",
-            f"[{low}, {high}]",
-            str(result["num_seeds"]),
-            f"{result['env_steps'] / steps:.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    if len(lines) == 2:
-        raise UsageError(
-            f"{results} holds no result of the attention model; make one with: jaxrl reproduce ram-mnist-6 --out {results}"
+    errors = {}
+    for folder in sorted(path.parent for path in runs.glob("ram-*/results.csv")):
+        trained = SweepResult(folder, read_results(folder))
+        scores = [trained.evaluate(run, NUM_TEST, env_options={"samples": samples}) for run in range(len(trained.results.run))]
+        errors[folder.name] = [round(1.0 - score["mean"], 6) for score in scores]
+        print(folder.name, errors[folder.name])
+    if not errors:
+        raise UsageError(f"runs={runs} holds no finished run of the attention model; give the folder runs of a reproduction")
+    write_json(out / PATHS, {"samples": samples, "errors": errors})
+
+
+@app.command
+def table(results: Path = RESULTS) -> None:
+    """Writes the paper's table with ours beside it, errors in percent.
+
+    Args:
+      results: folder with the results of `jaxrl reproduce attention`, and for the table.
+    """
+    found = [result for result in read_claims(results) if result["claim"]["group"] == "attention"]
+    if not found:
+        raise UsageError(f"results={results} has none of the attention model; make one with: jaxrl reproduce ram-mnist-6")
+    page = markdown(found, read_paths(results / PATHS))
+    write_whole(results / "ram.md", page)
+    print(page)
+
+
+def read_paths(file: Path) -> dict[str, Any]:
+    """What `paths` wrote; no errors where it was not run."""
+    if not file.exists():
+        return {"samples": 0, "errors": {}}
+    return read_json(file, {"samples": int, "errors": dict}, "write it again with: python experiments/ram.py paths RUNS")
+
+
+def markdown(found: list[dict[str, Any]], several: dict[str, Any]) -> str:
+    """The page of these results; `several` is what `paths` wrote."""
+    rows = [COLUMNS, ["---", "---", *["---:"] * (len(COLUMNS) - 2)]]
+    for result in found:
+        claim, error = result["claim"], 1.0 - float(result["mean"])
+        name, options = claim["name"], claim["env_options"]
+        # Of the test pictures: the seeds err on much the same ones.
+        low, high = binomtest(round(error * NUM_TEST), NUM_TEST).proportion_ci(method="wilson")
+        along = several["errors"].get(name, [])
+        rows.append(
+            [
+                f"`{name}`",
+                f"{options['num_glimpses']} of {options['size']}x{options['size']}, {options.get('num_scales', 1)} scales",
+                "" if name == "ram-cluttered100-8" else _percent(1.0 - claim["published"]["mean"]),
+                str(PREPRINT.get(name, "")),
+                _percent(error),
+                f"[{_percent(low)}, {_percent(high)}]",
+                _percent(sum(along) / len(along)) if along else "",
+                str(result["num_seeds"]),
+                f"{result['env_steps'] / (EPOCH * options['num_glimpses']):.0f}",
+            ]
         )
-    print("\n".join(lines))
-    write_whole(results / "ram.md", "\n".join([*HEAD, "", *lines, ""]))
+    lines = [
+        "# The Recurrent Attention Model: test errors in percent",
+        "",
+        "Published: Mnih et al. 2014, as the NIPS proceedings and as the preprint print it. Ours: MNIST's 10,000 test",
+        "pictures, each seen once along one path; the interval is binomial (Wilson) over the pictures, of the mean over seeds.",
+        f"Several paths: the same policies, with the class probabilities of {several['samples']} paths averaged. Written by",
+        "`python experiments/ram.py table` from the results of `jaxrl reproduce attention` and of",
+        "`python experiments/ram.py paths`.",
+        "",
+    ]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
 
 
-HEAD = (
-    "# The Recurrent Attention Model: errors in percent",
-    "",
-    "Published: Mnih et al. 2014, NIPS proceedings and preprint. Intervals are binomial (Wilson) over the 10,000 test",
-    "pictures, of the mean over seeds. Written by `python experiments/ram.py table`.",
-)
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.2f}"
 
 
 @app.command

@@ -113,10 +113,15 @@ def build_in(make_agent: MakeAgent, config: Config, env: Env | HostEnv) -> Agent
     """The agent for the training environment `env`, with its model if it has one.
 
     Raises:
-      UsageError: the numbers of environments differ, or what `build` raises.
+      UsageError: the numbers of environments differ, the environment's episodes run out, or what `build` raises.
     """
     if env.num_envs != config.num_envs:
         raise UsageError(f"num_envs={config.num_envs} but the environment has {env.num_envs}; make both the same")
+    if isinstance(env, Env) and env.num_episodes is not None:
+        raise UsageError(
+            f"env_options: an environment of {env.num_episodes} episodes, such as a test set, is for evaluations; give these "
+            "options in eval_env_options"
+        )
     return build(make_agent, config, env.spec, bound_model(env))
 
 

@@ -60,6 +60,9 @@ class TreeSpec(NamedTuple):
     treedef: jax.tree_util.PyTreeDef
     leaves: tuple[ArraySpec, ...]
 
+    def __repr__(self) -> str:
+        return f"TreeSpec({jax.tree.unflatten(self.treedef, self.leaves)!r})"
+
 
 class Discrete(NamedTuple):
     """Actions 0 .. n - 1, int32."""

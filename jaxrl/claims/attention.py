@@ -29,6 +29,7 @@ def _claim(
     seeds: tuple[int, ...] = (1,),
     config: Mapping[str, Any] | None = None,
     deviations: str = "",
+    tried: str = "",
 ) -> Claim:
     """A row of the tables.
 
@@ -61,22 +62,39 @@ def _claim(
         protocol=protocol,
         eval_episodes=10_000,
         deviations=" ".join(filter(None, said)),
+        tried=tried,
         tuned=(config or {}).get("look") != "random" and glimpses > 1,
         group="attention",
     )
+
+
+_TRIED = (
+    "Over 10 epochs, on 5,000 held-out training pictures (seed 0): deviations of 0.05 to 0.2, step sizes of 1e-3 and 2e-3, the "
+    "location network's at 0.01 to 10 times that, 32 and 128 pictures a step, sgd at 0.01 to 0.1; these settings were the best "
+    "(97.2 %), and 98.7 % after 100 epochs. While learning it errs on as many pictures of the training: more epochs would help."
+)
 
 
 def _looking() -> list[Claim]:
     """The attention model, with learned and with random locations."""
     mnist, translated, cluttered = (f"glimpse/mnist{kind}" for kind in ("", "-translated", "-cluttered"))
     small = [
-        _claim(f"ram-mnist-{glimpses}", mnist, PLAIN | {"num_glimpses": glimpses}, error, 1, earlier=earlier, seeds=seeds)
-        for glimpses, error, earlier, seeds in (
-            (2, 3.79, 6.27, (1,)),
-            (4, 1.54, 1.73, (1,)),
-            (5, 1.34, None, (1,)),
-            (6, 1.12, 1.29, (1, 2, 3)),
-            (7, 1.07, None, (1, 2, 3)),
+        _claim(
+            f"ram-mnist-{glimpses}",
+            mnist,
+            PLAIN | {"num_glimpses": glimpses},
+            error,
+            1,
+            earlier=earlier,
+            seeds=seeds,
+            tried=tried,
+        )
+        for glimpses, error, earlier, seeds, tried in (
+            (2, 3.79, 6.27, (1,), ""),
+            (4, 1.54, 1.73, (1,), ""),
+            (5, 1.34, None, (1,), ""),
+            (6, 1.12, 1.29, (1, 2, 3), _TRIED),
+            (7, 1.07, None, (1, 2, 3), ""),
         )
     ]
     large = [
@@ -105,7 +123,7 @@ def _random(name: str, of: Claim, error: float, deviations: str) -> Claim:
 
 def _whole() -> list[Claim]:
     """Feed-forward networks that see the whole picture, with the same budget."""
-    dense = _claim("fc-mnist", "glimpse/mnist", WHOLE, 1.69, 1, deviations="Layers of 256, 256 and 256 units.")
+    dense = _claim("fc-mnist", "glimpse/mnist", WHOLE, 1.69, 1, deviations="Layers of 128, 256 and 256 units.")
     convolutional = _claim(
         "conv-mnist",
         "glimpse/mnist",

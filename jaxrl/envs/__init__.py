@@ -149,14 +149,22 @@ def evaluation_options(env_id: str, options: Mapping[str, Any], given: Mapping[s
     They are those of training, with what the family sets by itself (a test split, an opponent) and what is `given` on top. A
     family's module may have a function `evaluation_options(name) -> dict`, your own `module:function` an attribute
     `evaluation_options`, a dict.
+
+    Raises:
+      UsageError: of a family's `check_evaluation(training, evaluation)`, of options that make the score meaningless.
     """
+    check = None
     if is_own(env_id):
         own = getattr(_own_function(env_id), "evaluation_options", {})
     else:
         family, name = resolve(env_id)
         module = importlib.import_module(f"jaxrl.envs.{family}")
         own = module.evaluation_options(name) if hasattr(module, "evaluation_options") else {}
-    return {**options, **own, **given}
+        check = getattr(module, "check_evaluation", None)
+    merged = {**options, **own, **given}
+    if check is not None:
+        check(options, merged)
+    return merged
 
 
 def is_own(env_id: str) -> bool:

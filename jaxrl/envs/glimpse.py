@@ -20,6 +20,7 @@ the picture's number. Mnih, Heess, Graves and Kavukcuoglu 2014, "Recurrent Model
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -109,6 +110,16 @@ class State(NamedTuple):
 def evaluation_options(name: str) -> dict[str, Any]:
     """Policies are scored on test pictures."""
     return {"split": "test"}
+
+
+def check_evaluation(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> None:
+    """Refuses a validation on pictures that were trained on."""
+    ours, theirs = training.get("held_out", 0), evaluation.get("held_out", 0)
+    if evaluation.get("split") == "validation" and (theirs > ours or not ours):
+        raise UsageError(
+            f"eval_env_options: held_out={theirs} of split=validation, and training holds out {ours}; give held_out in "
+            "env_options"
+        )
 
 
 def make(name: str, num_envs: int, /, **options: Any) -> Env:
@@ -236,7 +247,7 @@ class _Batch(NamedTuple):
         is_last = time == self.rules.num_glimpses
         location = jnp.clip(action.location, -1.0, 1.0).astype(jnp.float32).reshape(self.num_envs, self.rules.samples, 2)
         next_obs = self.seen(state.picture, location)
-        reward = jnp.where(is_last & (action.label == state.label), 1.0, 0.0)
+        reward = (is_last & (action.label == state.label)).astype(jnp.float32)
         moved = state._replace(time=time, path=state.path.at[:, time].set(location, mode="drop"))
 
         def begin() -> tuple[State, Glimpse]:

@@ -195,7 +195,7 @@ def make_numbers(num_envs, first=0.0, size=50):
         return jaxrl.Transition(place, jnp.zeros(1), pays, True, info={"counted": place < size})
 
     numbers = first + jnp.arange(size, dtype=jnp.float32)
-    return jaxrl.batch_env(spec, numbers, reset, step, num_envs, next=following)._replace(num_episodes=size)
+    return jaxrl.batch_env(spec, numbers, reset, step, num_envs, next=following)._replace(num_episodes=size if first else None)
 
 
 @pytest.mark.parametrize("size", [50, 131])

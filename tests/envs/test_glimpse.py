@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from helpers import slow_but, write_images
+from jaxrl.agents import RAMConfig, make_ram
 from jaxrl.drivers.evaluate import episode_scores, split_episodes
-from jaxrl.envs import ENVS, glimpse, make
+from jaxrl.envs import ENVS, evaluation_options, glimpse, make
 from jaxrl.envs.tools.retina import retina
 from jaxrl.errors import UsageError
+from jaxrl.loop import build_in
 from jaxrl.nets.glimpse import Look
 from jaxrl.records import checkpoint
 from jaxrl.types import Agent, sample_action
@@ -264,6 +266,21 @@ def test_bad_options_are_one_line(name, options, line):
     with pytest.raises(UsageError, match=line) as error:
         make(f"glimpse/{name}", 2, **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("training", "given"), [({}, {"held_out": 4}), ({"held_out": 3}, {"held_out": 4}), ({}, {})])
+def test_a_validation_on_pictures_that_were_trained_on_is_one_line(training, given):
+    with pytest.raises(UsageError, match="split=validation, and training holds out"):
+        evaluation_options("glimpse/mnist", training, {"split": "validation", **given})
+    held_out = {"held_out": 4}
+    assert evaluation_options("glimpse/mnist", held_out, {"split": "validation"}) == held_out | {"split": "validation"}
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_learning_of_pictures_that_are_to_be_scored_on_is_one_line(split):
+    env = make("glimpse/mnist", 4, num_glimpses=2, size=2, split=split, held_out=5)
+    with pytest.raises(UsageError, match=r"episodes, such as a test set, is for evaluations"):
+        build_in(make_ram, RAMConfig(num_envs=4), env)
 
 
 def test_data_that_are_not_there_are_one_line(tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ class RAMConfig(Config):
     look: str = static("learned", "Where to look: learned, or uniformly at random.", choices=("learned", "random"))
     location_std: float = traced(0.1, "Deviation of the next location about its mean while learning.", low=1e-3, high=10.0)
     location_rate: float = traced(1.0, "Step size of the location network, as a share of the others'.", low=0.0)
-    baseline_coef: float = traced(1.0, "Weight of the baseline's loss.", low=0.0)
+    baseline_rate: float = traced(1.0, "Step size of the baseline, as a share of the others'.", low=0.0)
 
 
 class RAMState(NamedTuple):
@@ -114,8 +114,9 @@ def make_ram(config: RAMConfig, spec: Spec, model: Model | None = None) -> Agent
             state.policy, initial_memory(config.num_envs), rollout
         )
         rate = schedules.linear(progress, config.learning_rate, config.learning_rate * config.learning_rate_end_share)
-        # No other network learns of the location network's loss, so its weight is a step size, which Adam cannot scale away.
-        rates = dict.fromkeys(state.policy, rate) | {"location": rate * config.location_rate}
+        # No other network learns of these losses, so their weights are step sizes, which Adam cannot scale away.
+        own = {"location": rate * config.location_rate, "baseline": rate * config.baseline_rate}
+        rates = dict.fromkeys(state.policy, rate) | own
         if config.optimizer == "sgd":
             step = optimizer.momentum_step(state.policy, grads, state.opt_state, rates, config.momentum, config.max_grad_norm)
         else:
@@ -178,9 +179,9 @@ def loss_of(
     reward, label = jnp.sum(rollout.reward, axis=0), rollout.info["label"][-1]
     log_prob = looks(config, said.mean).log_prob(rollout.action.location)
     parts = hybrid_loss(said.logits[-1], label, log_prob[:-1], said.baseline, reward)
-    total = parts.classification + config.baseline_coef * parts.baseline
-    if config.look == "learned":
-        total += parts.location
+    if config.look == "random":
+        parts = parts._replace(location=jnp.float32(0.0))
+    total = parts.classification + parts.location + parts.baseline
     return total, {
         "loss": total,
         "class_loss": parts.classification,
