@@ -323,7 +323,8 @@ def test_a_damaged_sweep_json_is_named(tmp_path, text):
 
 
 def test_the_parts_of_a_sweep_add_up_to_its_wall_clock(undisturbed):
-    assert_parts_add_up(json.loads((undisturbed / "summary.json").read_text()))
+    """These end without their report, so that plotting may take nothing."""
+    assert_parts_add_up(json.loads((undisturbed / "summary.json").read_text()), without={"plotting"})
 
 
 def test_the_bar_shows_the_env_steps_that_are_done(tmp_path, capsys):
