@@ -29,6 +29,7 @@ import jaxrl
 from jaxrl.analysis.curves import save_figure
 from jaxrl.analysis.glimpses import Played, draw_answers, draw_locations, draw_paths
 from jaxrl.analysis.results import read_results
+from jaxrl.claims.attention import PREPRINT, TEST, TRAINING
 from jaxrl.claims.table import read_claims
 from jaxrl.envs import evaluation_options, pictures_per_second
 from jaxrl.envs.tools.glimpse_pictures import draw_glimpse
@@ -106,20 +107,8 @@ def figures(run: tyro.conf.Positional[Path], /, out: Path = Path("pictures"), nu
         print(out / name)
 
 
-NUM_TEST, EPOCH = 10_000, 60_000
 RESULTS = Path(__file__).parent / "results"
 PATHS = "ram-paths.json"
-PREPRINT = {
-    "ram-mnist-2": 6.27,
-    "ram-mnist-4": 1.73,
-    "ram-mnist-6": 1.29,
-    "ram-translated-4": 2.29,
-    "ram-translated-6": 1.86,
-    "ram-translated-8": 1.84,
-    "ram-cluttered-8": 5.23,
-    "ram-cluttered100-8": 10.83,
-}
-"""Errors in percent as the preprint prints them; those of the proceedings are the claims'."""
 COLUMNS = ("claim", "glimpses", "published", "preprint", "ours", "95 % interval", "several paths", "seeds", "epochs")
 
 
@@ -135,7 +124,7 @@ def paths(runs: tyro.conf.Positional[Path], /, samples: int = 10, out: Path = RE
     errors = {}
     for folder in sorted(path.parent for path in runs.glob("ram-*/results.csv")):
         trained = SweepResult(folder, read_results(folder))
-        scores = [trained.evaluate(run, NUM_TEST, env_options={"samples": samples}) for run in range(len(trained.results.run))]
+        scores = [trained.evaluate(run, TEST, env_options={"samples": samples}) for run in range(len(trained.results.run))]
         errors[folder.name] = [round(1.0 - score["mean"], 6) for score in scores]
         print(folder.name, errors[folder.name])
     if not errors:
@@ -172,7 +161,7 @@ def markdown(found: list[dict[str, Any]], several: dict[str, Any]) -> str:
         claim, error = result["claim"], 1.0 - float(result["mean"])
         name, options = claim["name"], claim["env_options"]
         # Of the test pictures: the seeds err on much the same ones.
-        low, high = binomtest(round(error * NUM_TEST), NUM_TEST).proportion_ci(method="wilson")
+        low, high = binomtest(round(error * TEST), TEST).proportion_ci(method="wilson")
         along = several["errors"].get(name, [])
         rows.append(
             [
@@ -184,7 +173,7 @@ def markdown(found: list[dict[str, Any]], several: dict[str, Any]) -> str:
                 f"[{_percent(low)}, {_percent(high)}]",
                 _percent(sum(along) / len(along)) if along else "",
                 str(result["num_seeds"]),
-                f"{result['env_steps'] / (EPOCH * options['num_glimpses']):.0f}",
+                f"{result['env_steps'] / (TRAINING * options['num_glimpses']):.0f}",
             ]
         )
     lines = [
@@ -209,7 +198,7 @@ def variance(
     marks: tuple[int, ...] = (0, 100, 400, 1600),
     batches: int = 40,
     seed: int = 0,
-    results: Path = Path("experiments/results"),
+    results: Path = RESULTS,
 ) -> None:
     """Measures how the baseline changes variance and mean of the location network's gradient while digits are learned.
 

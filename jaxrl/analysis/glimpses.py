@@ -146,7 +146,7 @@ def _draw_path(axes: Any, one: Played, thin: bool = False) -> None:
     side, (size, _, num_scales) = one.images.shape[0], one.patches.shape[1:]
     axes.imshow(one.images, cmap="gray", vmin=0, vmax=255, extent=(0, side, side, 0), interpolation="nearest")
     for scale, (left, top, right, bottom) in enumerate(squares(one.paths[-1], side, size, num_scales)):
-        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=_color(scale), lw=0.9))
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=scale_color(scale), lw=0.9))
     x, y = pixels(one.paths, side).T
     axes.plot(x, y, "-", color=COLORS[0], lw=0.9 if thin else 1.2, clip_on=False)
     axes.plot(x[1:], y[1:], "o", color=COLORS[0], ms=2.5 if thin else 3.5, mew=0, clip_on=False)
@@ -163,7 +163,7 @@ def _draw_seen(axes: Any, patches: np.ndarray) -> None:
     axes.imshow(composed(patches), cmap="gray", vmin=0, vmax=1, extent=(0, widest, widest, 0), interpolation="nearest")
     for scale in range(num_scales):
         start, width = (widest - size * 2**scale) / 2, size * 2**scale
-        axes.add_patch(Rectangle((start, start), width, width, fill=False, ec=_color(scale), lw=0.9, clip_on=False))
+        axes.add_patch(Rectangle((start, start), width, width, fill=False, ec=scale_color(scale), lw=0.9, clip_on=False))
     _bare(axes)
 
 
@@ -171,7 +171,8 @@ def _title(axes: Any, label: int, answer: int) -> None:
     axes.set_title(f"{label}, answered {answer}", fontsize="small", color=_RIGHT if label == answer else _WRONG, pad=3)
 
 
-def _color(scale: int) -> str:
+def scale_color(scale: int) -> str:
+    """Of the squares of a scale, 0 for the smallest."""
     return COLORS[min(scale, len(COLORS) - 1)]
 
 

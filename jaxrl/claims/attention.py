@@ -7,9 +7,22 @@ from typing import Any
 
 from jaxrl.claims.claim import GREEDY, Claim, Protocol, Published
 
-_TRAINING = 60_000
+TRAINING, TEST = 60_000, 10_000
+"""Pictures of MNIST."""
 _SOURCE = "Mnih, Heess, Graves and Kavukcuoglu 2014, NIPS proceedings, table"
 _COMMON = "The source does not tell its step size, its deviation of locations and its epochs, which are ours."
+
+PREPRINT = {
+    "ram-mnist-2": 6.27,
+    "ram-mnist-4": 1.73,
+    "ram-mnist-6": 1.29,
+    "ram-translated-4": 2.29,
+    "ram-translated-6": 1.86,
+    "ram-translated-8": 1.84,
+    "ram-cluttered-8": 5.23,
+    "ram-cluttered100-8": 10.83,
+}
+"""Errors in percent as the preprint prints them; where the proceedings print one too, it is the claim's."""
 
 PLAIN = {"size": 8, "num_scales": 1}
 RETINA = {"size": 12, "num_scales": 3}
@@ -24,7 +37,6 @@ def _claim(
     error: float,
     table: int,
     *,
-    earlier: float | None = None,
     epochs: int = 150,
     seeds: tuple[int, ...] = (1,),
     config: Mapping[str, Any] | None = None,
@@ -34,14 +46,14 @@ def _claim(
     """A row of the tables.
 
     Args:
-      error: in percent, as the proceedings print it; `earlier`: as the preprint does.
+      error: in percent, as the proceedings print it.
       epochs: passes over the 60,000 training pictures.
     """
     glimpses = options["num_glimpses"]
     rules = f"{env.partition('/')[2]}, {glimpses} of {options['size']}x{options['size']}, {options.get('num_scales', 1)} scales"
-    protocol = Protocol(score=GREEDY, episodes=10_000, rules=rules)
-    total_steps = epochs * _TRAINING * glimpses
-    said = [deviations, "" if earlier is None else f"The preprint prints an error of {earlier} %.", _COMMON]
+    protocol = Protocol(score=GREEDY, episodes=TEST, rules=rules)
+    total_steps = epochs * TRAINING * glimpses
+    said = [deviations, f"The preprint prints an error of {PREPRINT[name]} %." if name in PREPRINT else "", _COMMON]
     return Claim(
         name=name,
         agent="ram",
@@ -60,7 +72,7 @@ def _claim(
             protocol=protocol,
         ),
         protocol=protocol,
-        eval_episodes=10_000,
+        eval_episodes=TEST,
         deviations=" ".join(filter(None, said)),
         tried=tried,
         tuned=(config or {}).get("look") != "random" and glimpses > 1,
@@ -69,9 +81,10 @@ def _claim(
 
 
 _TRIED = (
-    "Over 10 epochs, on 5,000 held-out training pictures (seed 0): deviations of 0.05 to 0.2, step sizes of 1e-3 and 2e-3, the "
-    "location network's at 0.01 to 10 times that, 32 and 128 pictures a step, sgd at 0.01 to 0.1; these settings were the best "
-    "(97.2 %), and 98.7 % after 100 epochs. While learning it errs on as many pictures of the training: more epochs would help."
+    "Over 10 or 20 epochs, on 5,000 held-out training pictures (seed 0): deviations of 0.05 to 0.2, step sizes of 3e-4 to "
+    "2e-3, the location network's at 0.01 to 10 times that, 32 and 128 pictures a step, sgd at 0.01 to 0.1; of 10 epochs these "
+    "settings were among the best (96.9 to 97.2 %), with 98.7 % after 100. On training pictures it is right as often, so this "
+    "is no overfitting."
 )
 
 
@@ -85,39 +98,36 @@ def _looking() -> list[Claim]:
             PLAIN | {"num_glimpses": glimpses},
             error,
             1,
-            earlier=earlier,
             seeds=seeds,
             tried=tried,
         )
-        for glimpses, error, earlier, seeds, tried in (
-            (2, 3.79, 6.27, (1,), ""),
-            (4, 1.54, 1.73, (1,), ""),
-            (5, 1.34, None, (1,), ""),
-            (6, 1.12, 1.29, (1, 2, 3), _TRIED),
-            (7, 1.07, None, (1, 2, 3), ""),
+        for glimpses, error, seeds, tried in (
+            (2, 3.79, (1,), ""),
+            (4, 1.54, (1,), ""),
+            (5, 1.34, (1,), ""),
+            (6, 1.12, (1, 2, 3), _TRIED),
+            (7, 1.07, (1, 2, 3), ""),
         )
     ]
     large = [
-        _claim(f"ram-{name}-{glimpses}", env, RETINA | {"num_glimpses": glimpses}, error, table, earlier=earlier, epochs=100)
-        for name, env, table, glimpses, error, earlier in (
-            ("translated", translated, 1, 4, 1.54, 2.29),
-            ("translated", translated, 1, 6, 1.22, 1.86),
-            ("translated", translated, 1, 8, 1.20, 1.84),
-            ("cluttered", cluttered, 2, 4, 4.96, None),
-            ("cluttered", cluttered, 2, 6, 4.08, None),
-            ("cluttered", cluttered, 2, 8, 4.04, 5.23),
+        _claim(f"ram-{name}-{glimpses}", env, RETINA | {"num_glimpses": glimpses}, error, table, epochs=100)
+        for name, env, table, glimpses, error in (
+            ("translated", translated, 1, 4, 1.54),
+            ("translated", translated, 1, 6, 1.22),
+            ("translated", translated, 1, 8, 1.20),
+            ("cluttered", cluttered, 2, 4, 4.96),
+            ("cluttered", cluttered, 2, 6, 4.08),
+            ("cluttered", cluttered, 2, 8, 4.04),
         )
     ]
     widest = RETINA | {"num_scales": 4, "num_glimpses": 8, "side": 100, "num_pieces": 8}
-    large.append(
-        _claim("ram-cluttered100-8", cluttered, widest, 10.83, 2, epochs=100, deviations="The figure is the preprint's.")
-    )
+    large.append(_claim("ram-cluttered100-8", cluttered, widest, PREPRINT["ram-cluttered100-8"], 2, epochs=100))
     return [*small, *large]
 
 
 def _random(name: str, of: Claim, error: float, deviations: str) -> Claim:
     """A claim's model with locations uniformly at random: what learned attention is worth."""
-    epochs = of.total_steps // (_TRAINING * of.env_options["num_glimpses"])
+    epochs = of.total_steps // (TRAINING * of.env_options["num_glimpses"])
     return _claim(name, of.env, of.env_options, error, 2, epochs=epochs, config={"look": "random"}, deviations=deviations)
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from jaxrl.analysis.glimpses import COLORS, pixels, squares
+from jaxrl.analysis.glimpses import pixels, scale_color, squares
 from jaxrl.envs.tools.retina import retina
 
 _SMOOTH = 2
@@ -102,8 +102,8 @@ def _enlarged(brightness: np.ndarray, width: int, color: Color) -> Image.Image:
 
 
 def color_of(scale: int) -> Color:
-    """Of the squares of a scale, 0 for the smallest."""
-    return ImageColor.getrgb(COLORS[min(scale, len(COLORS) - 1)])
+    """`scale_color` as Pillow takes it."""
+    return ImageColor.getrgb(scale_color(scale))
 
 
 class _Canvas:
