@@ -28,7 +28,7 @@ from scipy.stats import chi2
 
 import jaxrl
 from jaxrl.agents import RAMConfig, make_ram
-from jaxrl.agents.attention.ram import loss_of, networks_of
+from jaxrl.agents.attention.ram import deviation, loss_of, networks_of
 from jaxrl.config import as_arrays
 from jaxrl.loop import build_in, collect, init_state, iteration_keys, plan, repeat, run_keys
 from jaxrl.records import write_json
@@ -57,12 +57,12 @@ def play(config: RAMConfig, env: Env) -> Any:
     arrays = as_arrays(config)
     agent, networks, length = build_in(make_ram, arrays, env), networks_of(arrays, env.spec), env.spec.time_limit
     progress = plan(config, env.spec, 1).progress(0)
-    memory = networks.core.initial_memory((1,))
+    memory, std = networks.core.initial_memory((1,)), deviation(arrays, progress)
 
     def gradient(policy: PyTree, head: PyTree, column: PyTree) -> Array:
         def loss(location: PyTree) -> Array:
             episode = jax.tree.map(lambda leaf: leaf[:, None], column)
-            return loss_of(arrays, networks, policy | {"baseline": head, "location": location}, memory, episode)[0]
+            return loss_of(arrays, networks, std, policy | {"baseline": head, "location": location}, memory, episode)[0]
 
         return -ravel_pytree(jax.grad(loss)(policy["location"]))[0]
 
@@ -157,7 +157,7 @@ def draw(rows: list[dict[str, Any]], out: Path) -> None:
 
 def variance(marks: list[int], num_batches: int, seed: int, results: Path) -> None:
     """Trains, measures, writes and prints."""
-    config = RAMConfig()
+    config = RAMConfig(location_std=0.1)
     env = jaxrl.make(ENV, config.num_envs)
     assert isinstance(env, Env)
     compiled, rows = play(config, env), []

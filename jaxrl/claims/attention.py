@@ -110,7 +110,7 @@ def _looking() -> list[Claim]:
         )
     ]
     large = [
-        _claim(f"ram-{name}-{glimpses}", env, RETINA | {"num_glimpses": glimpses}, error, table, epochs=100)
+        _claim(f"ram-{name}-{glimpses}", env, RETINA | {"num_glimpses": glimpses}, error, table)
         for name, env, table, glimpses, error in (
             ("translated", translated, 1, 4, 1.54),
             ("translated", translated, 1, 6, 1.22),
@@ -121,7 +121,7 @@ def _looking() -> list[Claim]:
         )
     ]
     widest = RETINA | {"num_scales": 4, "num_glimpses": 8, "side": 100, "num_pieces": 8}
-    large.append(_claim("ram-cluttered100-8", cluttered, widest, PREPRINT["ram-cluttered100-8"], 2, epochs=100))
+    large.append(_claim("ram-cluttered100-8", cluttered, widest, PREPRINT["ram-cluttered100-8"], 2))
     return [*small, *large]
 
 

@@ -160,10 +160,10 @@ class AttentionNetworks(NamedTuple):
         _, features = jax.lax.scan(partial(self.remember, params), memory, self.see(params, obs), unroll=True)
         return features
 
-    def heads(self, params: PyTree, features: Array) -> Heads:
-        """The gradient of where to look and of the baseline ends here: what is remembered is learned by classification."""
+    def heads(self, params: PyTree, features: Array, share: Array | float = 0.0) -> Heads:
+        """What is said. What is remembered learns of classes, and of where to look by `share` [] of its gradient."""
         fixed = jax.lax.stop_gradient(features)
-        mean: Any = self.location.apply(params["location"], fixed)
+        mean: Any = self.location.apply(params["location"], fixed + share * (features - fixed))
         logits: Any = self.classifier.apply(params["classifier"], features)
         baseline: Any = self.baseline.apply(params["baseline"], fixed)
         return Heads(jnp.tanh(mean), logits, baseline[..., 0])

@@ -25,7 +25,17 @@ T, B, CLASSES = 3, 6, 4
 SPEC = Spec(
     tree_spec(Glimpse(ArraySpec((2, 2, 1), "float32"), ArraySpec((2,), "float32"))), Look(Box((2,)), Discrete(CLASSES)), T
 )
-CONFIG = RAMConfig(num_envs=B, units=5, glimpse_units=4, optimizer="sgd", momentum=0.0, location_std=0.3, location_rate=0.5)
+CONFIG = RAMConfig(
+    num_envs=B,
+    units=5,
+    glimpse_units=4,
+    location_units=0,
+    location_share=0.0,
+    optimizer="sgd",
+    momentum=0.0,
+    location_std=0.3,
+    location_rate=0.5,
+)
 PROGRESS = progress_at(0, 10)
 
 
@@ -37,18 +47,19 @@ def update(look="learned"):
 
 @cache
 def act(core="rnn", look="learned"):
-    """The compiled (key, config, policy, memory, obs, explore) -> (action, memory)."""
+    """The compiled (key, config, policy, memory, obs, progress, explore) -> (action, memory)."""
 
-    def run(key, config, policy, memory, obs, explore):
-        return make_ram(config, SPEC).act(key, policy, memory, obs, PROGRESS, explore)[:2]
+    def run(key, config, policy, memory, obs, progress=PROGRESS, *, explore):
+        return make_ram(config, SPEC).act(key, policy, memory, obs, progress, explore)[:2]
 
     return jax.jit(run, static_argnames="explore")
 
 
 @cache
-def initial(core="rnn", look="learned"):
+def initial(core="rnn", look="learned", location_units=0):
     """A config as arrays and a state of random weights."""
-    config, rng = as_arrays(dataclasses.replace(CONFIG, core=core, look=look)), np.random.default_rng(2)
+    parts = {"core": core, "look": look, "location_units": location_units}
+    config, rng = as_arrays(dataclasses.replace(CONFIG, **parts)), np.random.default_rng(2)
     shapes = jax.eval_shape(make_ram(config, SPEC).init, key_shape())
     random = lambda leaf: jnp.asarray(0.5 * rng.normal(size=leaf.shape), jnp.float32)  # noqa: E731
     return config, shapes._replace(
@@ -66,16 +77,21 @@ def rollout():
     return rows._replace(reward=jnp.asarray(reward), info={"label": jnp.asarray(label)})
 
 
-def gradient(rows, policy=None, **fields):
+def gradient(rows, policy=None, progress=PROGRESS, **fields):
     """What one step of learning goes down: without momentum it is the velocity, to the bit."""
     config, state = initial()
     state = state._replace(policy=policy or state.policy)
     config = dataclasses.replace(config, **{name: jnp.float32(value) for name, value in fields.items()})
-    return ravel_pytree(state.policy)[1](update()(config, state, rows, PROGRESS)[0].opt_state)
+    return ravel_pytree(state.policy)[1](update()(config, state, rows, progress)[0].opt_state)
 
 
 def dense(layer, x):
     return x @ layer["params"]["kernel"] + layer["params"]["bias"]
+
+
+def linear(location):
+    """The layer of a location network without hidden ones."""
+    return {"params": location["params"]["Dense_0"]}
 
 
 @jax.jit
@@ -142,13 +158,28 @@ def test_the_location_network_learns_by_reinforce_alone():
     """-1/B sum (R - b_t) (l - mu) / s^2 dmu: no gradient passes through where a glimpse was."""
     policy, rows = initial()[1].policy, rollout()
     features = np.asarray(features_of(policy, rows.obs), float)[:-1]
-    mean = np.tanh(dense(policy["location"], features))
+    mean = np.tanh(dense(linear(policy["location"]), features))
     advantage = np.asarray(rows.reward[-1] - dense(policy["baseline"], features)[..., 0])
     score = (np.asarray(rows.action.location, float)[:-1] - mean) / 0.3**2 * (1.0 - mean**2)
     wanted = -1.0 / B * advantage[..., None] * score
-    found = gradient(rows)["location"]["params"]
+    found = linear(gradient(rows)["location"])["params"]
     np.testing.assert_allclose(found["kernel"], np.einsum("tbu,tbi->ui", features, wanted), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found["bias"], wanted.sum((0, 1)), rtol=1e-4, atol=1e-6)
+
+
+def test_a_hidden_layer_of_the_location_network_learns_by_reinforce_as_well():
+    config, state = initial(location_units=3)
+    rows, features = rollout(), features_of(state.policy, rollout().obs)
+    advantage = rows.reward[-1] - dense(state.policy["baseline"], features)[..., 0]
+
+    def expected(location):
+        hidden = jax.nn.relu(dense({"params": location["params"]["MLP_0"]["Dense_0"]}, features))
+        error = rows.action.location - jnp.tanh(dense(linear(location), hidden))
+        return jnp.sum((advantage * -0.5 * jnp.sum(jnp.square(error / 0.3), axis=-1))[:-1]) / -B
+
+    after = update.__wrapped__()(config, state, rows, PROGRESS)[0]  # Another program than the one that is counted below.
+    found = ravel_pytree(state.policy)[1](after.opt_state)["location"]
+    assert_close(found, jax.grad(expected)(state.policy["location"]), rtol=1e-4, atol=1e-6)
 
 
 def test_nothing_is_learned_of_where_to_look_if_the_reward_is_as_expected():
@@ -172,6 +203,25 @@ def test_glimpses_the_core_and_the_classifier_learn_by_cross_entropy_alone():
     assert_same_bits([found[n] for n in names], [alone[n] for n in names])
 
 
+def test_by_a_share_of_its_gradient_where_to_look_shapes_what_is_remembered():
+    """The share is linear, and the whole is the gradient through the core of the location term, glimpses as they were seen."""
+    policy, rows = initial()[1].policy, rollout()
+    advantage = rows.reward[-1] - dense(policy["baseline"], features_of(policy, rows.obs))[..., 0]
+
+    def location(params):
+        mean = jnp.tanh(dense(linear(params["location"]), features_of(params, rows.obs)))
+        log_prob = -0.5 * jnp.sum(jnp.square((rows.action.location - mean) / 0.3), axis=-1)
+        return jnp.sum((advantage * log_prob)[:-1]) / -B
+
+    expected, none = jax.jit(jax.grad(location))(policy), gradient(rows)
+    for share in (1.0, 0.3):
+        found = gradient(rows, location_share=share)
+        for name in ("glimpse", "core"):
+            wanted = jax.tree.map(lambda a, b, share=share: a + share * b, none[name], expected[name])
+            assert_close(found[name], wanted, rtol=1e-3, atol=1e-5)
+        assert_same_bits([found[n] for n in ("location", "baseline")], [none[n] for n in ("location", "baseline")])
+
+
 def test_the_baseline_learns_by_its_squared_error_alone():
     policy, rows = initial()[1].policy, rollout()
     features = np.asarray(features_of(policy, rows.obs), float)
@@ -186,9 +236,8 @@ def test_the_location_after_the_last_glimpse_and_the_classes_before_it_are_no_pa
     action = Look(rows.action.location.at[-1].add(1.0), (rows.action.label + 1) % CLASSES)
     assert_same_bits(gradient(rows._replace(action=action)), gradient(rows))
     moved = rows.action._replace(location=rows.action.location.at[-2].add(1.0))
-    assert np.all(
-        gradient(rows._replace(action=moved))["location"]["params"]["bias"] != gradient(rows)["location"]["params"]["bias"]
-    )
+    with_it, without = (linear(gradient(each)["location"])["params"] for each in (rows._replace(action=moved), rows))
+    assert np.all(with_it["bias"] != without["bias"])
 
 
 # --- acting ---------------------------------------------------------------------------------------------------------
@@ -210,13 +259,14 @@ def test_learning_sees_what_acting_saw_and_evaluation_looks_at_the_mean(core):
     np.testing.assert_array_equal(np.stack([action.label for action in found]), np.argmax(said.logits, axis=-1))
 
 
-def acted(look, explore, seed=7, pictures=4000, **fields):
+def acted(look, explore, seed=7, pictures=4000, progress=PROGRESS, **fields):
     """[pictures, 2] where to look next, after the same first glimpse."""
     config, state = initial(look=look)
     config = dataclasses.replace(config, **{name: jnp.float32(value) for name, value in fields.items()})
     obs = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[0, 0], (pictures, *leaf.shape[2:])), rollout().obs)
     memory = make_ram(config, SPEC).initial_memory(pictures)
-    return np.asarray(act(look=look)(jax.random.key(seed), config, state.policy, memory, obs, explore=explore)[0].location)
+    given = jax.random.key(seed), config, state.policy, memory, obs, progress
+    return np.asarray(act(look=look)(*given, explore=explore)[0].location)
 
 
 def test_training_looks_about_the_mean_with_the_given_deviation():
@@ -226,6 +276,18 @@ def test_training_looks_about_the_mean_with_the_given_deviation():
         found = (acted("learned", explore=True, location_std=std) - mean) / std
         np.testing.assert_allclose(found.mean(0), 0.0, atol=4 / 4000**0.5)
         np.testing.assert_allclose(np.square(found).mean(0), 1.0, atol=4 * (2 / 4000) ** 0.5)
+
+
+def test_the_deviation_falls_along_a_straight_line_in_acting_and_in_learning():
+    mean, fields = acted("learned", explore=False)[0], {"location_std": 0.4, "location_std_end_share": 0.5}
+    found = acted("learned", explore=True, progress=progress_at(5, 10), **fields) - mean
+    held = acted("learned", explore=True, location_std=0.3, location_std_end_share=1.0) - mean
+    np.testing.assert_allclose(found, held, rtol=1e-5, atol=1e-6)
+    falling, still = (
+        gradient(rollout(), progress=progress_at(5, 10), **given)
+        for given in (fields, {"location_std": 0.3, "location_std_end_share": 1.0})
+    )
+    assert_close(falling, still, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("explore", [True, False])
@@ -260,7 +322,7 @@ def test_the_step_size_falls_along_a_straight_line(iteration, share, expected):
     config = dataclasses.replace(config, learning_rate=jnp.float32(0.4), learning_rate_end_share=jnp.float32(share))
     after, metrics = update()(config, state, rollout(), progress_at(iteration, 10))
     np.testing.assert_allclose(metrics["learning_rate"], expected, rtol=1e-6)
-    down = gradient(rollout())
+    down = gradient(rollout(), progress=progress_at(iteration, 10))
     down |= {"location": jax.tree.map(lambda grad: 0.5 * grad, down["location"])}  # Its own share of the step size.
     step = jax.tree.map(lambda new, old, grad: new - old + expected * grad, after.policy, state.policy, down)
     assert_close(step, jax.tree.map(jnp.zeros_like, step), atol=1e-6)
@@ -274,12 +336,22 @@ def test_a_step_with_momentum_adds_to_the_velocity_of_the_last_one():
     np.testing.assert_allclose(again.opt_state, 1.9 * once.opt_state, rtol=1e-5, atol=1e-7)
 
 
-FIELDS = ("learning_rate", "learning_rate_end_share", "momentum", "location_std", "location_rate", "baseline_rate")
+FIELDS = (
+    "learning_rate",
+    "learning_rate_end_share",
+    "momentum",
+    "location_std",
+    "location_std_end_share",
+    "location_share",
+    "location_rate",
+    "baseline_rate",
+)
 
 
 def test_a_batch_of_every_traced_field_learns_as_each_alone():
     config, state = initial()
     assert {f.name for f in dataclasses.fields(RAMConfig) if not f.metadata["static"]} == set(FIELDS)
+    config = dataclasses.replace(config, location_share=jnp.float32(0.5))
     batch = {name: getattr(config, name) * jnp.array([1.0, 0.5]) for name in FIELDS}
     wide = dataclasses.replace(config, **batch)
     found = jax.jit(jax.vmap(update(), in_axes=(0, None, None, None)))(wide, state, rollout(), PROGRESS)

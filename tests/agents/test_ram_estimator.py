@@ -26,7 +26,16 @@ SIDE, SIZE, NUM_ENVS, STD = 4, 2, 64, 0.4
 PICTURES = np.uint8([[[0, 0, 90, 250], [0, 40, 200, 90], [10, 180, 60, 0], [220, 70, 0, 0]],
                      [[200, 30, 0, 0], [90, 220, 20, 0], [0, 80, 240, 50], [0, 0, 30, 160]]])  # fmt: skip
 LABELS = np.uint8([0, 1])
-CONFIG = RAMConfig(num_envs=NUM_ENVS, units=4, glimpse_units=3, optimizer="sgd", momentum=0.0, location_std=STD)
+CONFIG = RAMConfig(
+    num_envs=NUM_ENVS,
+    units=4,
+    glimpse_units=3,
+    location_units=0,
+    location_share=0.0,
+    optimizer="sgd",
+    momentum=0.0,
+    location_std=STD,
+)
 START = {2: "random", 3: "centre"}
 """Where the first of so many glimpses is, so that two locations are to be integrated over."""
 FINE = {2: 4, 3: 2}
@@ -106,6 +115,7 @@ class Exact:
         self.policy = {
             name: jax.tree.map(lambda leaf: np.asarray(leaf, float), part["params"]) for name, part in policy.items()
         }
+        self.policy["location"] = self.policy["location"]["Dense_0"]
         self.edges, self.points = cells(fine)
         self.start, self.num_glimpses = START[num_glimpses], num_glimpses
         self.played = [self.play(picture, label) for picture, label in zip(PICTURES, LABELS, strict=True)]

@@ -26,7 +26,7 @@ from jaxrl.maths.checks import check_shape
 from jaxrl.maths.distributions import Gaussian
 from jaxrl.maths.minibatches import explained_variance
 from jaxrl.nets.glimpse import CORES, AttentionNetworks, Glimpse, GlimpseNetwork, Look
-from jaxrl.nets.layers import orthogonal
+from jaxrl.nets.heads import Head
 from jaxrl.nets.torso import TORSOS, torso_of
 from jaxrl.types import Agent, Array, Box, Metrics, Model, Progress, PyTree, Rollout, Spec, TreeSpec, spec_zeros
 
@@ -57,7 +57,16 @@ class RAMConfig(Config):
         choices=TORSOS,
     )
     look: str = static("learned", "Where to look: learned, or uniformly at random.", choices=("learned", "random"))
-    location_std: float = traced(0.1, "Deviation of the next location about its mean while learning.", low=1e-3, high=10.0)
+    location_units: int = static(128, "Units of the location network's hidden layer; 0 for none, as in the paper.", low=0)
+    location_std: float = traced(
+        0.2, "Deviation of the next location about its mean while learning, at the start.", low=1e-3, high=10.0
+    )
+    location_std_end_share: float = traced(
+        0.25, "Share of the deviation that is left at the end, along a straight line; 1 keeps it.", low=0.01, high=1.0
+    )
+    location_share: float = traced(
+        0.3, "Share of the gradient of where to look by which core and glimpse network learn too; 0 for none.", low=0.0
+    )
     location_rate: float = traced(1.0, "Step size of the location network, as a share of the others'.", low=0.0)
     baseline_rate: float = traced(1.0, "Step size of the baseline, as a share of the others'.", low=0.0)
 
@@ -98,7 +107,7 @@ def make_ram(config: RAMConfig, spec: Spec, model: Model | None = None) -> Agent
         if config.look == "random":
             location = jax.random.uniform(key, said.mean.shape, jnp.float32, -1.0, 1.0)
         else:
-            chosen = looks(config, said.mean)
+            chosen = looks(said.mean, deviation(config, progress))
             location = chosen.sample(key) if explore else chosen.mode()
         return Look(location, classified(said.logits, len(paths))), memory, ()
 
@@ -111,9 +120,8 @@ def make_ram(config: RAMConfig, spec: Spec, model: Model | None = None) -> Agent
             raise UsageError(
                 "agent=ram learns what a picture shows of info['label'], which this environment does not have; add it"
             )
-        grads, metrics = jax.grad(partial(loss_of, config, networks), has_aux=True)(
-            state.policy, initial_memory(config.num_envs), rollout
-        )
+        loss = partial(loss_of, config, networks, deviation(config, progress))
+        grads, metrics = jax.grad(loss, has_aux=True)(state.policy, initial_memory(config.num_envs), rollout)
         rate = schedules.linear(progress, config.learning_rate, config.learning_rate * config.learning_rate_end_share)
         # No other network learns of these losses, so their weights are step sizes, which Adam cannot scale away.
         own = {"location": rate * config.location_rate, "baseline": rate * config.baseline_rate}
@@ -147,7 +155,8 @@ def networks_of(config: RAMConfig, spec: Spec) -> AttentionNetworks:
     return AttentionNetworks(
         GlimpseNetwork(config.glimpse_units, 2 * config.glimpse_units, torso),
         CORES[config.core](config.units),
-        nn.Dense(2, kernel_init=orthogonal(0.01)),  # The first looks are about the middle of the picture.
+        # The first looks are about the middle of the picture.
+        Head(2, 0.01, (config.location_units,) if config.location_units else (), activation="relu"),
         nn.Dense(spec.action.label.n),
         nn.Dense(1),
     )
@@ -162,9 +171,14 @@ def one_path(spec: Spec) -> Spec:
     return spec._replace(obs=obs, action=spec.action._replace(location=Box((2,))))
 
 
-def looks(config: RAMConfig, mean: Array) -> Gaussian:
-    """Where to look next, of its mean [..., 2]."""
-    return Gaussian(mean, jnp.broadcast_to(jnp.log(config.location_std), (2,)))
+def deviation(config: RAMConfig, progress: Progress) -> Array:
+    """[] of locations about their means: wide at first, so that it matters for the reward where one looks, and then narrow."""
+    return schedules.linear(progress, config.location_std, config.location_std * config.location_std_end_share)
+
+
+def looks(mean: Array, deviation: Array) -> Gaussian:
+    """Where to look next, of its mean [..., 2] and its deviation []."""
+    return Gaussian(mean, jnp.broadcast_to(jnp.log(deviation), (2,)))
 
 
 def classified(logits: Array, num_axes: int) -> Array:
@@ -173,12 +187,12 @@ def classified(logits: Array, num_axes: int) -> Array:
 
 
 def loss_of(
-    config: RAMConfig, networks: AttentionNetworks, params: PyTree, memory: PyTree, rollout: Rollout
+    config: RAMConfig, networks: AttentionNetworks, deviation: Array, params: PyTree, memory: PyTree, rollout: Rollout
 ) -> tuple[Array, Metrics]:
-    """`hybrid_loss` of a rollout of whole episodes, from the memory that they begin with."""
-    said = networks.heads(params, networks.unroll(params, memory, rollout.obs))
+    """`hybrid_loss` of a rollout of whole episodes, whose locations had this deviation [], from the memory they begin with."""
+    said = networks.heads(params, networks.unroll(params, memory, rollout.obs), config.location_share)
     reward, label = jnp.sum(rollout.reward, axis=0), rollout.info["label"][-1]
-    log_prob = looks(config, said.mean).log_prob(rollout.action.location)
+    log_prob = looks(said.mean, deviation).log_prob(rollout.action.location)
     parts = hybrid_loss(said.logits[-1], label, log_prob[:-1], said.baseline, reward)
     if config.look == "random":
         parts = parts._replace(location=jnp.float32(0.0))
