@@ -4,9 +4,9 @@ A picture is seen through T glimpses. Of what is seen at location l_t the glimps
 
     h_t = f_h(h_{t-1}, g_t)
 
-Three heads read h_t: the location network says where to look next, l_{t+1} ~ N(tanh(W_l h_t + b_l), s^2) with a fixed deviation
-s, the classifier says p(y | h_T) after the last glimpse, and the baseline b_t predicts the reward R, which is 1 if the most
-probable class is right, else 0. Where to look is learned by REINFORCE, since no gradient passes through it; all else by
+Three heads read h_t: the location network says where to look next, l_{t+1} ~ N(tanh(f_l(h_t)), s^2) with a deviation s of the
+schedule alone, the classifier says p(y | h_T) after the last glimpse, and the baseline b_t predicts the reward R, which is 1 if
+the most probable class is right, else 0. Where to look is learned by REINFORCE, since no gradient passes through it; all else by
 backpropagation. One iteration plays a batch of B pictures and takes one step down `hybrid_loss`.
 """
 
@@ -35,6 +35,8 @@ from jaxrl.types import Agent, Array, Box, Metrics, Model, Progress, PyTree, Rol
 class RAMConfig(Config):
     """The Recurrent Attention Model; sizes are the paper's, which does not tell its step sizes and deviation.
 
+    Over 30 epochs and more a location_std of 0.2 whose location_std_end_share is 0.25 learns more; over a few, less.
+
     The paper learns by sgd. There a location_rate of 0.01 at a learning_rate of 0.03 learned about as well over 20 epochs of
     MNIST; with larger ones some runs stayed with poor looks.
     """
@@ -59,10 +61,10 @@ class RAMConfig(Config):
     look: str = static("learned", "Where to look: learned, or uniformly at random.", choices=("learned", "random"))
     location_units: int = static(128, "Units of the location network's hidden layer; 0 for none, as in the paper.", low=0)
     location_std: float = traced(
-        0.2, "Deviation of the next location about its mean while learning, at the start.", low=1e-3, high=10.0
+        0.1, "Deviation of the next location about its mean while learning, at the start.", low=1e-3, high=10.0
     )
     location_std_end_share: float = traced(
-        0.25, "Share of the deviation that is left at the end, along a straight line; 1 keeps it.", low=0.01, high=1.0
+        0.5, "Share of the deviation that is left at the end, along a straight line; 1 keeps it.", low=0.01, high=1.0
     )
     location_share: float = traced(
         0.3, "Share of the gradient of where to look by which core and glimpse network learn too; 0 for none.", low=0.0
