@@ -6,8 +6,8 @@ A picture is seen through T glimpses. Of what is seen at location l_t the glimps
 
 Three heads read h_t: the location network says where to look next, l_{t+1} ~ N(tanh(f_l(h_t)), s^2) with a deviation s of the
 schedule alone, the classifier says p(y | h_T) after the last glimpse, and the baseline b_t predicts the reward R, which is 1 if
-the most probable class is right, else 0. Where to look is learned by REINFORCE, since no gradient passes through it; all else by
-backpropagation. One iteration plays a batch of B pictures and takes one step down `hybrid_loss`.
+the most probable class is right, else 0. Where to look is learned by REINFORCE, since no gradient passes through it; all else
+by backpropagation. One iteration plays a batch of B pictures and takes one step down `hybrid_loss`.
 """
 
 from __future__ import annotations
