@@ -84,7 +84,7 @@ def _claim(
 
 _TRIED = (
     "On 5,000 held-out training pictures (seed 0), over 10 to 30 epochs: deviations of 0.05 to 0.2 throughout, and "
-    "falling from 0.1 to 0.4; step sizes of 3e-4 to 2e-3, the location network's at 0.01 to 10 times that; sgd, for all and for the "
+    "falling from 0.1 to 0.4; step sizes of 3e-4 to 2e-3, for locations 0.01 to 10 times that; sgd, for all and for the "
     "location network alone; locations that are not squashed; an LSTM; recurrent weights that begin as the identity; none, "
     "0.003 to 0.3 and all of the location's gradient for the core."
 )
