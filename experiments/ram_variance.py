@@ -157,7 +157,8 @@ def draw(rows: list[dict[str, Any]], out: Path) -> None:
 
 def variance(marks: list[int], num_batches: int, seed: int, results: Path) -> None:
     """Trains, measures, writes and prints."""
-    config = RAMConfig(location_std=0.1)
+    # The paper's linear location network, so that the covariance of all its parameters fits, and one deviation throughout.
+    config = RAMConfig(location_units=0, location_share=0.0, location_std=0.1, location_std_end_share=1.0)
     env = jaxrl.make(ENV, config.num_envs)
     assert isinstance(env, Env)
     compiled, rows = play(config, env), []
