@@ -6,14 +6,15 @@ Each case runs in a process of its own with one CPU thread, then with two. The r
 largest product, in the same shapes and the same process. The arithmetic of an iteration of B pictures and T glimpses is that
 of its matrix products, 2 m k n each:
 
-    acting     T times B rows: patches P -> U, location 2 -> U, what and where U -> F, seen F -> H, before H -> H, mean H -> 2,
-               classes H -> A
-    forward    the glimpse network's on T B rows at once, the core's T times on B, mean and baseline on T B, classes on B
+    acting     T times B rows: patches P -> U, location 2 -> U, what and where U -> F, seen F -> H, before H -> H,
+               hidden H -> L, mean L -> 2, classes H -> A
+    forward    the glimpse network's on T B rows at once, the core's T times on B, hidden, mean and baseline on T B,
+               classes on B
     backward   the gradient of every weight, which is as much as forward; and of every input, which is as much less that of
-               patches and location, which are data, and of mean and baseline, whose gradient ends there
+               patches and location, which are data, and of the baseline, whose gradient ends there
 
-with U = glimpse_units, F = 2 U, H = units, P numbers in the patches and A classes. Drawing pictures, the retina, rectifiers and
-the optimizer count nothing.
+with U = glimpse_units, F = 2 U, H = units, L = location_units, P numbers in the patches and A classes. Drawing pictures, the
+retina, rectifiers and the optimizer count nothing.
 """
 
 from __future__ import annotations
@@ -127,13 +128,15 @@ def products(config: Any, spec: Any) -> dict[str, dict[str, Product]]:
     glimpse = {"patches": (seen, units), "location": (location[0], units)}
     glimpse |= dict.fromkeys(("what", "where"), (units, 2 * units))
     core = {"seen": (2 * units, config.units), "before": (config.units, config.units)}
-    heads = {"mean": (config.units, 2), "baseline": (config.units, 1), "classes": (config.units, spec.action.label.n)}
+    hidden = config.location_units
+    heads = {"hidden": (config.units, hidden), "mean": (hidden, 2), "baseline": (config.units, 1)}
+    heads |= {"classes": (config.units, spec.action.label.n)}
     rows = num * length
     forward = {name: Product(rows, *size) for name, size in glimpse.items()}
     forward |= {name: Product(num, *size, length) for name, size in core.items()}
     forward |= {name: Product(num if name == "classes" else rows, *size) for name, size in heads.items()}
     acting = {name: Product(num, *size, length) for name, size in (glimpse | core | heads).items() if name != "baseline"}
-    ends = ("patches", "location", "mean", "baseline")
+    ends = ("patches", "location", "baseline")
     backward = {name: p._replace(times=p.times * (1 if name in ends else 2)) for name, p in forward.items()}
     return {"act": acting, "forward": forward, "backward": backward}
 
