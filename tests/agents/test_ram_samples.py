@@ -99,7 +99,7 @@ def test_another_agent_does_not_take_an_axis_of_samples():
 
 @pytest.mark.slow
 def test_runs_and_sweeps_are_scored_along_several_paths(tmp_path):
-    run = Run("ram", "glimpse/mnist", CONFIG, 96, num_rows=1, env_options=OPTIONS, eval_env_options={"samples": 3})
+    run = Run("ram", "glimpse/mnist", CONFIG, total_steps=96, num_rows=1, env_options=OPTIONS, eval_env_options={"samples": 3})
     assert start(run, tmp_path / "run")["evaluation"]["episodes"] == NUM_TEST
     plain = start(dataclasses.replace(run, eval_env_options={}), tmp_path / "plain")["evaluation"]
     assert score(tmp_path / "run", env_options={"samples": 1}) == score(tmp_path / "plain")
