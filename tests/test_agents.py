@@ -378,11 +378,9 @@ def make_hidden(num_envs: int) -> Env:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ATTENTION)
 def test_what_a_picture_shows_is_looked_for_where_a_glimpse_says(name: str) -> None:
-    fields = {"num_envs": 64, "units": 16, "glimpse_units": 16, "location_std": 0.3} | {
-        "optimizer": "adam",
-        "learning_rate": 1e-2,
-    }
+    """At a step size of 1e-2 a hidden layer of the location network stays with one side for some seeds."""
+    fields = {"num_envs": 64, "units": 16, "glimpse_units": 16, "location_std": 0.3, "learning_rate": 1e-3}
     config, env, key = fitted(name, fields), make_hidden(64), jax.random.key(0)
     make_agent, _ = load_agent(name)
-    result = jax.jit(lambda key: train(key, config, make_agent, env, 32_000))(key)
+    result = jax.jit(lambda key: train(key, config, make_agent, env, 128_000))(key)
     assert evaluate(key, result, make_agent, env, 256)["mean"] >= 0.99
