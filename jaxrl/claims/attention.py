@@ -114,7 +114,7 @@ def _looking() -> list[Claim]:
         )
     ]
     large = [
-        looking(f"ram-{name}-{glimpses}", env, RETINA | {"num_glimpses": glimpses}, error, table)
+        looking(f"ram-{name}-{glimpses}", env, RETINA | {"num_glimpses": glimpses}, error, table, epochs=300)
         for name, env, table, glimpses, error in (
             ("translated", translated, 1, 4, 1.54),
             ("translated", translated, 1, 6, 1.22),
