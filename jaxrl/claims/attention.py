@@ -114,14 +114,14 @@ def _looking() -> list[Claim]:
         )
     ]
     large = [
-        looking(f"ram-{name}-{glimpses}", env, RETINA | {"num_glimpses": glimpses}, error, table, epochs=300)
-        for name, env, table, glimpses, error in (
-            ("translated", translated, 1, 4, 1.54),
-            ("translated", translated, 1, 6, 1.22),
-            ("translated", translated, 1, 8, 1.20),
-            ("cluttered", cluttered, 2, 4, 4.96),
-            ("cluttered", cluttered, 2, 6, 4.08),
-            ("cluttered", cluttered, 2, 8, 4.04),
+        looking(f"ram-{name}-{glimpses}", env, RETINA | {"num_glimpses": glimpses}, error, table, epochs=epochs)
+        for name, env, table, epochs, glimpses, error in (
+            ("translated", translated, 1, 300, 4, 1.54),
+            ("translated", translated, 1, 300, 6, 1.22),
+            ("translated", translated, 1, 300, 8, 1.20),
+            ("cluttered", cluttered, 2, 350, 4, 4.96),
+            ("cluttered", cluttered, 2, 350, 6, 4.08),
+            ("cluttered", cluttered, 2, 350, 8, 4.04),
         )
     ]
     widest = RETINA | {"num_scales": 4, "num_glimpses": 8, "side": 100, "num_pieces": 8}
