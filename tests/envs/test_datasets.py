@@ -117,9 +117,9 @@ WHOLE = idx(np.arange(12))
         (WHOLE + b"\0", "21 bytes instead of 20"),
         (b"\0\0\x08\3" + b"\xff" * 12 + b"\1" * 4, "20 bytes instead of 79228162458924105385300197391"),
         (idx(np.zeros(0)), "it holds nothing"),
-        (gzip.compress(WHOLE)[:-9], "what gzip packed cannot be unpacked"),
-        (gzip.compress(WHOLE) + b"more", "what gzip packed cannot be unpacked"),
-        (gzip.compress(WHOLE)[:-8] + bytes(8), "what gzip packed cannot be unpacked"),
+        (gzip.compress(WHOLE, mtime=0)[:-9], "what gzip packed cannot be unpacked"),
+        (gzip.compress(WHOLE, mtime=0) + b"more", "what gzip packed cannot be unpacked"),
+        (gzip.compress(WHOLE, mtime=0)[:-8] + bytes(8), "what gzip packed cannot be unpacked"),
         (b"\x1f\x8b", "what gzip packed cannot be unpacked"),
     ],
 )
@@ -144,7 +144,7 @@ def mirrors(tmp_path, monkeypatch):
 
     class Mirrors:
         asked = ()
-        first = second = staticmethod(lambda name: gzip.compress(idx(ARRAYS[name])))
+        first = second = staticmethod(lambda name: gzip.compress(idx(ARRAYS[name]), mtime=0))
         cache = tmp_path / "jaxrl" / "mnist"
 
         def open(self, url, timeout):
@@ -196,8 +196,8 @@ def cut_short(name):
         offline,
         cut_short,
         lambda name: b"<html>Sign in</html>",
-        lambda name: gzip.compress(idx(ARRAYS[name]))[:-3],
-        lambda name: gzip.compress(idx(ARRAYS[name] + 1)),
+        lambda name: gzip.compress(idx(ARRAYS[name]), mtime=0)[:-3],
+        lambda name: gzip.compress(idx(ARRAYS[name] + 1), mtime=0),
     ],
     ids=["offline", "cut", "another page", "half", "other data"],
 )
@@ -224,7 +224,7 @@ def test_offline_is_one_line_that_says_where_to_put_which_files(mirrors):
 
 
 def test_a_download_that_no_mirror_has_whole_is_never_taken(mirrors):
-    mirrors.first = mirrors.second = lambda name: gzip.compress(idx(ARRAYS[name])[:-1])
+    mirrors.first = mirrors.second = lambda name: gzip.compress(idx(ARRAYS[name])[:-1], mtime=0)
     assert "its checksum is" in one_line_of(mnist)
     assert not mirrors.cache.exists()
 
