@@ -90,6 +90,20 @@ class Position(NamedTuple):
     state: PyTree = ()
 
 
+class Symmetry(NamedTuple):
+    """A map of a board onto itself that leaves the rules of its game as they are: what is best there is best here.
+
+    Attributes:
+      turns: quarter turns of the picture, counterclockwise.
+      mirrored: whether left and right change places after them.
+      actions: action `actions[a]` of the board as it is, is action a of the board as it becomes.
+    """
+
+    turns: int
+    mirrored: bool
+    actions: tuple[int, ...]
+
+
 class Spec(NamedTuple):
     """What an agent may know of an environment. Hashable, hence always static in a compiled program.
 
@@ -100,6 +114,7 @@ class Spec(NamedTuple):
       num_players: 2 where two players move in turn and the reward is that of the one who moved.
       has_return: False where the sum of an episode's rewards says nothing of how well the agent plays, as in self-play: the
         records then hold no return of training episodes.
+      symmetries: of the planes of a `Position` and of its actions, the identity not among them.
     """
 
     obs: Any
@@ -107,6 +122,7 @@ class Spec(NamedTuple):
     time_limit: int | None = None
     num_players: int = 1
     has_return: bool = True
+    symmetries: tuple[Symmetry, ...] = ()
 
 
 def tree_spec(tree: PyTree) -> ArraySpec | TreeSpec:

@@ -28,6 +28,7 @@ from jaxrl.spec import Discrete as Discrete
 from jaxrl.spec import Position as Position
 from jaxrl.spec import PyTree as PyTree
 from jaxrl.spec import Spec as Spec
+from jaxrl.spec import Symmetry as Symmetry
 from jaxrl.spec import TreeSpec as TreeSpec
 from jaxrl.spec import action_zeros as action_zeros
 from jaxrl.spec import flat_size as flat_size

@@ -12,14 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxrl.checks.suite import as_numbers
+from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.envs.tools.datasets import MD5
 from jaxrl.loop import iteration_keys
 from jaxrl.records.console import PARTS
-from jaxrl.types import Env, Progress, PyTree, Rollout, Spec, TimeStep, sample_action, spec_zeros
+from jaxrl.types import (
+    ArraySpec,
+    Discrete,
+    Env,
+    Position,
+    Progress,
+    PyTree,
+    Rollout,
+    Spec,
+    TimeStep,
+    sample_action,
+    spec_zeros,
+    tree_spec,
+)
 
 _FLAG = "xla_cpu_use_fusion_emitters"
 AS_USERS: dict[str, str | bool | int | float] = {_FLAG: True} if _FLAG in os.environ.get("XLA_FLAGS", "") else {}
@@ -103,6 +118,32 @@ class JaxHostEnv:
 
     def close(self) -> None:
         pass
+
+
+def nim(num_envs: int, stones: int = 3) -> Env:
+    """Take one or two stones; who takes the last one has won and gets 1. Both sides are the agent.
+
+    Who is to move with a multiple of three stones left loses against right play. What is seen is a board of stones + 1 points
+    in a row, and which of them the number left is.
+    """
+
+    def position(left: jax.Array) -> Position:
+        return Position((jnp.arange(stones + 1) == left)[None, :, None], left >= jnp.array([1, 2]), left)
+
+    def reset(key: jax.Array, params: Any) -> tuple[Any, Position]:
+        return jnp.int32(stones), position(jnp.int32(stones))
+
+    def model(key: jax.Array, params: Any, obs: Position, action: jax.Array) -> tuple[Position, jax.Array, jax.Array]:
+        left = jnp.where(obs.state > 0, obs.state - 1 - action, 0)
+        return position(left), ((left == 0) & (obs.state > 0)).astype(jnp.float32), left == 0
+
+    def step(key: jax.Array, params: Any, left: jax.Array, action: jax.Array) -> Transition:
+        obs, reward, over = model(key, params, position(left), action)
+        return Transition(obs.state, obs, reward, over)
+
+    obs = Position(ArraySpec((1, stones + 1, 1), "bool", picture="HWC"), ArraySpec((2,), "bool"), ArraySpec((), "int32"))
+    spec = Spec(tree_spec(obs), Discrete(2), stones, num_players=2, has_return=False)
+    return batch_env(spec, (), reset, step, num_envs, model=model)
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -3,7 +3,8 @@
 A tiny configuration of each agent is compiled once (`setup`) and shared by its checks. `VALUE_OF` says how to read a state's
 value out of an agent's policy; an agent without an entry fails. `VARIANTS` are more configurations of registered agents. Agents
 with a table need observations that name a state: they play a small MDP and twins of the probes, and are held to the same. Those
-that look at pictures play a few glimpses, and are to find what they can only find by looking for it.
+that look at pictures play a few glimpses, and are to find what they can only find by looking for it. Those that play both sides of
+a game are to play one that is solved.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import JaxHostEnv, assert_close, progress_at, slow_but
+from helpers import JaxHostEnv, assert_close, nim, progress_at, slow_but
 from jaxrl.agents import AGENTS, load_agent
+from jaxrl.agents.search.alphazero import network_of
 from jaxrl.checks import trial
 from jaxrl.checks.probes import make_probe
 from jaxrl.checks.trial import TINY, Trial
@@ -28,13 +30,13 @@ from jaxrl.drivers.host import host_driver
 from jaxrl.envs import make
 from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.envs.tools.mdp_env import mdp_env
-from jaxrl.loop import build, init_state, iterate, plan, train
+from jaxrl.loop import build, build_in, init_state, iterate, plan, train
 from jaxrl.mdp.model import MDP, make_mdp
 from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.nets.glimpse import Glimpse, Look
 from jaxrl.nets.heads import QNetwork
 from jaxrl.runs.pure import evaluate
-from jaxrl.types import ArraySpec, Box, Discrete, Env, RunState, Spec, TimeStep, tree_spec
+from jaxrl.types import ArraySpec, Box, Discrete, Env, Position, RunState, Spec, TimeStep, tree_spec
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-recurrent": ("ppo", {"gru": 8, "normalize_observation": True, "normalize_reward": True, "target_kl": 0.5}),
@@ -51,6 +53,12 @@ TABULAR = ("dyna_q", "expected_sarsa", "monte_carlo", "q_learning", "sarsa")
 
 ATTENTION = ("ram",)
 """Agents that see pictures through glimpses."""
+
+GAMES = ("alphazero",)
+"""Agents that play both sides of a game."""
+
+OWN_TASKS = {*ATTENTION, *GAMES}
+"""Agents that learn other things than the probes."""
 
 PROBE = {"num_envs": 16, "hidden": (32,), "capacity": 1024, "batch_size": 64, "learning_starts": 256, "gamma": 0.5} | {
     "learning_rate": 5e-3,
@@ -89,6 +97,8 @@ def make_suite_env(name: str, num_envs: int) -> Env:
     """What an agent plays in the checks that are not about what it learns."""
     if agent_of(name) in ATTENTION:
         return make("glimpse/digits", num_envs, num_glimpses=3, size=4)  # type: ignore[return-value]
+    if agent_of(name) in GAMES:
+        return nim(num_envs, 4)
     if agent_of(name) not in TABULAR:
         return make("CartPole-v1", num_envs, max_steps_in_episode=50)  # type: ignore[return-value]
     # A slippery row of six states whose last one ends an episode: each step costs 1, in the fourth 3; left and right.
@@ -282,9 +292,9 @@ def test_the_state_keeps_its_32_bits_where_64_are_enabled(name: str) -> None:
     make_agent, _ = load_agent(agent_of(name))
     config = fitted(name, TINY | ({"rollout_length": 4} if agent_of(name) == "ppo" else {}))
     with jax.enable_x64(True):
-        tabular, glimpses = agent_of(name) in TABULAR, agent_of(name) in ATTENTION
-        env = make_suite_env(name, config.num_envs) if glimpses else make_probe(config.num_envs, names_states=tabular)
-        agent, key, schedule = build(make_agent, as_arrays(config), env.spec), jax.random.key(0), plan(config, env.spec, 4000)
+        tabular, own = agent_of(name) in TABULAR, agent_of(name) in OWN_TASKS
+        env = make_suite_env(name, config.num_envs) if own else make_probe(config.num_envs, names_states=tabular)
+        agent, key, schedule = build_in(make_agent, as_arrays(config), env), jax.random.key(0), plan(config, env.spec, 4000)
         before = jax.eval_shape(lambda key: init_state(key, agent, env), key)
         length = schedule.rollout_length
         after, _ = jax.eval_shape(lambda s: iterate(key, agent, env, s, schedule.progress(0), length, True), before)
@@ -333,14 +343,14 @@ def learn_probe(name: str, probe: str) -> Learned:
         ("truncation", [1.0, -1.0], [1.0, 2.0]),
     ],
 )
-@pytest.mark.parametrize("name", sorted(set(AGENTS).difference(ATTENTION)))
+@pytest.mark.parametrize("name", sorted(set(AGENTS).difference(OWN_TASKS)))
 def test_the_value_of_a_probe_is_learned(name: str, probe: str, cues: list[float], values: list[float]) -> None:
     """On `truncation` only bootstrapping a truncated step from its true successor, and no terminated one, is right."""
     learned = VALUE_OF[name](*learn_probe(name, probe), observed(name, cues))
     np.testing.assert_allclose(learned, values, atol=0.1)
 
 
-@pytest.mark.parametrize("name", sorted(set(AGENTS).difference(ATTENTION)))
+@pytest.mark.parametrize("name", sorted(set(AGENTS).difference(OWN_TASKS)))
 def test_the_better_action_is_chosen(name: str) -> None:
     config, env, policy = learn_probe(name, "action")
     agent = build(load_agent(name)[0], as_arrays(config), env.spec)
@@ -384,3 +394,21 @@ def test_what_a_picture_shows_is_looked_for_where_a_glimpse_says(name: str) -> N
     make_agent, _ = load_agent(name)
     result = jax.jit(lambda key: train(key, config, make_agent, env, 128_000))(key)
     assert evaluate(key, result, make_agent, env, 256)["mean"] >= 0.99
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_a_solved_game_is_played_as_it_is_solved(name: str) -> None:
+    """Nim with one or two stones: to leave a multiple of three wins, and the value says who will have won."""
+    fields = {"num_envs": 16, "rollout_length": 8, "num_simulations": 8, "channels": 8, "blocks": 0, "learning_rate": 1e-2}
+    make_agent, _ = load_agent(name)
+    config, env = fitted(name, fields | {"capacity": 1024, "batch_size": 64, "num_updates": 4}), nim(16, 10)
+    result = jax.jit(lambda key: train(key, config, make_agent, env, 12_800))(jax.random.key(0))
+    left = jnp.arange(1, 11)
+    obs = Position((jnp.arange(11) == left[:, None])[:, None, :, None], left[:, None] >= jnp.array([1, 2]), left)
+    agent = build_in(make_agent, as_arrays(config), env)
+    policy, progress = result.state.agent.policy, progress_at(1, 1)
+    action, _, _ = agent.act(jax.random.key(0), policy, agent.initial_memory(10), obs, progress, False)
+    wins = left % 3 != 0
+    assert (action + 1)[wins].tolist() == (left % 3)[wins].tolist()
+    _, value = network_of(config, env.spec).apply(policy, obs.planes)
+    np.testing.assert_allclose(value, jnp.where(wins, 1.0, -1.0), atol=0.3)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import JaxHostEnv, assert_close, progress_at, slow_but
+from helpers import JaxHostEnv, assert_close, nim, progress_at, slow_but
 from jaxrl.agents import load_agent
 from jaxrl.config import Config, agent_config, as_arrays
 from jaxrl.drivers.device import device_driver
@@ -47,27 +47,6 @@ class Toy(NamedTuple):
 
 
 # --- two players ------------------------------------------------------------------------------------------------------
-
-
-def nim(num_envs: int, stones: int = 3) -> Env:
-    """Take one or two stones; who takes the last one has won and gets 1. Both sides are the agent."""
-
-    def position(left: jax.Array) -> Position:
-        return Position(left[None].astype(jnp.float32), left >= jnp.array([1, 2]), left)
-
-    def reset(key, params):
-        return jnp.int32(stones), position(jnp.int32(stones))
-
-    def model(key, params, obs, action):
-        left = obs.state - 1 - action
-        return position(left), (left == 0).astype(jnp.float32), left == 0
-
-    def step(key, params, left, action):
-        obs, reward, over = model(key, params, position(left), action)
-        return Transition(obs.state, obs, reward, over)
-
-    spec = Spec(tree_spec(position(jnp.int32(0))), Discrete(2), stones, num_players=2, has_return=False)
-    return batch_env(spec, (), reset, step, num_envs, model=model)
 
 
 def make_one_ply(config: ToyConfig, spec: Spec, model: Any = None) -> Agent:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jaxrl.agents.policy_gradient.ppo import make_ppo as make_ppo
     from jaxrl.agents.policy_gradient.reinforce import ReinforceConfig as ReinforceConfig
     from jaxrl.agents.policy_gradient.reinforce import make_reinforce as make_reinforce
+    from jaxrl.agents.search.alphazero import AlphaZeroConfig as AlphaZeroConfig
+    from jaxrl.agents.search.alphazero import make_alphazero as make_alphazero
     from jaxrl.agents.tabular.dyna_q import DynaQConfig as DynaQConfig
     from jaxrl.agents.tabular.dyna_q import make_dyna_q as make_dyna_q
     from jaxrl.agents.tabular.monte_carlo import MonteCarloConfig as MonteCarloConfig
@@ -54,6 +56,10 @@ AGENTS: dict[str, Entry] = {
     "actor_critic": Entry(
         "jaxrl.agents.policy_gradient.actor_critic:make_actor_critic",
         "Actor-critic on whole episodes; Monte-Carlo, one-step TD or GAE advantage.",
+    ),
+    "alphazero": Entry(
+        "jaxrl.agents.search.alphazero:make_alphazero",
+        "AlphaZero: both sides of a game, a tree search and a network that learns of it.",
     ),
     "dqn": Entry("jaxrl.agents.value.dqn:make_dqn", "Deep Q-learning with experience replay; double and dueling as flags."),
     "dyna_q": Entry(

@@ -34,6 +34,9 @@ TINY = {
     "num_planning_steps": 2,
     "units": 16,
     "glimpse_units": 8,
+    "blocks": 1,
+    "channels": 4,
+    "num_simulations": 4,
 }
 """Fields made small in every agent that has them."""
 

@@ -65,6 +65,22 @@ ENVS: dict[str, tuple[str, ...]] = {
     "maze": ("classic", "loop", "large", "random"),
     "garnet": ("random",),
     "glimpse": ("digits", "mnist", "mnist-translated", "mnist-cluttered"),
+    "pgx": (
+        "tic_tac_toe",
+        "connect_four",
+        "othello",
+        "hex",
+        "go_5x5",
+        "go_6x6",
+        "go_7x7",
+        "go_8x8",
+        "go_9x9",
+        "go_13x13",
+        "go_19x19",
+        "gardner_chess",
+        "chess",
+        "shogi",
+    ),
     "gymnasium": (),
     "envpool": (),
 }
@@ -87,7 +103,7 @@ HOST = ("gymnasium", "envpool")
 _MAX_HOST_ENVS = 10_000
 """Of each of which Python makes an object or a process."""
 
-_OWN_OPTIONS = {family: ("time_limit",) for family in ("gymnax", "gridworld", "maze", "garnet", "glimpse")}
+_OWN_OPTIONS = {family: ("time_limit",) for family in ("gymnax", "gridworld", "maze", "garnet", "glimpse", "pgx")}
 """Options of families that are called as a wrapper is."""
 
 _PICTURES_PER_SECOND = {"glimpse": 2.0}

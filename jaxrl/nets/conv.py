@@ -38,8 +38,8 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[..., H, W, C] -> [..., (H - h) // stride + 1, (W - w) // stride + 1, features]; bytes are scaled to [0, 1]."""
-        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         native = jax.default_backend() != "cpu" if self.native is None else self.native
         convolve = native_convolution if native else product_convolution
         leading, picture = x.shape[:-3], x.shape[-3:]
