@@ -3,8 +3,8 @@
 A tiny configuration of each agent is compiled once (`setup`) and shared by its checks. `VALUE_OF` says how to read a state's
 value out of an agent's policy; an agent without an entry fails. `VARIANTS` are more configurations of registered agents. Agents
 with a table need observations that name a state: they play a small MDP and twins of the probes, and are held to the same. Those
-that look at pictures play a few glimpses, and are to find what they can only find by looking for it. Those that play both sides of
-a game are to play one that is solved.
+that look at pictures play a few glimpses, and are to find what they can only find by looking for it. Those that play both sides
+of a game are to play one that is solved.
 """
 
 from __future__ import annotations

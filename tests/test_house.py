@@ -42,6 +42,8 @@ ADAPTERS = {
     "gymnax": {"envs/gymnax.py", "envs/gymnax_mdp.py"},
     "envpool": {"envs/envpool.py"},
     "gymnasium": {"envs/gymnasium.py", "envs/tools/host.py"},
+    "pgx": {"envs/pgx.py"},
+    "mctx": {"agents/search/trees.py"},
     "ray": {"sweeps/ray_executor.py"},
     "optuna": {"tuning/storage.py", "tuning/study.py"},
     "orbax": {"records/checkpoint.py"},

@@ -239,7 +239,7 @@ def _seconds(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def _score(score: Mapping[str, Any]) -> str:
     if score["mean"] is None:
-        return "no episode ended"
+        return f"no return ({score['episodes']} episodes)" if score["episodes"] else "no episode ended"
     decimals = 1 if abs(score["mean"]) >= 10.0 else 3  # A share of right answers is told by its third.
     spread = f" ± {score['std']:.{decimals}f}" if score.get("std") is not None else ""
     return f"{score['mean']:.{decimals}f}{spread} ({score['episodes']} episodes)"

@@ -27,7 +27,7 @@ class Searched(NamedTuple):
     Attributes:
       action: [B] int32, to be played.
       policy: [B, A] float32, what the search recommends; 0 of illegal actions.
-      value: [B] float32, the outcome that the player to move may expect.
+      value: [B] float32, the outcome that the player to move may expect of the action.
     """
 
     action: Array
@@ -155,7 +155,7 @@ def playout_search(
     )
     summary = tree.summary()
     action = jnp.argmax(jnp.where(obs.legal, summary.visit_counts, -1), axis=-1).astype(jnp.int32)
-    return Searched(action, summary.visit_probs, summary.value)
+    return Searched(action, summary.visit_probs, _value(summary, action))
 
 
 def playouts(key: Array, model: Model, obs: Position, longest: int) -> Array:
@@ -220,4 +220,10 @@ def _recurrent(model: Model, evaluate: Evaluate) -> Callable[..., tuple[Any, PyT
 
 
 def _searched(found: Any) -> Searched:
-    return Searched(found.action.astype(jnp.int32), found.action_weights, found.search_tree.summary().value)
+    action = found.action.astype(jnp.int32)
+    return Searched(action, found.action_weights, _value(found.search_tree.summary(), action))
+
+
+def _value(summary: Any, action: Array) -> Array:
+    """[B] of the action alone: the mean over all that was tried counts bad actions as often as sequential halving does."""
+    return jnp.take_along_axis(summary.qvalues, action[:, None], axis=-1)[:, 0]
