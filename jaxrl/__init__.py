@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from jaxrl.envs import make as make
     from jaxrl.envs.tools.batch import Transition as Transition
     from jaxrl.envs.tools.batch import batch_env as batch_env
+    from jaxrl.envs.tools.versus import Opponent as Opponent
+    from jaxrl.envs.tools.versus import versus as versus
     from jaxrl.errors import EnvError as EnvError
     from jaxrl.errors import UsageError as UsageError
     from jaxrl.loop import train as train
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from jaxrl.types import Rollout as Rollout
     from jaxrl.types import RunState as RunState
     from jaxrl.types import Spec as Spec
+    from jaxrl.types import Symmetry as Symmetry
     from jaxrl.types import TimeStep as TimeStep
     from jaxrl.types import TreeSpec as TreeSpec
     from jaxrl.types import Units as Units

@@ -26,6 +26,7 @@ FLOORS = (
     ("claims",),
     ("drivers",),
     ("runs",),
+    ("matches",),
     ("checks",),
     ("sweeps",),
     ("tuning",),

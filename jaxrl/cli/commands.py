@@ -380,6 +380,13 @@ def reproduce(arguments: list[str]) -> None:
     reproducing.reproduce(arguments)
 
 
+def gtp(arguments: list[str]) -> None:
+    """A command of `jaxrl.cli.gtp`, imported when it is called."""
+    from jaxrl.cli import gtp as speaking
+
+    speaking.gtp(arguments)
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "resume": resume,
@@ -391,6 +398,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "compare": _sweep_command("compare"),
     "reproduce": reproduce,
     "take": _sweep_command("take"),
+    "gtp": gtp,
     "check": check,
     "list": list_names,
 }

@@ -157,7 +157,9 @@ def make_policy(key: Array, agent: Agent, params: PyTree, progress: Progress, en
     return TrainedPolicy(params, env.spec, act, agent.initial_memory, units_of(env), env_params)
 
 
-class _Loaded(NamedTuple):
+class Loaded(NamedTuple):
+    """A run as it is read from its folder, with the parameters of a policy and the iteration that they are of."""
+
     prepared: Prepared
     params: PyTree
     iteration: int
@@ -167,15 +169,19 @@ class _Loaded(NamedTuple):
         return self.prepared.plan.progress(self.iteration)
 
 
-def _load(folder: Path, env_steps: int | None = None, env_options: Mapping[str, Any] | None = None) -> _Loaded:
+def read_trained(folder: Path, env_steps: int | None = None, env_options: Mapping[str, Any] | None = None) -> Loaded:
+    """What a run's last whole checkpoint holds, or a snapshot; arguments and errors are those of `score`.
+
+    The driver is to be closed.
+    """
     run = read_run(folder)
     prepared = prepare(dataclasses.replace(run, eval_env_options={**run.eval_env_options, **(env_options or {})}))
     if env_steps is not None:
-        return _Loaded(prepared, *load_snapshot(prepared, folder, env_steps))
+        return Loaded(prepared, *load_snapshot(prepared, folder, env_steps))
     restored = read(prepared, folder, say)
     if restored is None:
         raise UsageError(f"{folder} has no whole checkpoint yet; go on with: {command('resume', folder)}")
-    return _Loaded(prepared, restored[0].agent.policy, int(restored[0].iteration))
+    return Loaded(prepared, restored[0].agent.policy, int(restored[0].iteration))
 
 
 @declared(folder=path, env_steps=whole())
@@ -185,7 +191,7 @@ def load(folder: str | Path, env_steps: int | None = None) -> TrainedPolicy:
     Raises:
       UsageError: no run, no checkpoint or no such snapshot there.
     """
-    loaded = _load(Path(folder), env_steps)
+    loaded = read_trained(Path(folder), env_steps)
     loaded.prepared.driver.close()
     prepared, run = loaded.prepared, loaded.prepared.run
     policy = make_policy(jax.random.key(run.seed), prepared.agent, loaded.params, loaded.progress, prepared.env)
@@ -208,7 +214,7 @@ def score(
     Raises:
       UsageError: no run, no checkpoint or no such snapshot there, or an environment in which the policy cannot act.
     """
-    loaded = _load(Path(folder), env_steps, env_options)
+    loaded = read_trained(Path(folder), env_steps, env_options)
     num_episodes = loaded.prepared.evaluation.num_episodes if num_episodes is None else num_episodes
     with doing(f"evaluating {num_episodes} episodes of {folder}"):
         result = evaluate_state(loaded.prepared, loaded.params, loaded.iteration, num_episodes, seed)
@@ -225,7 +231,7 @@ def episode_pictures(
     Raises:
       UsageError: the environment has no pictures; before any is asked for.
     """
-    loaded = _load(Path(folder), env_steps, env_options)
+    loaded = read_trained(Path(folder), env_steps, env_options)
     loaded.prepared.driver.close()
     run, key = loaded.prepared.run, jax.random.key(seed)
     agent = loaded.prepared.evaluation.agent

@@ -189,10 +189,10 @@ def test_a_puct_search_draws_moves_only_early_in_a_game() -> None:
     def act(played: Any) -> Any:
         return agent.act(jax.random.key(1), policy, played, obs, progress_at(0, 1), True)
 
-    action, played, recommended = act(jnp.zeros(64, jnp.int32))
+    action, played, _ = act(jnp.zeros(64, jnp.int32))
     assert len(np.unique(action)) == 2 and (played == 1).all()
-    action, played, recommended = act(jnp.full(64, 3))
-    assert (chosen(recommended, action) == recommended.max(-1)).all() and (played == 4).all()
+    action, played, found = act(jnp.full(64, 3))
+    assert (chosen(found.policy, action) == found.policy.max(-1)).all() and (played == 4).all()
 
 
 def test_what_it_cannot_play_is_one_line() -> None:

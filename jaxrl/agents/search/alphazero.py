@@ -153,10 +153,10 @@ def make_alphazero(config: AlphaZeroConfig, spec: Spec, model: Model | None = No
         key: Array, policy: PyTree, memory: PyTree, obs: Position, progress: Progress, explore: bool
     ) -> tuple[Array, PyTree, PyTree]:
         searched = look_ahead(key, config, model, partial(evaluate, policy), obs, memory, explore)
-        return searched.action, memory + 1, searched.policy if explore else ()
+        return searched.action, memory + 1, searched
 
     def store(replay: Replay, rollout: Rollout) -> Replay:
-        lesson = Lesson(rollout.obs.planes, rollout.obs.legal, rollout.extras)
+        lesson = Lesson(rollout.obs.planes, rollout.obs.legal, rollout.extras.policy)
         return games.add(replay, games.Moves(lesson, rollout.reward, rollout.terminated, rollout.truncated))
 
     def sample(key: Array, replay: Replay) -> Batch:

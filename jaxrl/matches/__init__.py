@@ -1,0 +1,1 @@
+"""Games between players: the Go Text Protocol, records of games."""
