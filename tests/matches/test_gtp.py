@@ -154,31 +154,18 @@ def test_the_board_is_shown_with_letters_and_numbers() -> None:
     assert shown[1] == "   A B C D E" and shown[2] == " 5 . . . . O 5" and shown[6] == " 1 X X . . . 1"
 
 
-def repeating() -> tuple[list[int], int]:
-    """Moves of a random game, and a legal one after them that by pgx's rules loses at once: the board was there before."""
-    generator = np.random.default_rng(0)
-    while True:
-        position, moves = rules().opening, []
-        for _ in range(40):
-            for move in np.flatnonzero(position.legal)[:-1]:
-                _, reward, over = rules().play(position, move, 0.5)
-                if over:
-                    assert reward == -1.0
-                    return moves, int(move)
-            moves.append(int(generator.choice(np.flatnonzero(position.legal)[:-1] if position.legal[:-1].any() else [25])))
-            position, _, over = rules().play(position, moves[-1], 0.5)
-            if over:
-                break
+BEFORE = "B2 A1 B1 D3 E4 E3 B4 A5 D1 B3 C5 E5 E1 D2 D5 A3 C4 E2 C2 A4 B5 C1 C3 D4 D1 E5 E1 C1"
+"""A game after which Black may take at E4 by the rule of ko, and makes a board that was there before."""
 
 
 def test_a_board_that_came_before_is_illegal_and_the_player_passes_instead() -> None:
-    moves, again = repeating()
+    moves, again = tuple(move_of(name, 5) for name in BEFORE.split()), move_of("E4", 5)
     player = Engine(rules(), lambda position, komi, moves: (again, 0.0))
     for number, move in enumerate(moves):
         assert player.answer(f"play {'bw'[number % 2]} {vertex(move, 5)}") == "="
-    colour = "bw"[len(moves) % 2]
-    assert player.answer(f"play {colour} {vertex(again, 5)}") == "? illegal move" and player.moves == tuple(moves)
-    assert player.answer(f"genmove {colour}") == "= pass" and player.moves == (*moves, 25)
+    assert player.position.legal[again] and rules().play(player.position, again, 0.5)[1:] == (-1.0, True)
+    assert player.answer("play b E4") == "? illegal move" and player.moves == moves
+    assert player.answer("genmove b") == "= pass" and player.moves == (*moves, 25)
 
 
 def test_it_resigns_where_it_expects_less_and_the_game_stays_as_it_is() -> None:
