@@ -45,6 +45,7 @@ USAGE = """usage: jaxrl COMMAND ...
   plot DIR [DIR ...]       learning curves of runs, sweeps and searches
   compare DIR DIR          whether two sweeps differ
   take DIR RUN --out DIR   a run of a sweep as a folder of its own
+  gtp DIR                  a trained player of Go speaks the Go Text Protocol, for GoGui, Sabaki and the like
   check NAME               your own agent or environment (module:function) against its contracts
   reproduce NAME ...       published results, run and compared; --list shows them
   solve ENV                exact values and policy of a grid world, a maze or another finite MDP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 
@@ -32,8 +33,11 @@ def gtp(arguments: list[str]) -> None:
     from jaxrl.matches.gtp import Engine, rules_of, serve
     from jaxrl.matches.players import go_player, go_run
 
-    folder = opts.path_of("folder", options.folder)
-    run, size = go_run(folder)
-    choose = go_player(folder, options.simulations, options.seed)
-    rules = rules_of(size, **{name: value for name, value in run.env_options.items() if name == "komi"})
-    serve(Engine(rules, choose, f"jaxrl {run.agent}", options.resign_below), sys.stdin, sys.stdout)
+    out = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):  # Nothing but answers may stand on the standard output.
+        folder = opts.path_of("folder", options.folder)
+        run, size = go_run(folder)
+        rules = rules_of(size, **{name: value for name, value in run.env_options.items() if name == "komi"})
+        choose = go_player(folder, options.simulations, options.seed)
+        choose(rules.opening, rules.komi, ())  # Compiled before the first clock runs.
+        serve(Engine(rules, choose, f"jaxrl {run.agent}", options.resign_below), sys.stdin, out)
