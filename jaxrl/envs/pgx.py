@@ -168,9 +168,9 @@ def make(name: str, num_envs: int, /, **options: Any) -> Env:
     game = game_of(name)
     params = _params(name, game.rules, options)
     seen = game.template.observation
-    position = Position(
+    position: Any = Position(
         ArraySpec(tuple(seen.shape), seen.dtype.name, picture="HWC"),
-        ArraySpec((game.num_actions,), "bool"),
+        ArraySpec((game.num_actions,), "bool"),  # type: ignore[arg-type]
         jax.eval_shape(game.reset, jax.random.key(0), params)[1].state,
     )
     spec = Spec(
@@ -238,7 +238,7 @@ def game_of(name: str) -> Game:
             import pgx
             import pgx.go
 
-            plain = None if rules.size else pgx.make(name)  # type: ignore[arg-type]
+            plain = None if rules.size else pgx.make(name)
     except ImportError:
         raise UsageError(f"env='pgx/{name}' needs the package pgx; pip install 'jaxrl[games]'") from None
 

@@ -46,7 +46,8 @@ def go_player(folder: Path, num_simulations: int | None = None, seed: int = 0) -
         raise UsageError(f"simulations={num_simulations}: agent={run.agent} does not search; leave it out")
     loaded, (make_agent, _) = read_trained(folder), load_agent(run.agent)
     loaded.prepared.driver.close()
-    config, env = loaded.prepared.config, loaded.prepared.env
+    config: Any = loaded.prepared.config
+    env: Any = loaded.prepared.env
     if num_simulations is not None:
         config = dataclasses.replace(config, eval_simulations=num_simulations)
 

@@ -75,7 +75,8 @@ def read(text: str) -> Record:
     size, komi = _number(root, "SZ", 19), _number(root, "KM", 0.0)
     if size != int(size) or not 1 <= size <= len(_LETTERS):
         raise UsageError(f"sgf: SZ={root['SZ'][0]!r} is no size of a square board; give a number from 1 to {len(_LETTERS)}")
-    moves, colour = [], BLACK
+    moves: list[int] = []
+    colour = BLACK
     for number, node in enumerate(nodes):
         for setup in ("AB", "AW", "AE"):
             if setup in node:

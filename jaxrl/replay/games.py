@@ -52,7 +52,7 @@ class Outcomes(NamedTuple):
 def init(kept: PyTree, num_rows: int) -> ring.Replay:
     """An empty replay; `kept`: what is held of one row of positions, [B, ...] (arrays or shapes)."""
     num_envs = jax.tree.leaves(kept)[0].shape[0]
-    numbers, flags = jax.ShapeDtypeStruct((num_envs,), jnp.float32), jax.ShapeDtypeStruct((num_envs,), bool)
+    numbers, flags = jnp.zeros(num_envs, jnp.float32), jnp.zeros(num_envs, bool)
     return ring.init(Moves(kept, numbers, flags, flags), num_rows)
 
 

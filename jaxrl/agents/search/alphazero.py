@@ -130,8 +130,8 @@ def make_alphazero(config: AlphaZeroConfig, spec: Spec, model: Model | None = No
     Raises:
       UsageError: any other environment.
     """
-    network, position = network_of(config, spec), position_spec(spec.obs)
-    assert position is not None
+    network = network_of(config, spec)
+    position: Any = position_spec(spec.obs)
     if model is None:
         raise UsageError(
             "agent=alphazero looks ahead with the environment's model, which this one does not have; choose one such as "
@@ -145,8 +145,8 @@ def make_alphazero(config: AlphaZeroConfig, spec: Spec, model: Model | None = No
 
     def init(key: Array) -> AlphaZeroState:
         params = network.init(key, spec_zeros(position.planes, (1,)))
-        policy = jax.ShapeDtypeStruct((config.num_envs, spec.action.n), jnp.float32)
-        kept = Lesson(*(spec_zeros(part, (config.num_envs,)) for part in (position.planes, position.legal)), policy)  # type: ignore[arg-type]
+        planes, legal = (spec_zeros(part, (config.num_envs,)) for part in (position.planes, position.legal))
+        kept = Lesson(planes, legal, jnp.zeros((config.num_envs, spec.action.n), jnp.float32))
         return AlphaZeroState(params, optimizer.init(params), games.init(kept, rows))
 
     def act(
