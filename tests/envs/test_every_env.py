@@ -19,7 +19,7 @@ def options_of(env_id):
     """Episodes that are over after a few steps, where the environment lets one say so."""
     family = env_id.partition("/")[0]
     limit = {} if family in ("probe", "glimpse", "gymnasium", "envpool") else {"time_limit": 5}
-    return limit | OPTIONS.get(env_id, {})
+    return limit | ({"opponent": "random"} if family == "pgx" else {}) | OPTIONS.get(env_id, {})
 
 
 @pytest.mark.slow
