@@ -209,6 +209,8 @@ def test_what_it_cannot_play_is_one_line() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
+@pytest.mark.timeout(1200)
 def test_tic_tac_toe_is_played_perfectly_from_every_position() -> None:
     """All 4,520 positions that can be reached and are not over: no move makes a win less, or a draw a loss."""
     config = AlphaZeroConfig(blocks=2, channels=32, num_simulations=32)
