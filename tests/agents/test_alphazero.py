@@ -15,10 +15,9 @@ from jaxrl.agents.search.trees import gumbel_search, playout_search, playouts, p
 from jaxrl.config import as_arrays
 from jaxrl.envs import make
 from jaxrl.errors import UsageError
-from jaxrl.loop import build_in, train
+from jaxrl.loop import build_in
 from jaxrl.replay import games
 from jaxrl.types import Position, Symmetry
-from tic_tac_toe import levels, moved, rows, worth
 
 STONES = 10
 NIM = nim(1, STONES)
@@ -203,32 +202,3 @@ def test_what_it_cannot_play_is_one_line() -> None:
         make_alphazero(config, make("CartPole-v1", 1).spec, model)
     with pytest.raises(UsageError, match="capacity=10 is below num_envs \\* rollout_length = 1024"):
         AlphaZeroConfig(capacity=10).check()
-
-
-# --- perfect play -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.optimized
-@pytest.mark.timeout(1200)
-def test_tic_tac_toe_is_played_perfectly_from_every_position() -> None:
-    """All 4,520 positions that can be reached and are not over: no move makes a win less, or a draw a loss."""
-    config = AlphaZeroConfig(blocks=2, channels=32, num_simulations=32)
-    env = make("pgx/tic_tac_toe", config.num_envs)
-    result = jax.jit(lambda key: train(key, config, make_alphazero, env, 150_000))(jax.random.key(0))
-    agent = build_in(make_alphazero, as_arrays(config), env)
-    policy, progress = result.state.agent.policy, progress_at(1, 1)
-
-    @jax.jit
-    def move(obs: Position) -> jax.Array:
-        return agent.act(jax.random.key(0), policy, agent.initial_memory(1024), obs, progress, False)[0]
-
-    boards, parts = [], []
-    for level in levels(make("pgx/tic_tac_toe", 1)):
-        boards += level.boards
-        parts.append(level.obs)
-    assert len(boards) == 4520
-    padded = rows(jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), np.arange(5 * 1024) % 4520)
-    actions = np.concatenate([move(rows(padded, slice(i, i + 1024))) for i in range(0, 5 * 1024, 1024)])[:4520]
-    wrong = [b for b, point in zip(boards, actions, strict=True) if -worth(moved(b, int(point))) < worth(b)]
-    assert not wrong, f"{len(wrong)} of {len(boards)}, such as {wrong[0]}"
