@@ -7,7 +7,8 @@ better policy pi, by which it moves; a game that ends with the outcome z, seen b
 
 of positions drawn from a replay of the last games, turned and mirrored where the game does not mind. One iteration plays T
 moves in B games at once and takes `num_updates` steps down that loss. Games go on from one iteration to the next; a position
-whose game is not over has no outcome yet, and one whose game was cut never gets one: of them pi alone is learned.
+whose game is not over has no outcome yet, and one whose game was cut never gets one: of them pi alone is learned. So it is with
+the first positions of a game that begins at random (`opening_share`): its outcome is not that of how the agent would play.
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ class AlphaZeroConfig(Config):
     )
     temperature: float = traced(1.0, "A puct search draws moves by visits to the power of 1 / temperature.", low=0.0)
     temperature_moves: int = traced(10, "Moves of a game for which it does; then it takes the most visited.", low=0)
+    opening_share: float = traced(
+        0.0, "Share of games that begin with random moves, to see positions that good play never reaches.", low=0.0, high=1.0
+    )
+    opening_moves: int = traced(8, "Random moves of such a game at most; from one on each number is alike probable.", low=1)
     capacity: int = static(30_000, "Positions that the replay holds.", low=1)
     batch_size: int = static(256, "Positions of a minibatch.", low=1)
     num_updates: int = static(8, "Gradient steps in one iteration of T x B moves.", low=1, high=MAX_REPEATS)
@@ -116,6 +121,32 @@ class Lesson(NamedTuple):
     policy: Array
 
 
+class Memory(NamedTuple):
+    """Of the running games.
+
+    Attributes:
+      played: [B] int32, moves made.
+      opening: [B] int32, how many of a game's first moves are random; drawn when it begins.
+    """
+
+    played: Array
+    opening: Array
+
+
+class Extras(NamedTuple):
+    """What is recorded of a move.
+
+    Attributes:
+      policy: [B, A] float32, what the search recommended.
+      value: [B] float32, the outcome that it expects of its own move.
+      random: [B] bool, whether another one was made, by chance.
+    """
+
+    policy: Array
+    value: Array
+    random: Array
+
+
 class Batch(NamedTuple):
     """Of N positions: the `Lesson`, [N] outcomes of their games, and [N] bool whether these are known."""
 
@@ -150,14 +181,21 @@ def make_alphazero(config: AlphaZeroConfig, spec: Spec, model: Model | None = No
         return AlphaZeroState(params, optimizer.init(params), games.init(kept, rows))
 
     def act(
-        key: Array, policy: PyTree, memory: PyTree, obs: Position, progress: Progress, explore: bool
-    ) -> tuple[Array, PyTree, PyTree]:
-        searched = look_ahead(key, config, model, partial(evaluate, policy), obs, memory, explore)
-        return searched.action, memory + 1, searched
+        key: Array, policy: PyTree, memory: Memory, obs: Position, progress: Progress, explore: bool
+    ) -> tuple[Array, Memory, Extras]:
+        key_search, key_opening = jax.random.split(key)
+        searched = look_ahead(key_search, config, model, partial(evaluate, policy), obs, memory.played, explore)
+        action, opening, random = searched.action, memory.opening, jnp.zeros_like(obs.legal[:, 0])
+        if explore:
+            action, opening, random = opened(key_opening, config, obs.legal, memory, action)
+        return action, Memory(memory.played + 1, opening), Extras(searched.policy, searched.value, random)
 
     def store(replay: Replay, rollout: Rollout) -> Replay:
         lesson = Lesson(rollout.obs.planes, rollout.obs.legal, rollout.extras.policy)
-        return games.add(replay, games.Moves(lesson, rollout.reward, rollout.terminated, rollout.truncated))
+        # What was played up to a random move has no outcome of its own, as if the game had been cut there.
+        random = rollout.extras.random
+        moves = games.Moves(lesson, rollout.reward, rollout.terminated & ~random, rollout.truncated | random)
+        return games.add(replay, moves)
 
     def sample(key: Array, replay: Replay) -> Batch:
         key_index, key_symmetry = jax.random.split(key)
@@ -186,7 +224,7 @@ def make_alphazero(config: AlphaZeroConfig, spec: Spec, model: Model | None = No
         metrics = jax.tree.map(jnp.mean, metrics) | {"learning_rate": rate}
         return state._replace(policy=params, opt_state=opt_state), metrics, ()
 
-    agent = off_policy(init, act, ReplayFunctions(store, sample, learn), moves_played, respects_legal=True)
+    agent = off_policy(init, act, ReplayFunctions(store, sample, learn), new_games, respects_legal=True)
     return agent._replace(max_players=2)
 
 
@@ -199,9 +237,28 @@ def network_of(config: AlphaZeroConfig, spec: Spec) -> PolicyValue:
     return PolicyValue(config.blocks, config.channels, spec.action.n)
 
 
-def moves_played(num_envs: int) -> Array:
-    """[B] int32, the memory: how many moves of each game have been played."""
-    return jnp.zeros(num_envs, jnp.int32)
+def new_games(num_envs: int) -> Memory:
+    """The memory of B games that begin."""
+    return Memory(jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.int32))
+
+
+def opened(key: Array, config: AlphaZeroConfig, legal: Array, memory: Memory, action: Array) -> tuple[Array, Array, Array]:
+    """The moves of B games of self-play, of which some begin at random.
+
+    Args:
+      legal: [B, A] bool.
+      action: [B], the search's.
+
+    Returns:
+      (action [B], random moves of each game [B], whether this is one [B] bool).
+    """
+    key_share, key_number, key_action = jax.random.split(key, 3)
+    chosen = jax.random.uniform(key_share, action.shape) < config.opening_share
+    number = jnp.where(chosen, jax.random.randint(key_number, action.shape, 1, config.opening_moves + 1), 0)
+    opening = jnp.where(memory.played == 0, number, memory.opening)
+    random = memory.played < opening
+    by_chance = jnp.argmax(jnp.where(legal, jax.random.uniform(key_action, legal.shape), -1.0), axis=-1)
+    return jnp.where(random, by_chance, action).astype(jnp.int32), opening, random
 
 
 def look_ahead(
