@@ -1,4 +1,4 @@
-"""Tic-tac-toe by rules of our own: every position that can be reached.
+"""Tic-tac-toe by rules of our own: every position that can be reached, and what it is worth.
 
 A board is nine numbers, row by row: 1 of the player to move, -1 of the other, 0 of an empty point.
 """
@@ -6,7 +6,7 @@ A board is nine numbers, row by row: 1 of the player to move, -1 of the other, 0
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +27,14 @@ def moved(board: Board, point: int) -> Board:
 def lost(board: Board) -> bool:
     """Whether the other player has three in a row."""
     return any(all(board[point] == -1 for point in line) for line in LINES)
+
+
+@cache
+def worth(board: Board) -> int:
+    """For the player to move, if both play as well as can be: 1, 0 or -1."""
+    if lost(board):
+        return -1
+    return max((-worth(moved(board, point)) for point in range(9) if board[point] == 0), default=0)
 
 
 class Level(NamedTuple):

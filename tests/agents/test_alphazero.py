@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -10,14 +11,25 @@ import numpy as np
 import pytest
 
 from helpers import nim, progress_at
-from jaxrl.agents.search.alphazero import AlphaZeroConfig, Batch, Lesson, loss_of, make_alphazero, turned
+from jaxrl.agents.search.alphazero import (
+    AlphaZeroConfig,
+    Batch,
+    Lesson,
+    Memory,
+    loss_of,
+    make_alphazero,
+    moves_of,
+    opened,
+    turned,
+)
 from jaxrl.agents.search.trees import gumbel_search, playout_search, playouts, puct_search
 from jaxrl.config import as_arrays
 from jaxrl.envs import make
 from jaxrl.errors import UsageError
-from jaxrl.loop import build_in
+from jaxrl.loop import build_in, train
 from jaxrl.replay import games
 from jaxrl.types import Position, Symmetry
+from tic_tac_toe import Board, levels, lost, moved, rows, worth
 
 STONES = 10
 NIM = nim(1, STONES)
@@ -186,12 +198,73 @@ def test_a_puct_search_draws_moves_only_early_in_a_game() -> None:
 
     @jax.jit
     def act(played: Any) -> Any:
-        return agent.act(jax.random.key(1), policy, played, obs, progress_at(0, 1), True)
+        memory = Memory(played, jnp.zeros(64, jnp.int32))
+        return agent.act(jax.random.key(1), policy, memory, obs, progress_at(0, 1), True)
 
-    action, played, _ = act(jnp.zeros(64, jnp.int32))
-    assert len(np.unique(action)) == 2 and (played == 1).all()
-    action, played, found = act(jnp.full(64, 3))
-    assert (chosen(found.policy, action) == found.policy.max(-1)).all() and (played == 4).all()
+    action, memory, _ = act(jnp.zeros(64, jnp.int32))
+    assert len(np.unique(action)) == 2 and (memory.played == 1).all()
+    action, memory, found = act(jnp.full(64, 3))
+    assert (chosen(found.policy, action) == found.policy.max(-1)).all() and (memory.played == 4).all()
+
+
+# --- random openings --------------------------------------------------------------------------------------------------
+
+
+def test_games_begin_with_random_moves_in_their_share_and_number() -> None:
+    """Of 4,000 games: a quarter begins at random, with one to four moves, as many each; later moves are the search's."""
+    config, num = AlphaZeroConfig(opening_share=0.25, opening_moves=4), 4000
+    legal, searched = jnp.broadcast_to(jnp.array([True, False, True]), (num, 3)), jnp.zeros(num, jnp.int32)
+    memory, counts, random = Memory(*jnp.zeros((2, num), jnp.int32)), [], jnp.zeros(num, bool)
+    for move in range(6):
+        action, opening, random = opened(jax.random.key(move), config, legal, memory, searched)
+        assert not (np.asarray(action) == 1).any() and (action[~random] == 0).all()
+        assert move or abs(np.mean(action[random]) - 1.0) < 4 / np.sqrt(num * 0.25)
+        counts.append(int(random.sum()))
+        memory = Memory(memory.played + 1, opening)
+    np.testing.assert_allclose(counts, np.array([4, 3, 2, 1, 0, 0]) * num / 16, atol=4 * np.sqrt(num * 0.25 * 0.75))
+
+
+def test_the_outcome_behind_a_random_move_is_learned_and_that_before_it_is_not() -> None:
+    """Whole games of Nim with openings of one to three moves: what is known are the positions behind the last random one."""
+    config = AlphaZeroConfig(
+        num_envs=32,
+        rollout_length=16,
+        num_simulations=4,
+        blocks=0,
+        channels=4,
+        capacity=512,
+        opening_share=1.0,
+        opening_moves=3,
+    )
+    env = nim(config.num_envs, STONES)
+    agent = build_in(make_alphazero, as_arrays(config), env)
+    state, memory, (world, obs) = agent.init(jax.random.key(0)), agent.initial_memory(32), env.reset(jax.random.key(0), ())
+
+    @jax.jit
+    def step(key: Any, world: Any, memory: Any, obs: Position) -> Any:
+        action, after, extras = agent.act(key, state.policy, memory, obs, progress_at(0, 1), True)
+        world, made = env.step(key, (), world, action)
+        fresh = jax.tree.map(lambda old: jnp.where(made.terminated, 0, old), after)
+        return world, fresh, made, extras
+
+    kept = []
+    for number in range(16):
+        world, memory, made, extras = step(jax.random.key(number), world, memory, obs)
+        kept.append((made.reward, made.terminated, made.truncated, extras.random))
+        obs = made.obs
+    reward, over, cut, random = map(jnp.stack, zip(*kept, strict=True))
+    lesson = SimpleNamespace(planes=reward, legal=over), SimpleNamespace(policy=reward, random=random)
+    rollout: Any = SimpleNamespace(obs=lesson[0], extras=lesson[1], reward=reward, terminated=over, truncated=cut)
+    held = games.add(games.init(Lesson(*jnp.zeros((3, 32))), 16), moves_of(rollout))
+    known = np.asarray(games.outcomes(held).known)
+    assert known.any() and random.any(axis=0).all()
+    for column in range(32):
+        ends = np.flatnonzero(over[:, column])
+        for first, last in zip([0, *(ends[:-1] + 1)], ends, strict=False):
+            by_chance = np.flatnonzero(random[first : last + 1, column])
+            assert 1 <= len(by_chance) <= 3 and (by_chance == np.arange(len(by_chance))).all()
+            assert not known[first : first + len(by_chance), column].any()
+            assert known[first + len(by_chance) : last + 1, column].all()
 
 
 def test_what_it_cannot_play_is_one_line() -> None:
@@ -202,3 +275,43 @@ def test_what_it_cannot_play_is_one_line() -> None:
         make_alphazero(config, make("CartPole-v1", 1).spec, model)
     with pytest.raises(UsageError, match="capacity=10 is below num_envs \\* rollout_length = 1024"):
         AlphaZeroConfig(capacity=10).check()
+
+
+# --- perfect play -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.optimized
+@pytest.mark.timeout(1200)
+def test_tic_tac_toe_is_played_perfectly_from_every_position() -> None:
+    """All 4,520 positions that can be reached and are not over: no move makes a win less, or a draw a loss."""
+    config = AlphaZeroConfig(opening_share=0.5, opening_moves=7)
+    env = make("pgx/tic_tac_toe", config.num_envs)
+    result = jax.jit(lambda key: train(key, config, make_alphazero, env, 150_000))(jax.random.key(0))
+    agent = build_in(make_alphazero, as_arrays(config), env)
+    policy, progress = result.state.agent.policy, progress_at(1, 1)
+
+    @jax.jit
+    def move(obs: Position) -> jax.Array:
+        return agent.act(jax.random.key(0), policy, agent.initial_memory(1024), obs, progress, False)[0]
+
+    boards, parts = [], []
+    for level in levels(make("pgx/tic_tac_toe", 1)):
+        boards += level.boards
+        parts.append(level.obs)
+    assert len(boards) == 4520
+    padded = rows(jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), np.arange(5 * 1024) % 4520)
+    actions = np.concatenate([move(rows(padded, slice(i, i + 1024))) for i in range(0, 5 * 1024, 1024)])[:4520]
+    chosen = dict(zip(boards, actions.tolist(), strict=True))
+    wrong = [board for board, point in chosen.items() if -worth(moved(board, point)) < worth(board)]
+    assert not wrong, f"{len(wrong)} of {len(boards)}, such as {wrong[0]}"
+
+    def loses(board: Board) -> bool:
+        """Whether some play of the other's beats ours, with us to move."""
+        if lost(board) or 0 not in board:
+            return lost(board)
+        after = moved(board, chosen[board])
+        return not lost(after) and any(loses(moved(after, point)) for point in range(9) if after[point] == 0)
+
+    empty = (0,) * 9
+    assert not loses(empty) and not any(loses(moved(empty, point)) for point in range(9))

@@ -191,11 +191,7 @@ def make_alphazero(config: AlphaZeroConfig, spec: Spec, model: Model | None = No
         return action, Memory(memory.played + 1, opening), Extras(searched.policy, searched.value, random)
 
     def store(replay: Replay, rollout: Rollout) -> Replay:
-        lesson = Lesson(rollout.obs.planes, rollout.obs.legal, rollout.extras.policy)
-        # What was played up to a random move has no outcome of its own, as if the game had been cut there.
-        random = rollout.extras.random
-        moves = games.Moves(lesson, rollout.reward, rollout.terminated & ~random, rollout.truncated | random)
-        return games.add(replay, moves)
+        return games.add(replay, moves_of(rollout))
 
     def sample(key: Array, replay: Replay) -> Batch:
         key_index, key_symmetry = jax.random.split(key)
@@ -235,6 +231,14 @@ def network_of(config: AlphaZeroConfig, spec: Spec) -> PolicyValue:
     if not (isinstance(planes, ArraySpec) and planes.picture == "HWC" and isinstance(spec.action, Discrete)):
         raise UsageError("agent=alphazero plays board games, which this environment is not; choose one such as pgx/tic_tac_toe")
     return PolicyValue(config.blocks, config.channels, spec.action.n)
+
+
+def moves_of(rollout: Rollout) -> games.Moves:
+    """What the replay keeps of T moves in B games."""
+    lesson = Lesson(rollout.obs.planes, rollout.obs.legal, rollout.extras.policy)
+    # What was played up to a random move has no outcome of its own, as if the game had been cut there.
+    random = rollout.extras.random
+    return games.Moves(lesson, rollout.reward, rollout.terminated & ~random, rollout.truncated | random)
 
 
 def new_games(num_envs: int) -> Memory:
