@@ -106,7 +106,7 @@ _MAX_HOST_ENVS = 10_000
 _OWN_OPTIONS = {family: ("time_limit",) for family in ("gymnax", "gridworld", "maze", "garnet", "glimpse", "pgx")}
 """Options of families that are called as a wrapper is."""
 
-_PICTURES_PER_SECOND = {"glimpse": 2.0}
+_PICTURES_PER_SECOND = {"glimpse": 2.0, "pgx": 2.0}
 """Of families whose episodes are not to be shown as fast as a film."""
 
 
@@ -272,7 +272,7 @@ def has_pictures(env_id: str) -> bool:
         from jaxrl.envs.tools.render import RENDERERS
 
         return name in RENDERERS
-    return family in ("gridworld", "maze", "glimpse", "gymnasium")
+    return family in ("gridworld", "maze", "glimpse", "pgx", "gymnasium")
 
 
 def pictures_per_second(env_id: str) -> float:

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.envs.tools.batch import Transition, batch_env
+from jaxrl.envs.tools.board_pictures import board_of, draw_board
 from jaxrl.envs.tools.versus import Opponent, opponent_of, versus
 from jaxrl.errors import UsageError, unknown
 from jaxrl.fields import check_fields, static
@@ -137,6 +138,12 @@ class Game(NamedTuple):
         after, reward, terminated, _ = self.play(key, params, obs.state, action)
         return _split(after)[1], reward, terminated
 
+    def render(self, params: PyTree, state: GameState) -> np.ndarray:
+        """The board of one game, drawn."""
+        seen = self.joined(state.leaves)
+        planes = self.make(params).observe(seen)
+        return draw_board(self.name, board_of(self.name, planes, bool(seen._step_count % 2)))
+
     def joined(self, leaves: tuple[Array, ...]) -> Any:
         """pgx's state of its leaves. All actions count as legal, since those that are not are kept from it."""
         bare = self.template.replace(observation=(), legal_action_mask=())
@@ -182,7 +189,17 @@ def make(name: str, num_envs: int, /, **options: Any) -> Env:
         symmetries=symmetries(name),
     )
     static = ("pgx", name, time_limit)
-    env = batch_env(spec, params, game.reset, game.step, num_envs, time_limit=time_limit, model=game.model, static=static)
+    env = batch_env(
+        spec,
+        params,
+        game.reset,
+        game.step,
+        num_envs,
+        time_limit=time_limit,
+        model=game.model,
+        render=game.render,
+        static=static,
+    )
     if opponent in (None, "none"):
         return env
     return versus(env, opponent if isinstance(opponent, Opponent) else opponent_of(str(opponent), env))

@@ -23,6 +23,7 @@ import numpy as np
 from jaxrl.arguments import declared, named, path, whole
 from jaxrl.contracts.returns import described, is_array, is_real
 from jaxrl.envs import make
+from jaxrl.envs.tools.board_pictures import draw_game
 from jaxrl.errors import UsageError, shown
 from jaxrl.fields import MAX_COUNT, MAX_SEED
 from jaxrl.records.console import doing, say
@@ -44,6 +45,7 @@ from jaxrl.types import (
     TreeSpec,
     Units,
     game_over,
+    position_spec,
     units_of,
 )
 
@@ -240,6 +242,12 @@ def episode_pictures(
     env = make(run.env, 1, **options if loaded.prepared.driver.keeps_episodes else options | {"render_mode": "rgb_array"})
     limit = env.spec.time_limit or 1000
     if isinstance(env, Env):
+        if run.env.startswith("pgx/") and position_spec(env.spec.obs) is not None:
+            game: Any = make(run.env, 1, **options | {"opponent": "none"})
+            plies = _plies(key, env, game, agent, act, loaded.params, limit)
+            answers = env.spec.num_players == 1
+            names = (run.agent, str(options["opponent"]).rpartition("/")[2]) if answers else None
+            return draw_game(run.env.removeprefix("pgx/"), plies, names)
         if env.render is None:
             raise UsageError(f"gif: there are no pictures of {run.env}; its policy can be scored without --gif")
         return _device_pictures(key, env, agent, act, loaded.params, limit)
@@ -264,6 +272,32 @@ def _device_pictures(
             return
         yield env.render(env.params, state, 0)
         obs = timestep.obs
+
+
+def _plies(
+    key: Array, env: Env, game: Env, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int
+) -> Iterator[tuple[Array, float | None]]:
+    """Plays a game of `env` and gives each of its positions, the last one included, as `draw_game` takes them; between those
+    that `env` shows, an opponent's answer in each step, the model of the `game` knows what our move led to."""
+    step, model = jax.jit(env.step), jax.jit(game.model)  # type: ignore[arg-type]
+    key_reset, key = jax.random.split(key)
+    state, obs = env.reset(key_reset, env.params)
+    memory, sign = agent.initial_memory(1), 1.0
+    yield obs.planes[0], None
+    for time in range(limit):
+        key_act, key_env = jax.random.split(jax.random.fold_in(key, time))
+        action, memory, _ = act(key_act, params, memory, obs)
+        ours, _, _ = model(key_env, game.params, jax.tree.map(lambda leaf: leaf[0], obs), action[0])
+        state, timestep = step(key_env, env.params, state, action)
+        outcome = sign * float(timestep.reward[0]) if bool(timestep.terminated[0]) else None
+        shown = timestep.next_obs.planes[0]
+        if not np.array_equal(ours.planes, shown):
+            yield ours.planes, None
+        yield shown, outcome
+        if bool(game_over(timestep)[0]):
+            return
+        obs = timestep.obs
+        sign *= -1.0 if env.spec.num_players == 2 else 1.0
 
 
 def _host_pictures(

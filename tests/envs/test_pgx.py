@@ -13,6 +13,7 @@ import pytest
 from helpers import nim, slow_but
 from jaxrl.drivers.evaluate import episode_scores
 from jaxrl.envs import ENVS, evaluation_options, make, pgx
+from jaxrl.envs.tools.board_pictures import board_of, draw_board
 from jaxrl.envs.tools.versus import Opponent, mcts_opponent, opponent_of, random_opponent, versus
 from jaxrl.errors import UsageError
 from jaxrl.types import Agent, Env, Position
@@ -61,14 +62,29 @@ def test_every_position_of_tic_tac_toe_is_as_our_own_rules_have_it() -> None:
     assert len(positions) == 5478
 
 
+@cache
+def three() -> tuple[Any, Any]:
+    """Three games side by side, and their step compiled once."""
+    env: Any = make("pgx/tic_tac_toe", 3)
+    return env, jax.jit(env.step)
+
+
 def test_an_illegal_action_does_not_reach_the_game() -> None:
-    env = make("pgx/tic_tac_toe", 3)
+    env, step = three()
     state, _ = env.reset(jax.random.key(0), env.params)
-    step = jax.jit(env.step)
     state, timestep = step(jax.random.key(1), env.params, state, jnp.array([4, 4, 4]))
     state, timestep = step(jax.random.key(2), env.params, state, jnp.array([4, -1, 9]))
     assert not timestep.terminated.any() and (timestep.reward == 0).all()
     assert (~timestep.next_obs.legal).tolist() == [[True, False, False, False, True, False, False, False, False]] * 3
+
+
+def test_each_board_is_drawn_as_it_is() -> None:
+    env, step = three()
+    state, _ = env.reset(jax.random.key(0), env.params)
+    state, timestep = step(jax.random.key(1), env.params, state, jnp.array([4, 0, 8]))
+    for index, planes in enumerate(timestep.obs.planes):
+        expected = draw_board("tic_tac_toe", board_of("tic_tac_toe", planes, second=True))
+        np.testing.assert_array_equal(env.render(env.params, state, index), expected)
 
 
 def test_both_sides_move_and_the_reward_is_of_who_moved() -> None:

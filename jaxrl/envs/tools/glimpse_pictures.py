@@ -9,16 +9,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw
 
 from jaxrl.analysis.glimpses import pixels, scale_color, squares
+from jaxrl.envs.tools.canvas import INK, SMOOTH, Canvas, Color
 from jaxrl.envs.tools.retina import retina
 
-_SMOOTH = 2
 _HEIGHT, _GAP, _LINE = 400, 14, 26
-_GROUND, _BEYOND, _INK, _PALE = (247, 248, 250), (70, 78, 90), (45, 55, 68), (150, 128, 96)
-
-Color = tuple[int, ...]
+_BEYOND, _PALE = (70, 78, 90), (150, 128, 96)
 
 _retina = jax.jit(retina, static_argnums=(2, 3))
 
@@ -57,26 +55,26 @@ def draw_glimpse(
     wide = zoom * (side + 2 * margin)
     tall = (wide + _GAP) // num_scales - _GAP - _LINE
     patch = max(size, min(wide // 2, tall) // size * size)
-    canvas = _Canvas(wide + patch + 3 * _GAP, wide + 2 * _GAP + _LINE)
-    canvas.text((_GAP, _GAP), f"glimpse {len(path)} of {num_glimpses}", _INK)
+    canvas = Canvas(wide + patch + 3 * _GAP, wide + 2 * _GAP + _LINE)
+    canvas.text((_GAP, _GAP), f"glimpse {len(path)} of {num_glimpses}", INK)
     told, place = "" if answer is None else f", answered {answer}", (_GAP + wide, _GAP)
     # A GIF has the colours of its first picture, where nothing is answered yet.
-    canvas.text(place, f"shows {label}{told}", _INK, "rt", color_of(0) if told and answer != label else None)
+    canvas.text(place, f"shows {label}{told}", INK, "rt", color_of(0) if told and answer != label else None)
     canvas.paste(_field(image, path, squares(path[-1, 0], side, size, num_scales), margin, zoom), (_GAP, _GAP + _LINE))
     for scale in range(num_scales):
         corner = (wide + 2 * _GAP, _GAP + scale * (patch + _LINE + _GAP))
         width = size * 2**scale
-        canvas.text(corner, f"{width} x {width}", _INK)
-        canvas.paste(_enlarged(255.0 * patches[..., scale], patch * _SMOOTH, color_of(scale)), (corner[0], corner[1] + _LINE))
+        canvas.text(corner, f"{width} x {width}", INK)
+        canvas.paste(_enlarged(255.0 * patches[..., scale], patch * SMOOTH, color_of(scale)), (corner[0], corner[1] + _LINE))
     return canvas.array()
 
 
 def _field(image: np.ndarray, path: np.ndarray, boxes: np.ndarray, margin: int, zoom: int) -> Image.Image:
     """The picture with what is drawn over it, `margin` pixels of what is beyond it around."""
-    side, scale = len(image), zoom * _SMOOTH
+    side, scale = len(image), zoom * SMOOTH
     field = Image.new("RGB", ((side + 2 * margin) * scale,) * 2, _BEYOND)
     field.paste(Image.fromarray(image).resize((side * scale,) * 2, Image.Resampling.NEAREST), (margin * scale,) * 2)
-    draw, line = ImageDraw.Draw(field), 2 * _SMOOTH
+    draw, line = ImageDraw.Draw(field), 2 * SMOOTH
     places = (pixels(path, side) + margin) * scale
     for number, box in reversed(list(enumerate((boxes + margin) * scale))):
         draw.rectangle([*box[:2], *(box[2:] - 1)], outline=color_of(number), width=line)
@@ -89,43 +87,18 @@ def _field(image: np.ndarray, path: np.ndarray, boxes: np.ndarray, margin: int, 
 
 
 def _dot(draw: ImageDraw.ImageDraw, point: tuple[float, float], color: Color, is_open: bool) -> None:
-    radius = (6 if is_open else 4) * _SMOOTH
-    draw.circle(point, radius, fill=None if is_open else color, outline=color, width=2 * _SMOOTH)
+    radius = (6 if is_open else 4) * SMOOTH
+    draw.circle(point, radius, fill=None if is_open else color, outline=color, width=2 * SMOOTH)
 
 
 def _enlarged(brightness: np.ndarray, width: int, color: Color) -> Image.Image:
     drawn = (
         Image.fromarray(np.round(brightness).astype(np.uint8)).convert("RGB").resize((width, width), Image.Resampling.NEAREST)
     )
-    ImageDraw.Draw(drawn).rectangle([0, 0, width - 1, width - 1], outline=color, width=2 * _SMOOTH)
+    ImageDraw.Draw(drawn).rectangle([0, 0, width - 1, width - 1], outline=color, width=2 * SMOOTH)
     return drawn
 
 
 def color_of(scale: int) -> Color:
     """`scale_color` as Pillow takes it."""
     return ImageColor.getrgb(scale_color(scale))
-
-
-class _Canvas:
-    """A picture that is drawn at twice its size, in points of the final one."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.size = (width, height)
-        self.image = Image.new("RGB", (width * _SMOOTH, height * _SMOOTH), _GROUND)
-        self.draw = ImageDraw.Draw(self.image)
-        self.font = ImageFont.load_default(16 * _SMOOTH)
-
-    def text(self, at: tuple[int, int], text: str, color: Color, anchor: str = "lt", ground: Color | None = None) -> None:
-        where = at[0] * _SMOOTH, at[1] * _SMOOTH
-        if ground is not None:
-            left, top, right, bottom = self.draw.textbbox(where, text, font=self.font, anchor=anchor)
-            edge = 4 * _SMOOTH
-            self.draw.rectangle([left - edge, top - edge, right + edge, bottom + edge], fill=ground)
-        self.draw.text(where, text, fill=color, font=self.font, anchor=anchor)
-
-    def paste(self, image: Image.Image, at: tuple[int, int]) -> None:
-        self.image.paste(image, (at[0] * _SMOOTH, at[1] * _SMOOTH))
-
-    def array(self) -> np.ndarray:
-        """[height, width, 3] uint8."""
-        return np.asarray(self.image.resize(self.size, Image.Resampling.BOX), np.uint8)
