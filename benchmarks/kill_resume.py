@@ -1,6 +1,8 @@
 """Kills training runs with SIGKILL, resumes them and compares them with an undisturbed run, bit for bit.
 
     python benchmarks/kill_resume.py --out kill_resume.json
+    python benchmarks/kill_resume.py --agent alphazero --env pgx/tic_tac_toe --steps 10000 --num-envs 16 --kills 3 \
+        --fields="--num-simulations 4 --blocks 0 --channels 8 --capacity 1024" --out kill_resume-alphazero.json
 
 Ten random moments and three chosen ones: before the first checkpoint, during a checkpoint write, and between a logged row
 and its checkpoint. A chosen moment is hit for certain: the process kills itself there. Exits with 1 if anything differs: the
@@ -13,6 +15,7 @@ import dataclasses
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -57,11 +60,14 @@ class Options:
 
     kills: int = 10
     """Kills at random moments."""
+    agent: str = "dqn"
+    env: str = "CartPole-v1"
+    num_envs: int = 10
     steps: int = 30_000
     seed: int = 0
     """Seed of the moments."""
-    fields: tuple[str, ...] = ("--hidden", "32", "--num-rows", "20", "--eval-every", "10000", "--eval-episodes", "10")
-    """More options of the run."""
+    fields: str = "--hidden 32 --learning-starts 1000"
+    """More options of the run, as on the command line."""
     out: Path | None = None
 
 
@@ -74,7 +80,8 @@ def main(options: Options) -> None:
         table.add_row(result["moment"], result["found"], result["difference"] or "equal")
     Console().print(table)
     if options.out:
-        options.out.write_text(json.dumps({"steps": options.steps, "seed": options.seed, "kills": results}, indent=2) + "\n")
+        about = {name: value for name, value in dataclasses.asdict(options).items() if name not in ("out", "kills")}
+        options.out.write_text(json.dumps(about | {"kills": results}, indent=2) + "\n")
     sys.exit(any(result["difference"] for result in results))
 
 
@@ -107,8 +114,9 @@ def measure(options: Options, folder: Path) -> list[dict[str, Any]]:
 
 def start(options: Options, folder: Path, hook: str | None = None) -> subprocess.Popen:
     """Starts a training run in a process of its own."""
-    command = ["train", "dqn", "--env", "CartPole-v1", "--total-steps", str(options.steps), "--out", str(folder)]
-    command += ["--checkpoint-seconds", "0", "--learning-starts", "1000", "--num-envs", "10", *options.fields]
+    command = ["train", options.agent, "--env", options.env, "--total-steps", str(options.steps), "--out", str(folder)]
+    command += ["--num-envs", str(options.num_envs), "--num-rows", "20", "--checkpoint-seconds", "0"]
+    command += ["--eval-every", str(options.steps // 3), "--eval-episodes", "10", *shlex.split(options.fields)]
     before = f"{hook}\n{PREPARE}" if hook else ""
     return python(f"{before}\nfrom jaxrl.cli import main\nmain({command!r})")
 

@@ -105,6 +105,7 @@ class Claim:
       total_steps: env steps of a run.
       seeds: reported, fixed before any was looked at; `chosen_on` are those that the config was chosen on.
       protocol: ours.
+      eval_env_options: options of the environment that policies are scored in, where they differ from training.
       eval_every: env steps between evaluations while training, which a best-of-training score needs.
       deviations: what else differs from the source, in words.
       tried: where the result is below the published one: what was tried, in words.
@@ -122,6 +123,7 @@ class Claim:
     chosen_on: tuple[int, ...] = ()
     published: Published
     protocol: Protocol
+    eval_env_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     eval_every: int = _ranged(0, low=0)
     eval_episodes: int = _ranged(100, low=0)
     deviations: str = ""

@@ -41,6 +41,8 @@ from jaxrl.types import Env
 
 CHECKPOINT_SECONDS, _NEVER = 30.0, 1e9
 """Between checkpoints of a run."""
+_MAPPINGS = ("env_options", "eval_env_options", "config")
+"""Fields of a claim."""
 
 
 def reproduce(
@@ -75,6 +77,7 @@ def reproduce(
         seeds=run.seeds,
         out=out / "runs" / name,
         env_options=dict(run.env_options),
+        eval_env_options=dict(run.eval_env_options),
         total_steps=run.total_steps,
         eval_every=run.eval_every,
         eval_episodes=run.eval_episodes,
@@ -146,7 +149,7 @@ def _best(trained: SweepResult) -> np.ndarray:
 def _result(claim: Claim, trained: SweepResult, scores: Mapping[int, float], judged: Judged) -> dict[str, Any]:
     results, seconds = trained.results, _seconds(trained)
     return {
-        "claim": dataclasses.asdict(claim) | {"env_options": dict(claim.env_options), "config": plain(claim.config)},
+        "claim": dataclasses.asdict(claim) | {name: plain(getattr(claim, name)) for name in _MAPPINGS},
         "verdict": judged.word,
         "reasons": list(judged.reasons),
         "score": SCORES[claim.protocol.score],
