@@ -1,4 +1,4 @@
-"""Board games of two players, whose rules are pgx's.
+"""Board games of two players; the rules of Go are ours, with pgx's results, and all others are pgx's.
 
     env = make("go_5x5", num_envs=64, komi=0.5)
 
@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.envs import go
 from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.envs.tools.board_pictures import board_of, draw_board
 from jaxrl.envs.tools.versus import Opponent, opponent_of, versus
@@ -89,75 +90,51 @@ class GameState(NamedTuple):
 
     Attributes:
       legal: [A] bool.
-      leaves: of pgx's own state, but for its observation and its legal actions.
+      state: of its `Position`.
     """
 
     legal: Array
-    leaves: tuple[Array, ...]
+    state: PyTree
 
 
 class Game(NamedTuple):
-    """pgx's functions of one game, in terms of ours.
+    """The functions of one game.
 
     Attributes:
-      make: (params) -> pgx's environment.
-      template: pgx's state as shapes.
+      rules: what is said of it in `GAMES`.
+      start: (key, params) -> the `Position` that it begins with.
+      play: (key, params, state, action) -> (the `Position` after a legal move, reward of who moved [], terminated [] bool,
+        truncated [] bool).
+      seen: (state) -> (the planes of its `Position`, how many moves have been made []).
     """
 
     name: str
     rules: Rules
-    make: Callable[[PyTree], Any]
-    template: Any
-
-    @property
-    def num_actions(self) -> int:
-        return self.template.legal_action_mask.shape[0]
+    start: Callable[[Array, PyTree], Position]
+    play: Callable[[Array, PyTree, PyTree, Array], tuple[Position, Array, Array, Array]]
+    seen: Callable[[PyTree], tuple[Array, Array]]
 
     def reset(self, key: Array, params: PyTree) -> tuple[GameState, Position]:
         """The start of a game."""
-        return _split(self.make(params).init(key))
-
-    def play(self, key: Array, params: PyTree, leaves: tuple[Array, ...], action: Array) -> tuple[Any, Array, Array, Array]:
-        """A move that is legal: (pgx's state, reward of who moved [], terminated [] bool, truncated [] bool)."""
-        before = self.joined(leaves)
-        after = self.make(params).step(before, action, key)
-        reward = after.rewards[before.current_player].astype(jnp.float32)
-        cut = self.rules.cut & (after._step_count >= self.rules.longest) & (reward == 0.0) & ~before.terminated
-        return after, reward, after.terminated & ~cut, after.terminated & cut
+        position = self.start(key, params)
+        return GameState(position.legal, position.state), position
 
     def step(self, key: Array, params: PyTree, state: GameState, action: Array) -> Transition:
         """A move of one game; the first legal one where `action` is not legal."""
-        legal = state.legal[jnp.clip(action, 0, self.num_actions - 1)] & (action >= 0) & (action < self.num_actions)
+        num_actions = state.legal.shape[0]
+        legal = state.legal[jnp.clip(action, 0, num_actions - 1)] & (action >= 0) & (action < num_actions)
         action = jnp.where(legal, action, jnp.argmax(state.legal))
-        after, reward, terminated, truncated = self.play(key, params, state.leaves, action)
-        state, position = _split(after)
-        return Transition(state, position, reward, terminated, truncated)
+        position, reward, terminated, truncated = self.play(key, params, state.state, action)
+        return Transition(GameState(position.legal, position.state), position, reward, terminated, truncated)
 
     def model(self, key: Array, params: PyTree, obs: Position, action: Array) -> tuple[Position, Array, Array]:
         """`Env.model`: after a legal action. A game that is over stays as it is, with a reward of 0."""
-        after, reward, terminated, _ = self.play(key, params, obs.state, action)
-        return _split(after)[1], reward, terminated
+        return self.play(key, params, obs.state, action)[:3]
 
     def render(self, params: PyTree, state: GameState) -> np.ndarray:
         """The board of one game, drawn."""
-        seen = self.joined(state.leaves)
-        planes = self.make(params).observe(seen)
-        return draw_board(self.name, board_of(self.name, planes, bool(seen._step_count % 2)))
-
-    def joined(self, leaves: tuple[Array, ...]) -> Any:
-        """pgx's state of its leaves. All actions count as legal, since those that are not are kept from it."""
-        bare = self.template.replace(observation=(), legal_action_mask=())
-        state = jax.tree.unflatten(jax.tree.structure(bare), leaves)
-        return state.replace(
-            observation=jnp.zeros(self.template.observation.shape, self.template.observation.dtype),
-            legal_action_mask=jnp.ones(self.num_actions, bool),
-        )
-
-
-def _split(state: Any) -> tuple[GameState, Position]:
-    """pgx's state as ours, and what is seen of it."""
-    leaves = tuple(jax.tree.leaves(state.replace(observation=(), legal_action_mask=())))
-    return GameState(state.legal_action_mask, leaves), Position(state.observation, state.legal_action_mask, leaves)
+        planes, moves = self.seen(state.state)
+        return draw_board(self.name, board_of(self.name, planes, bool(moves % 2)))
 
 
 def make(name: str, num_envs: int, /, **options: Any) -> Env:
@@ -174,15 +151,11 @@ def make(name: str, num_envs: int, /, **options: Any) -> Env:
     time_limit, opponent = options.pop("time_limit", None), options.pop("opponent", None)
     game = game_of(name)
     params = _params(name, game.rules, options)
-    seen = game.template.observation
-    position: Any = Position(
-        ArraySpec(tuple(seen.shape), seen.dtype.name, picture="HWC"),
-        ArraySpec((game.num_actions,), "bool"),  # type: ignore[arg-type]
-        jax.eval_shape(game.reset, jax.random.key(0), params)[1].state,
-    )
+    opening = jax.eval_shape(game.start, jax.random.key(0), params)
+    planes: Any = ArraySpec(opening.planes.shape, opening.planes.dtype.name, picture="HWC")
     spec = Spec(
-        tree_spec(position),
-        Discrete(game.num_actions),
+        tree_spec(opening._replace(planes=planes)),
+        Discrete(opening.legal.shape[0]),
         time_limit=game.rules.longest,
         num_players=2,
         has_return=False,
@@ -246,21 +219,62 @@ def game_of(name: str) -> Game:
     """A game of `GAMES`.
 
     Raises:
-      UsageError: where pgx is not installed.
+      UsageError: where pgx is not installed, which has the rules of all but Go.
     """
     rules = GAMES[name]
+    return _go(name, rules) if rules.size else _of_pgx(name, rules)
+
+
+def _go(name: str, rules: Rules) -> Game:
+    def start(key: Array, params: GoParams) -> Position:
+        return go.start(rules.size)
+
+    def play(key: Array, params: GoParams, state: go.GoState, action: Array) -> tuple[Position, Array, Array, Array]:
+        return *go.play(rules.size, params.komi, state, action), jnp.bool_(False)
+
+    def seen(state: go.GoState) -> tuple[Array, Array]:
+        return go.planes_of(rules.size, state), state.moves
+
+    return Game(name, rules, start, play, seen)
+
+
+def _of_pgx(name: str, rules: Rules) -> Game:
     try:
         # Its tables are arrays that it makes when it is imported, perhaps while a function of ours is traced.
         with jax.ensure_compile_time_eval():
             import pgx
-            import pgx.go
 
-            plain = None if rules.size else pgx.make(name)
+            env = pgx.make(name)
     except ImportError:
         raise UsageError(f"env='pgx/{name}' needs the package pgx; pip install 'jaxrl[games]'") from None
+    template = jax.eval_shape(env.init, jax.random.key(0))
+    bare = jax.tree.structure(template.replace(observation=(), legal_action_mask=()))
 
-    def make(params: PyTree) -> Any:
-        return pgx.go.Go(size=rules.size, komi=params.komi) if rules.size else plain
+    def position(state: Any) -> Position:
+        """Of pgx's state all is kept but its observation and its legal actions."""
+        leaves = tuple(jax.tree.leaves(state.replace(observation=(), legal_action_mask=())))
+        return Position(state.observation, state.legal_action_mask, leaves)
 
-    template = jax.eval_shape(lambda key, params: make(params).init(key), jax.random.key(0), GoParams(jnp.float32(0.0)))
-    return Game(name, rules, make, template)
+    def start(key: Array, params: PyTree) -> Position:
+        return position(env.init(key))
+
+    def joined(leaves: tuple[Array, ...]) -> Any:
+        """pgx's state. All actions count as legal, since those that are not are kept from it."""
+        state: Any = jax.tree.unflatten(bare, leaves)
+        return state.replace(
+            observation=jnp.zeros(template.observation.shape, template.observation.dtype),
+            legal_action_mask=jnp.ones(template.legal_action_mask.shape, bool),
+        )
+
+    def play(key: Array, params: PyTree, leaves: tuple[Array, ...], action: Array) -> tuple[Position, Array, Array, Array]:
+        before = joined(leaves)
+        after = env.step(before, action, key)
+        reward = after.rewards[before.current_player].astype(jnp.float32)
+        cut = rules.cut & (after._step_count >= rules.longest) & (reward == 0.0) & ~before.terminated
+        return position(after), reward, after.terminated & ~cut, after.terminated & cut
+
+    def seen(leaves: tuple[Array, ...]) -> tuple[Array, Array]:
+        state = joined(leaves)
+        return env.observe(state), state._step_count
+
+    return Game(name, rules, start, play, seen)

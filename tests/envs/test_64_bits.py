@@ -16,7 +16,7 @@ OWN = [
     for family in ("probe", "gridworld", "maze", "garnet", "glimpse")
     for name in ENVS[family]
     if name != "custom"
-]
+] + ["pgx/go_5x5"]
 WRAPPERS = {
     "record_episodes": wrappers.record_episodes,
     "time_limit": lambda env: wrappers.time_limit(env, 3),
@@ -39,7 +39,7 @@ def steps_in_a_scan(env):
     return jax.eval_shape(run, jax.random.key(0))
 
 
-QUICK = ("probe/constant", "probe/state", "gridworld/classic", "maze/random", "glimpse/mnist-cluttered")
+QUICK = ("probe/constant", "probe/state", "gridworld/classic", "maze/random", "glimpse/mnist-cluttered", "pgx/go_5x5")
 
 
 @pytest.mark.parametrize("env_id", slow_but(QUICK, OWN))

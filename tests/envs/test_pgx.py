@@ -169,20 +169,17 @@ def test_komi_is_half_a_point_on_small_boards_unless_it_is_given() -> None:
 
 
 @pytest.mark.slow
-def test_a_long_game_of_go_is_scored_and_one_of_chess_is_cut() -> None:
-    game = pgx.game_of("go_5x5")
-    params = pgx.GoParams(jnp.float32(0.5))
-    state, _ = game.reset(jax.random.key(0), params)
-    ready = game.joined(state.leaves)
-    ready = ready.replace(_x=ready._x._replace(step_count=jnp.int32(49)), _step_count=jnp.int32(49))
-    over = game.step(jax.random.key(0), params, pgx._split(ready)[0], jnp.int32(12))
-    assert over.terminated and not over.truncated and abs(over.reward) == 1
+def test_a_long_game_of_chess_is_cut() -> None:
     game = pgx.game_of("gardner_chess")
     state, _ = game.reset(jax.random.key(0), ())
+    # Of scalars the move counter alone is 1 after one move.
+    counter = [i for i, leaf in enumerate(state.state) if leaf.shape == () and leaf.dtype == jnp.int32]
+    once = game.step(jax.random.key(0), (), state, jnp.argmax(state.legal)).state
+    (counter,) = (i for i in counter if state.state[i] == 0 and once.state[i] == 1)
     for count, cut in ((253, False), (255, True)):
-        ready = game.joined(state.leaves).replace(_step_count=jnp.int32(count))
-        ready = pgx.GameState(state.legal, pgx._split(ready)[0].leaves)
-        over = game.step(jax.random.key(0), (), ready, jnp.argmax(state.legal))
+        leaves = list(state.state)
+        leaves[counter] = jnp.int32(count)
+        over = game.step(jax.random.key(0), (), state._replace(state=tuple(leaves)), jnp.argmax(state.legal))
         assert (bool(over.truncated), bool(over.terminated), float(over.reward)) == (cut, False, 0.0)
 
 
