@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,23 @@ def _interval(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(samples, [tail, 1.0 - tail], axis=0)
     return low, high
+
+
+def wilson_interval(successes: float, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share, which holds also near 0 and 1, and of few trials.
+
+    Args:
+      successes: of the trials; a draw counts half, with which the interval is rather too wide than too narrow.
+      trials: at least 1.
+
+    References:
+      Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    z = NormalDist().inv_cdf(0.5 + level / 2.0)
+    share, scale = successes / trials, 1.0 + z * z / trials
+    middle = (share + z * z / (2 * trials)) / scale
+    half = z * math.sqrt(share * (1.0 - share) / trials + z * z / (4 * trials * trials)) / scale
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 # --- two samples ----------------------------------------------------------------------------------------------------

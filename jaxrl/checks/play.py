@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.contracts.environments import OwnHostEnv
+from jaxrl.maths.exploration import random_legal
 from jaxrl.types import (
     Agent,
     Array,
@@ -45,7 +46,7 @@ Choose = Callable[[Array, Spec, PyTree, int], PyTree]
 
 def random_actions(key: Array, spec: Spec, obs: PyTree, num_envs: int) -> PyTree:
     if isinstance(obs, Position):
-        return jnp.argmax(jnp.where(obs.legal, jax.random.uniform(key, obs.legal.shape), -1.0), axis=-1).astype(jnp.int32)
+        return random_legal(key, obs.legal)
     return sample_action(key, spec.action, (num_envs,))
 
 

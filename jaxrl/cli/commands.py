@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import json
 import os
@@ -45,6 +46,7 @@ USAGE = """usage: jaxrl COMMAND ...
   plot DIR [DIR ...]       learning curves of runs, sweeps and searches
   compare DIR DIR          whether two sweeps differ
   take DIR RUN --out DIR   a run of a sweep as a folder of its own
+  match A B                two players of a game, each a run's DIR, random, mcts:N or a Go program's command
   gtp DIR                  a trained player of Go speaks the Go Text Protocol, for GoGui, Sabaki and the like
   check NAME               your own agent or environment (module:function) against its contracts
   reproduce NAME ...       published results, run and compared; --list shows them
@@ -356,36 +358,13 @@ def solve(arguments: list[str]) -> None:
     opts.say_next("learn it", "train", "q_learning", "--env", options.env, *(["--env-option", *given] if given else []))
 
 
-def _sweep_command(name: str) -> Callable[[list[str]], None]:
-    """A command of `jaxrl.cli.sweeps`, imported when it is called."""
+def _of(module: str, name: str) -> Callable[[list[str]], None]:
+    """A command of another module of `jaxrl.cli`, which is imported when it is called."""
 
     def run(arguments: list[str]) -> None:
-        from jaxrl.cli import sweeps
-
-        sweeps.COMMANDS[name](arguments)
+        getattr(importlib.import_module(f"jaxrl.cli.{module}"), name)(arguments)
 
     return run
-
-
-def check(arguments: list[str]) -> None:
-    """A command of `jaxrl.cli.check`, imported when it is called."""
-    from jaxrl.cli import check as checking
-
-    checking.check(arguments)
-
-
-def reproduce(arguments: list[str]) -> None:
-    """A command of `jaxrl.cli.reproduce`, imported when it is called."""
-    from jaxrl.cli import reproduce as reproducing
-
-    reproducing.reproduce(arguments)
-
-
-def gtp(arguments: list[str]) -> None:
-    """A command of `jaxrl.cli.gtp`, imported when it is called."""
-    from jaxrl.cli import gtp as speaking
-
-    speaking.gtp(arguments)
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -394,12 +373,13 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": evaluate,
     "plot": plot,
     "solve": solve,
-    "sweep": _sweep_command("sweep"),
-    "tune": _sweep_command("tune"),
-    "compare": _sweep_command("compare"),
-    "reproduce": reproduce,
-    "take": _sweep_command("take"),
-    "gtp": gtp,
-    "check": check,
+    "sweep": _of("sweeps", "sweep"),
+    "tune": _of("sweeps", "tune"),
+    "compare": _of("sweeps", "compare"),
+    "reproduce": _of("reproduce", "reproduce"),
+    "take": _of("sweeps", "take"),
+    "match": _of("match", "match"),
+    "gtp": _of("gtp", "gtp"),
+    "check": _of("check", "check"),
     "list": list_names,
 }

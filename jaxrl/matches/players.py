@@ -1,22 +1,226 @@
-"""Trained policies as players of one game at a time."""
+"""Who plays: trained policies, random moves and tree searches, at many boards at once or at one.
+
+    game = game_of("pgx/tic_tac_toe")
+    a, b = run_player("runs/ttt", game), plain_player("mcts:200", game)
+
+A player sits down at G boards, with one side of all of them, and is asked for its moves there, all at once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxrl.agents import load_agent
+from jaxrl.agents.search.trees import Searched, playout_search
+from jaxrl.envs import make
 from jaxrl.envs.pgx import GoParams
+from jaxrl.envs.tools.versus import mcts_simulations
 from jaxrl.errors import UsageError
-from jaxrl.loop import build_in
+from jaxrl.loop import bound_model
+from jaxrl.matches.games import Game
 from jaxrl.matches.gtp import Choose
+from jaxrl.maths.exploration import random_legal
+from jaxrl.runs.actor import Moving, trained_actor
 from jaxrl.runs.definition import Run, read_run
-from jaxrl.runs.trained import read_trained
-from jaxrl.types import Position
+from jaxrl.types import Array, Position, PyTree
+
+RESIGNS = -1
+"""In the place of a move."""
+
+
+class Turn(NamedTuple):
+    """G boards at which the same side is to move.
+
+    Attributes:
+      key: of this turn alone.
+      position: [G, ...].
+      moves: of each game, those that led to it.
+      running: [G] bool; of other games no move is wanted.
+      is_drawn: whether moves are drawn from what a search recommends instead of taking its best one.
+    """
+
+    key: Array
+    position: Position
+    moves: Sequence[Sequence[int]]
+    running: np.ndarray
+    is_drawn: bool
+
+
+class Seat(Protocol):
+    """One side of G games.
+
+    Attributes:
+      has_own_rules: whether it may make a board of Go again, which loses by ours.
+    """
+
+    has_own_rules: bool
+
+    def ask(self, turn: Turn) -> Callable[[], np.ndarray]:
+        """Begins to think; what is returned waits for the moves, [G] of them, `RESIGNS` where it gives up."""
+        ...
+
+    def score(self, place: int, moves: Sequence[int]) -> str:
+        """What a player with rules of its own says of the end of game `place`; "" of others."""
+        ...
+
+    def leave(self) -> None:
+        """All games are over."""
+        ...
+
+
+class Player(Protocol):
+    """Who can play a game.
+
+    Attributes:
+      name: as messages and records have it.
+      at_once: the most games that it plays side by side.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def at_once(self) -> int: ...
+
+    def sit(self, numbers: Sequence[int], num_boards: int, side: int) -> Seat:
+        """Begins games.
+
+        Args:
+          numbers: of the games, counted from 0.
+          num_boards: G, at least as many; no move is wanted at the others.
+          side: 0 with the first move, 1 with the second.
+        """
+        ...
+
+    def about(self) -> dict[str, Any]:
+        """What identifies it, for a file."""
+        ...
+
+    def close(self) -> None:
+        """Ends what it has started."""
+        ...
+
+
+# --- players of compiled programs -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledPlayer:
+    """A player whose moves at all boards are one call of a compiled program.
+
+    Attributes:
+      act: (key, params, memory, position [G, ...], is_drawn [] bool) -> (action [G], memory), compiled.
+      params: what its moves depend on; players that differ in nothing else share a program.
+      initial_memory: (G) -> memory [G, ...] before a game.
+      details: for `about`.
+    """
+
+    name: str
+    act: Callable[..., tuple[Array, PyTree]]
+    params: PyTree = ()
+    initial_memory: Callable[[int], PyTree] = lambda num: ()
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    at_once: int = 128
+
+    def sit(self, numbers: Sequence[int], num_boards: int, side: int) -> Seat:
+        return _CompiledSeat(self, self.initial_memory(num_boards))
+
+    def about(self) -> dict[str, Any]:
+        return {"name": self.name} | self.details
+
+    def close(self) -> None:
+        """It has started nothing."""
+
+
+class _CompiledSeat:
+    has_own_rules = False
+
+    def __init__(self, player: CompiledPlayer, memory: PyTree) -> None:
+        self.player, self.memory = player, memory
+
+    def ask(self, turn: Turn) -> Callable[[], np.ndarray]:
+        player = self.player
+        action, self.memory = player.act(turn.key, player.params, self.memory, turn.position, turn.is_drawn)
+        return lambda: np.asarray(action)
+
+    def score(self, place: int, moves: Sequence[int]) -> str:
+        return ""
+
+    def leave(self) -> None:
+        """Nothing is left behind."""
+
+
+def _drawn(key: Array, policy: Array, best: Array, is_drawn: Array) -> Array:
+    """[G] `best`, or drawn by the probabilities `policy` [G, A]."""
+    return jnp.where(is_drawn, jax.random.categorical(key, jnp.log(jnp.maximum(policy, 1e-30))), best).astype(jnp.int32)
+
+
+def plain_player(text: str, game: Game) -> CompiledPlayer:
+    """`random`, or `mcts:N` for a tree search of N simulations without a network.
+
+    Raises:
+      UsageError: any other text.
+    """
+    if text == "random":
+        return CompiledPlayer(text, jax.jit(lambda key, params, memory, obs, is_drawn: (random_legal(key, obs.legal), memory)))
+    num_simulations, model = mcts_simulations(text), bound_model(game.env)
+    if num_simulations is None:
+        raise UsageError(f"player={text!r} is unknown; choose random, or mcts:N for N simulations a move, such as mcts:200")
+    assert model is not None
+
+    def act(key: Array, params: PyTree, memory: PyTree, obs: Position, is_drawn: Array) -> tuple[Array, PyTree]:
+        key, key_draw = jax.random.split(key)
+        found = playout_search(key, model, obs, num_simulations, game.longest)
+        return _drawn(key_draw, found.policy, found.action, is_drawn), memory
+
+    return CompiledPlayer(text, jax.jit(act), details={"simulations": num_simulations})
+
+
+def run_player(folder: str | Path, game: Game, env_steps: int | None = None, simulations: int | None = None) -> CompiledPlayer:
+    """The trained policy of a run, as it is scored: greedy, with the simulations of its evaluations.
+
+    Where moves are to be drawn, they are by what its search recommends, or as in training where it does not search.
+
+    Args:
+      env_steps: of a snapshot (`--keep-every`); None is the last whole checkpoint.
+      simulations: positions looked at before a move, in the place of those of the run's evaluations.
+
+    Raises:
+      UsageError: no run of this game, no checkpoint, no such snapshot, or simulations of a policy that does not search.
+    """
+    folder = Path(folder)
+    actor = trained_actor(folder, game.env_id, game.env, env_steps, simulations)
+    act_in = actor.act
+
+    def act(key: Array, params: PyTree, memory: PyTree, obs: Position, is_drawn: Array) -> tuple[Array, PyTree]:
+        key, key_draw = jax.random.split(key)
+        action, after, found = act_in(key, params, memory, obs, False)
+        if isinstance(found, Searched):
+            return _drawn(key_draw, found.policy, action, is_drawn), after
+        return jnp.where(is_drawn, act_in(key_draw, params, memory, obs, True)[0], action), after
+
+    name = str(folder) if env_steps is None else f"{folder}@{env_steps}"
+    details = {
+        "agent": actor.run.agent,
+        "env_steps": env_steps or actor.env_steps,
+        "simulations": simulations_of(actor.run, simulations),
+    }
+    return CompiledPlayer(name, jax.jit(act), actor.params, actor.initial_memory, details)
+
+
+def simulations_of(run: Run, given: int | None) -> int | None:
+    """Positions that a run's policy looks at before a move where it is scored; None of one that does not search."""
+    config: Any = run.config
+    return None if not hasattr(config, "eval_simulations") else given or config.eval_simulations or config.num_simulations
+
+
+# --- a player of one game of Go ---------------------------------------------------------------------------------------
 
 
 def go_run(folder: Path) -> tuple[Run, int]:
@@ -42,27 +246,19 @@ def go_player(folder: Path, num_simulations: int | None = None, seed: int = 0) -
       UsageError: no run of Go, no checkpoint, or simulations of a policy that does not search.
     """
     run, _ = go_run(folder)
-    if num_simulations is not None and not hasattr(run.config, "eval_simulations"):
-        raise UsageError(f"simulations={num_simulations}: agent={run.agent} does not search; leave it out")
-    loaded, (make_agent, _) = read_trained(folder), load_agent(run.agent)
-    loaded.prepared.driver.close()
-    config: Any = loaded.prepared.config
-    env: Any = loaded.prepared.env
-    if num_simulations is not None:
-        config = dataclasses.replace(config, eval_simulations=num_simulations)
+    env: Any = make(run.env, 1)
+    actor = trained_actor(folder, run.env, env, None, num_simulations)
 
     @jax.jit
-    def act(key: Any, params: Any, komi: Any, position: Position, played: Any) -> Any:
-        agent = build_in(make_agent, config, env._replace(params=GoParams(komi)))
+    def act(key: Array, params: Moving, komi: Array, position: Position, played: Array) -> tuple[Array, Array]:
         obs = jax.tree.map(lambda leaf: leaf[None], position)
-        memory = jax.tree.map(lambda leaf: jnp.full_like(leaf, played), agent.initial_memory(1))
-        action, _, extras = agent.act(key, params, memory, obs, loaded.progress, False)
-        value = getattr(extras, "value", jnp.zeros(1))
-        return action[0], value[0]
+        memory = jax.tree.map(lambda leaf: jnp.full_like(leaf, played), actor.initial_memory(1))
+        action, _, found = actor.act(key, params._replace(game=GoParams(komi)), memory, obs, False)
+        return action[0], getattr(found, "value", jnp.zeros(1))[0]
 
     def choose(position: Position, komi: float, moves: tuple[int, ...]) -> tuple[int, float]:
         key = jax.random.fold_in(jax.random.key(seed), len(moves))
-        move, value = act(key, loaded.params, jnp.float32(komi), position, jnp.int32(len(moves)))
+        move, value = act(key, actor.params, jnp.float32(komi), position, jnp.int32(len(moves)))
         return int(move), float(value)
 
     return choose

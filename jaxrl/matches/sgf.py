@@ -28,6 +28,7 @@ class Record(NamedTuple):
       black, white: the players' names.
       result: such as `B+3.5`, `W+Resign`, or `` of a game that is not over.
       rules: by which it was played.
+      comment: on the game.
     """
 
     size: int
@@ -37,6 +38,7 @@ class Record(NamedTuple):
     white: str = ""
     result: str = ""
     rules: str = "Chinese"
+    comment: str = ""
 
 
 def write(record: Record) -> str:
@@ -52,6 +54,7 @@ def write(record: Record) -> str:
         "PB": record.black,
         "PW": record.white,
         "RE": record.result,
+        "GC": record.comment,
     }
     root = "".join(f"{name}[{_escaped(value)}]" for name, value in properties.items() if value)
     nodes, colour = [], BLACK
@@ -90,8 +93,8 @@ def read(text: str) -> Record:
                 )
             moves.append(_move(node[player][0], int(size), len(moves) + 1))
             colour = other(colour)
-    names = {field: root.get(name, [""])[0] for field, name in {"black": "PB", "white": "PW", "result": "RE"}.items()}
-    return Record(int(size), komi, tuple(moves), **names, rules=root.get("RU", [""])[0])
+    fields = {"black": "PB", "white": "PW", "result": "RE", "rules": "RU", "comment": "GC"}
+    return Record(int(size), komi, tuple(moves), **{field: root.get(name, [""])[0] for field, name in fields.items()})
 
 
 def _main_line(text: str) -> list[dict[str, list[str]]]:

@@ -9,6 +9,26 @@ from jaxrl.maths.checks import check_shape
 from jaxrl.types import Array
 
 
+def random_legal(key: Array, legal: Array) -> Array:
+    """A uniformly random legal action.
+
+    Args:
+      key: consumed.
+      legal: [..., A] bool, at least one of them in each row.
+
+    Returns:
+      [...] int32.
+    """
+    return _legal_at(jax.random.uniform(key, legal.shape[:-1]), legal)
+
+
+def _legal_at(draw: Array, legal: Array) -> Array:
+    """[...] int32 the legal action at `draw` [...] in [0, 1) of the way through them all."""
+    number = jnp.cumsum(legal, axis=-1)
+    rank = jnp.minimum((draw * number[..., -1]).astype(jnp.int32), number[..., -1] - 1)
+    return jnp.argmax(number > rank[..., None], axis=-1).astype(jnp.int32)
+
+
 def epsilon_greedy(key: Array, preferences: Array, epsilon: Array | float, legal: Array | None = None) -> Array:
     """The best action, or with probability `epsilon` a uniformly random legal one.
 
@@ -32,7 +52,5 @@ def epsilon_greedy(key: Array, preferences: Array, epsilon: Array | float, legal
         random = jnp.minimum((draws[0] * num_actions).astype(jnp.int32), num_actions - 1)
     else:
         check_shape(preferences.shape, legal=legal)
-        number = jnp.cumsum(legal, axis=-1)
-        rank = jnp.minimum((draws[0] * number[..., -1]).astype(jnp.int32), number[..., -1] - 1)
-        random = jnp.argmax(number > rank[..., None], axis=-1).astype(jnp.int32)
+        random = _legal_at(draws[0], legal)
     return jnp.where(draws[1] < epsilon, random, greedy)

@@ -55,11 +55,11 @@ def check_places(folder: Path, files: Sequence[str] = (), folders: Sequence[str]
 
 
 @contextlib.contextmanager
-def new_folder(folder: Path, what: str, file: str) -> Iterator[None]:
+def new_folder(folder: Path, what: str = "", file: str | None = None) -> Iterator[None]:
     """Makes an empty folder, in which this process works alone.
 
     Args:
-      what, file: a run with its `config.json`, for example, which `jaxrl resume` would go on with.
+      what, file: a run with its `config.json`, for example, which `jaxrl resume` would go on with; none of what it would not.
 
     Raises:
       UsageError: it already holds something, another process works on it, or it cannot be written.
@@ -75,8 +75,8 @@ def new_folder(folder: Path, what: str, file: str) -> Iterator[None]:
         yield
 
 
-def _check_empty(folder: Path, what: str, file: str) -> None:
-    if (folder / file).exists():
+def _check_empty(folder: Path, what: str, file: str | None) -> None:
+    if file is not None and (folder / file).exists():
         raise UsageError(
             f"out={folder} already holds a {what}; give another folder, or go on with: {command('resume', folder)}"
         )

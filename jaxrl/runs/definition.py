@@ -144,9 +144,9 @@ def follow_stream(cls: type[Training], folder: Path) -> None:
         write_json(folder / cls.file, values | {"stream": STREAM})
 
 
-def versions() -> dict[str, str | None]:
-    """Versions of Python and of the packages that a result depends on."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+def versions(*others: str) -> dict[str, str | None]:
+    """Versions of Python and of the packages that a result depends on, and of `others`."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in (*_PACKAGES, *others)}
 
 
 def _version(package: str) -> str | None:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.errors import UsageError
+from jaxrl.maths.exploration import random_legal
 from jaxrl.nets.inputs import ILLEGAL
 from jaxrl.types import Array, Model, Position, PyTree
 
@@ -172,7 +173,7 @@ def playouts(key: Array, model: Model, obs: Position, longest: int) -> Array:
 
     def move(game: Game) -> Game:
         key_action, key_model = jax.random.split(jax.random.fold_in(key, game.time))
-        action = jnp.argmax(jnp.where(game.legal, jax.random.uniform(key_action, game.legal.shape), -1.0), axis=-1)
+        action = random_legal(key_action, game.legal)
         after, reward, terminated = _moved(key_model, model, game.state, action)
         outcome = game.outcome + jnp.where(game.over, 0.0, game.sign * reward)
         return Game(after.legal, after.state, outcome, -game.sign, game.over | terminated, game.time + 1)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxrl.agents.search.trees import playout_search
 from jaxrl.envs.tools.batch import most
 from jaxrl.errors import UsageError
+from jaxrl.maths.exploration import random_legal
 from jaxrl.types import Array, Env, Position, PyTree, TimeStep, episode_end, where_ended
 
 
@@ -70,8 +71,7 @@ def random_opponent() -> Opponent:
     """Plays any legal action, all alike probable."""
 
     def act(key: Array, params: PyTree, memory: PyTree, obs: Position) -> tuple[Array, PyTree]:
-        preference = jnp.where(obs.legal, jax.random.uniform(key, obs.legal.shape), -1.0)
-        return jnp.argmax(preference, axis=-1).astype(jnp.int32), memory
+        return random_legal(key, obs.legal), memory
 
     return Opponent(act, static="random")
 
@@ -98,10 +98,16 @@ def opponent_of(text: str, game: Env) -> Opponent:
     """
     if text == "random":
         return random_opponent()
-    kind, _, number = text.partition(":")
-    if kind == "mcts" and number.isascii() and number.isdigit() and 0 < int(number) <= 1_000_000:
-        return mcts_opponent(game, int(number))
+    if (num_simulations := mcts_simulations(text)) is not None:
+        return mcts_opponent(game, num_simulations)
     raise UsageError(f"opponent={text!r} is unknown; choose random, or mcts:N for N simulations a move, such as mcts:200")
+
+
+def mcts_simulations(text: str) -> int | None:
+    """N of `mcts:N`, None of any other text."""
+    kind, _, number = text.partition(":")
+    is_number = kind == "mcts" and number.isascii() and number.isdigit() and len(number) < 8
+    return int(number) if is_number and 0 < int(number) <= 1_000_000 else None
 
 
 def versus(game: Env, opponent: Opponent) -> Env:

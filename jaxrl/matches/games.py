@@ -1,0 +1,156 @@
+"""A game of two players as a match needs it: its rules at many boards at once, and how its moves are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.envs import make
+from jaxrl.errors import UsageError
+from jaxrl.matches.board import vertex
+from jaxrl.types import Array, Env, Position, position_spec, where_ended
+
+_NO_LIMIT = 100_000
+"""Moves after which a game without time limit is cut."""
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_BOARDS = {"pgx/tic_tac_toe": (3, ()), "pgx/othello": (8, ("pass",)), "pgx/hex": (11, ("swap",))}
+"""Side of the board, and the names of the actions that are no point of it."""
+
+
+class Moved(NamedTuple):
+    """What came of a move at each of G boards.
+
+    Attributes:
+      position: [G, ...].
+      action: [G] int32, what was played.
+      reward: [G] float32 of who moved.
+      over: [G] bool.
+      repeated: [G] bool, in Go, the move made a board that came before and lost by it.
+    """
+
+    position: Position
+    action: Array
+    reward: Array
+    over: Array
+    repeated: Array
+
+
+class Game(NamedTuple):
+    """The game of a match.
+
+    Attributes:
+      env_id: of the environment.
+      options: of the environment; of Go komi is always among them.
+      env: one game, both sides of which are played.
+      size: of the board of Go, 0 of any other game.
+      longest: moves after which a game that is not over is cut.
+      names: of the actions, as records have them.
+      play: (key, position [G, ...], action [G], running [G] bool, ply [], may_repeat [] bool) -> `Moved`, compiled. Games that
+        are not running stay as they are; in place of an illegal move the first legal one is played. Where a repeated board of
+        Go is not allowed, a pass takes the place of a move that makes one.
+    """
+
+    env_id: str
+    options: dict[str, Any]
+    env: Env
+    size: int
+    longest: int
+    names: tuple[str, ...]
+    play: Callable[..., Moved]
+
+    def opening(self, num: int) -> Position:
+        """[num, ...] the position before the first move."""
+        key = jax.random.key(0)
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf, num, axis=0), self.env.reset(key, self.env.params)[1])
+
+    @property
+    def komi(self) -> float:
+        """White's points in advance, of Go."""
+        return float(self.options["komi"])
+
+
+def game_of(env_id: str, **options: Any) -> Game:
+    """The game of an environment.
+
+    Args:
+      options: of the environment, without an opponent.
+
+    Raises:
+      UsageError: an environment that is no game of two players with a model, or what `make` raises.
+    """
+    env = make(env_id, 1, **options)
+    if not isinstance(env, Env) or env.spec.num_players != 2 or env.model is None or position_spec(env.spec.obs) is None:
+        if not isinstance(env, Env):
+            env.close()
+        raise UsageError(f"env={env_id} is no game of two players with a model; choose one such as pgx/tic_tac_toe")
+    size = _go_size(env_id)
+    if size:
+        options = options | {"komi": round(float(env.params.komi), 6)}
+    longest = env.spec.time_limit or _NO_LIMIT
+    return Game(env_id, options, env, size, longest, _names(env_id, size, env.spec.action.n), _player(env, size, longest))
+
+
+def _go_size(env_id: str) -> int:
+    kind, _, size = env_id.removeprefix("pgx/go_").partition("x")
+    return int(kind) if env_id.startswith("pgx/go_") and kind == size else 0
+
+
+def _player(env: Env, size: int, longest: int) -> Callable[..., Moved]:
+    assert env.model is not None
+    model, params = env.model, env.params
+
+    def after(key: Array, position: Position, action: Array) -> tuple[Position, Array, Array]:
+        keys = jax.random.split(key, action.shape[0])
+        return jax.vmap(lambda key, obs, action: model(key, params, obs, action))(keys, position, action)
+
+    def after_or_passed(
+        key: Array, position: Position, action: Array, is_last: Array, may_repeat: Array
+    ) -> tuple[Array, tuple[Position, Array, Array], Array]:
+        """Of Go: (the action, or a pass in place of a repeated board, what comes of it, whether a board was repeated)."""
+        half, is_pass = action.shape[0], jnp.full_like(action, size * size)
+        twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), position)
+        both = after(key, twice, jnp.concatenate([action, is_pass]))
+        moved, passed = jax.tree.map(lambda leaf: leaf[:half], both), jax.tree.map(lambda leaf: leaf[half:], both)
+        # No other move but the last one allowed can lose at once.
+        repeated = moved[2] & (action != is_pass) & (moved[1] < 0.0) & ~is_last
+        instead = repeated & ~may_repeat
+        return jnp.where(instead, is_pass, action), where_ended(instead, passed, moved), repeated & may_repeat
+
+    @jax.jit
+    def play(key: Array, position: Position, action: Array, running: Array, ply: Array, may_repeat: Array) -> Moved:
+        legal = jnp.take_along_axis(position.legal, action[:, None], axis=1)[:, 0]
+        action = jnp.where(legal, action, jnp.argmax(position.legal, axis=1)).astype(jnp.int32)
+        if size:
+            action, found, repeated = after_or_passed(key, position, action, ply + 1 >= longest, may_repeat)
+        else:
+            found, repeated = after(key, position, action), jnp.zeros_like(running)
+        moved, reward, over = found
+        return Moved(where_ended(running, moved, position), action, reward, over & running, repeated & running)
+
+    return play
+
+
+def _names(env_id: str, size: int, num_actions: int) -> tuple[str, ...]:
+    """Points by letter and number, a1 in the upper left corner (in Go the lower left, as Go has it); columns of connect four
+    by letter; of other games the number of the action."""
+    if size:
+        return tuple(vertex(action, size) for action in range(num_actions))
+    if env_id == "pgx/connect_four":
+        return tuple(_LETTERS[:num_actions])
+    if env_id in _BOARDS:
+        side, others = _BOARDS[env_id]
+        return (*(f"{_LETTERS[i % side]}{i // side + 1}" for i in range(side * side)), *others)
+    return tuple(map(str, range(num_actions)))
+
+
+def distinct(games: list[tuple[int, ...]], env: Env) -> tuple[int, int]:
+    """How many different games these moves are, and how many up to the symmetries of the game."""
+    # Action actions[a] of the board as it is, is action a of the board as it becomes.
+    maps = [{before: after for after, before in enumerate(symmetry.actions)} for symmetry in env.spec.symmetries]
+    seen = set(games)
+    return len(seen), len(
+        {min(moves, *(tuple(new[move] for move in moves) for new in maps)) if maps else moves for moves in seen}
+    )
