@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pgx as package
 import pytest
 
 from helpers import nim, slow_but
@@ -172,10 +173,8 @@ def test_komi_is_half_a_point_on_small_boards_unless_it_is_given() -> None:
 def test_a_long_game_of_chess_is_cut() -> None:
     game = pgx.game_of("gardner_chess")
     state, _ = game.reset(jax.random.key(0), ())
-    # Of scalars the move counter alone is 1 after one move.
-    counter = [i for i, leaf in enumerate(state.state) if leaf.shape == () and leaf.dtype == jnp.int32]
-    once = game.step(jax.random.key(0), (), state, jnp.argmax(state.legal)).state
-    (counter,) = (i for i in counter if state.state[i] == 0 and once.state[i] == 1)
+    bare = package.make("gardner_chess").init(jax.random.key(0)).replace(observation=(), legal_action_mask=())
+    counter = jax.tree.unflatten(jax.tree.structure(bare), range(len(state.state)))._step_count
     for count, cut in ((253, False), (255, True)):
         leaves = list(state.state)
         leaves[counter] = jnp.int32(count)
