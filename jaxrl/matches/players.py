@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.agents.search.trees import Searched, playout_search
+from jaxrl.agents.search.alphazero import Extras
+from jaxrl.agents.search.trees import playout_search
 from jaxrl.envs import make
 from jaxrl.envs.pgx import GoParams
 from jaxrl.envs.tools.versus import mcts_simulations
@@ -201,7 +202,7 @@ def run_player(folder: str | Path, game: Game, env_steps: int | None = None, sim
     def act(key: Array, params: PyTree, memory: PyTree, obs: Position, is_drawn: Array) -> tuple[Array, PyTree]:
         key, key_draw = jax.random.split(key)
         action, after, found = act_in(key, params, memory, obs, False)
-        if isinstance(found, Searched):
+        if isinstance(found, Extras):
             return _drawn(key_draw, found.policy, action, is_drawn), after
         return jnp.where(is_drawn, act_in(key_draw, params, memory, obs, True)[0], action), after
 

@@ -1,0 +1,103 @@
+"""AlphaZero where the truth is known: how often the moves of a trained run keep what a position is worth.
+
+    jaxrl train alphazero --env pgx/tic_tac_toe --tuned --seed 1 --out runs/ttt
+    python experiments/alphazero.py solved runs/ttt --simulations 1 32
+
+    jaxrl train alphazero --env pgx/connect_four --tuned --seed 1 --out runs/c4
+    pip install bitbully bitbully-databases
+    python experiments/alphazero.py solved runs/c4 --simulations 1 32 200
+
+Of tic-tac-toe these are all positions that can be reached, of connect four random ones, the same every time. A move keeps what
+a position is worth if it leads to a win where there is one, and to a draw where there is no better. Positions in which every
+move does so say nothing and are counted apart.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+from solved_games import Solved, connect_four, rows, tic_tac_toe
+
+from jaxrl.analysis.stats import wilson_interval
+from jaxrl.errors import UsageError
+from jaxrl.matches.games import game_of
+from jaxrl.matches.players import CompiledPlayer, run_player
+from jaxrl.records.files import write_json
+from jaxrl.runs.definition import read_run, versions
+
+app = tyro.extras.SubcommandApp()
+RESULTS = Path(__file__).parent / "results"
+_AT_ONCE = 250
+
+
+def moves_of(player: CompiledPlayer, solved: Solved) -> np.ndarray:
+    """[N] what a player does in the positions, each as the first of a game."""
+    num, parts = len(solved.moves), []
+    for start in range(0, num, _AT_ONCE):
+        # One shape for all of them, hence one program.
+        position = rows(solved.obs, np.minimum(np.arange(start, start + _AT_ONCE), num - 1))
+        memory = player.initial_memory(_AT_ONCE)
+        parts.append(np.asarray(player.act(jax.random.key(0), player.params, memory, position, jnp.bool_(False))[0]))
+    return np.concatenate(parts)[:num]
+
+
+def share(kept: np.ndarray) -> dict[str, Any]:
+    """How many positions, in how many of them what they are worth is kept, and the share with its 95 % interval."""
+    low, high = wilson_interval(int(kept.sum()), len(kept))
+    return {"positions": len(kept), "kept": int(kept.sum()), "share": float(kept.mean()), "interval_95": [low, high]}
+
+
+@app.command
+def solved(
+    run: tyro.conf.Positional[Path],
+    /,
+    simulations: tuple[int, ...] = (32,),
+    positions: int = 1000,
+    seed: int = 0,
+    out: Path | None = None,
+) -> None:
+    """Counts the positions whose worth the greedy policy of a run keeps.
+
+    Args:
+      run: folder of a run of pgx/tic_tac_toe or pgx/connect_four.
+      simulations: positions looked at before a move; a table row for each.
+      positions: of connect four.
+      seed: of these.
+      out: JSON file to write.
+    """
+    env = read_run(run).env
+    if env not in ("pgx/tic_tac_toe", "pgx/connect_four"):
+        raise UsageError(f"env={env} of {run} is not solved here; give a run of pgx/tic_tac_toe or pgx/connect_four")
+    known = tic_tac_toe() if env == "pgx/tic_tac_toe" else connect_four(positions, seed)
+    game, found = game_of(env), {}
+    table = Table("simulations", "positions", "worth kept", "share", "95 % interval", "with a mistake to be made", "share")
+    for number in simulations:
+        start = time.perf_counter()
+        player = run_player(run, game, simulations=number)
+        kept = known.kept(moves_of(player, known))
+        every, among = share(kept), share(kept[known.open])
+        found[str(number)] = {"all": every, "open": among, "seconds": round(time.perf_counter() - start, 1)}
+        interval = "[{:.4f}, {:.4f}]".format(*every["interval_95"])
+        shares = f"{every['share']:.4f}", interval, f"{among['kept']} of {among['positions']}", f"{among['share']:.4f}"
+        table.add_row(str(number), str(every["positions"]), str(every["kept"]), *shares)
+    Console().print(table)
+    if out is not None:
+        about = {"env": env, "trained": player.about() | {"name": run.name}, "positions": positions, "seed": seed}
+        write_json(out, about | {"simulations": found, "versions": versions()})
+
+
+if __name__ == "__main__":
+    try:
+        app.cli(description=__doc__)
+    except UsageError as error:
+        print(f"alphazero.py: {error}", file=sys.stderr)
+        sys.exit(2)
