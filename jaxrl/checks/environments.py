@@ -25,8 +25,8 @@ from jaxrl.checks.suite import Broken, Check, close, same_bits
 from jaxrl.contracts.environments import OwnHostEnv, checked_env, checked_host_env, trace_env
 from jaxrl.drivers.evaluate import episode_scores
 from jaxrl.drivers.host import host_episode_scores
-from jaxrl.envs import make
 from jaxrl.errors import UsageError, import_by_name
+from jaxrl.runs.actor import make_env
 from jaxrl.types import (
     Array,
     Env,
@@ -66,7 +66,7 @@ class _Suite:
         self.name, self.options, self.whose = name, options, f"env={name!r}"
 
     def make(self, num_envs: int, **options: Any) -> Env | OwnHostEnv:
-        env = make(self.name, num_envs, **{**self.options, **options})
+        env = make_env(self.name, num_envs, **{**self.options, **options})
         if isinstance(env, Env):
             return checked_env(env, self.whose)
         return env if isinstance(env, OwnHostEnv) else checked_host_env(env, self.whose)

@@ -107,6 +107,7 @@ class TrainOptions(opts.Threads):
 
     out: str | None = static(None, "Folder of the run; a new one under runs/ by default.")
     tuned: bool | None = opts.tuned()
+    opponent: str | None = opts.opponent("--eval-env-option")
     profile: bool = static(False, "Trace some iterations in the middle of the run into DIR/profile/.")
 
 
@@ -122,6 +123,7 @@ def train(arguments: list[str]) -> None:
 
     config, run, processes, own = opts.read_tuned("train", agent, arguments, Run, opts.Processes, TrainOptions)
     out = opts.out_folder(own["out"], agent, run["env"], run["seed"])
+    run["eval_env_options"] = opts.with_opponent(run["eval_env_options"], own["opponent"])
 
     def job() -> dict[str, Any]:
         from jaxrl.runs.train import start
@@ -232,6 +234,7 @@ class EvaluateOptions:
         "Options of the environment to act in where they differ from those of the run's evaluations: gravity=12.",
         flag="env_option",
     )
+    opponent: str | None = opts.opponent("--env-option")
     run: str | None = static(None, "Of a sweep's folder: number of the run, as in results.csv; the best by default.")
     seeds: bool = static(False, "Of a sweep's folder: score all runs of that run's config, one for each seed, and their mean.")
     at: int | None = static(None, "Env steps of the snapshot to play, of a run with --keep-every; the last policy by default.")
@@ -271,7 +274,7 @@ def _score(folder: Path, options: EvaluateOptions, about: dict[str, Any]) -> dic
     from jaxrl.records.console import doing
     from jaxrl.runs import trained
 
-    where = options.seed, options.at, options.env_options
+    where = options.seed, options.at, opts.with_opponent(options.env_options, options.opponent)
     with doing(f"drawing an episode for {options.gif}", elsewhere=False):
         frames = trained.episode_pictures(folder, *where) if options.gif else None
     found = trained.score(folder, options.episodes, *where)

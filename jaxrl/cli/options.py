@@ -75,6 +75,28 @@ def tuned() -> Any:
     )
 
 
+def opponent(flag: str) -> Any:
+    """The option of commands that score a policy of a game."""
+    return static(
+        None,
+        f"Of a game: who plays the other side where the policy is scored: random, mcts:N, or a run's folder; short for {flag} "
+        "opponent=.",
+    )
+
+
+def with_opponent(options: dict[str, Any], opponent: str | None) -> dict[str, Any]:
+    """Options of an environment with that of `--opponent`.
+
+    Raises:
+      UsageError: they name another one.
+    """
+    if opponent is None:
+        return options
+    if options.get("opponent", opponent) != opponent:
+        fail(f"opponent={opponent} and {options['opponent']} are both given; leave one away")
+    return {**options, "opponent": opponent}
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 

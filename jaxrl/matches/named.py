@@ -14,7 +14,7 @@ from jaxrl.matches.engines import EnginePlayer
 from jaxrl.matches.games import Game, game_of
 from jaxrl.matches.players import Player, plain_player, run_player
 from jaxrl.runs.actor import game_options
-from jaxrl.runs.definition import read_run
+from jaxrl.runs.definition import folder_of, read_run
 
 
 class Named(NamedTuple):
@@ -40,11 +40,8 @@ def named(text: str) -> Named:
     """
     if text == "random" or mcts_simulations(text) is not None:
         return Named(text)
-    folder, at, env_steps = text.rpartition("@")
-    if Path(text).is_dir():
-        return Named(text, Path(text))
-    if at and env_steps.isascii() and env_steps.isdigit() and len(env_steps) < 19 and Path(folder).is_dir():
-        return Named(text, Path(folder), int(env_steps))
+    if (found := folder_of(text)) is not None:
+        return Named(text, *found)
     try:
         words = shlex.split(text)
     except ValueError as error:

@@ -134,14 +134,15 @@ def result_table(result: MatchResult) -> Table:
     columns = {name: tally for name, tally in columns.items() if tally.games}
     for name in ("", *columns):
         table.add_column(name, justify="right" if name else "left")
-    for row in zip(*map(_cells, columns.values()), strict=True):
+    is_scored = any(any(one.said) for one in result.games)
+    for row in zip(*(_cells(tally)[: None if is_scored else -1] for tally in columns.values()), strict=True):
         table.add_row(row[0][0], *(value for _, value in row))
     return table
 
 
 def _cells(tally: Tally) -> list[tuple[str, str]]:
     """What a row is called, and what stands in it."""
-    cells = [
+    return [
         ("score of A", "-" if tally.score is None else f"{tally.score:.3f}"),
         ("95 %", "-" if tally.low is None else f"{tally.low:.3f} .. {tally.high:.3f}"),
         ("won, drawn, lost", f"{tally.wins}, {tally.draws}, {tally.losses}"),
@@ -149,5 +150,5 @@ def _cells(tally: Tally) -> list[tuple[str, str]]:
         ("distinct games", f"{tally.distinct} of {tally.games}"),
         ("up to symmetry", str(tally.up_to_symmetry)),
         ("moves of a game", f"{tally.mean_length:.1f}"),
+        ("disputed scores", str(tally.disputed)),
     ]
-    return [*cells, ("scored otherwise by a program", str(tally.disputed))]

@@ -133,7 +133,22 @@ def config_values(run: Run) -> dict[str, Any]:
 
 def to_values(definition: Training) -> dict[str, Any]:
     """What the file of a definition holds: its fields, versions and the device."""
-    return to_json(definition) | {"stream": STREAM, "versions": versions(), "device": jax.local_devices()[0].device_kind}
+    values = to_json(definition)
+    for name in ("env_options", "eval_env_options"):
+        text = values[name].get("opponent")
+        if isinstance(text, str) and folder_of(text) is not None:
+            values[name] = values[name] | {"opponent": str(Path(text).absolute())}
+    return values | {"stream": STREAM, "versions": versions(), "device": jax.local_devices()[0].device_kind}
+
+
+def folder_of(text: str) -> tuple[Path, int | None] | None:
+    """The folder that a player's text names, and the env steps of `DIR@N`, a snapshot; None of any other text."""
+    folder, at, env_steps = text.rpartition("@")
+    if Path(text).is_dir():
+        return Path(text), None
+    if at and env_steps.isascii() and env_steps.isdigit() and len(env_steps) < 19 and Path(folder).is_dir():
+        return Path(folder), int(env_steps)
+    return None
 
 
 def follow_stream(cls: type[Training], folder: Path) -> None:

@@ -21,6 +21,7 @@ from jaxrl.envs import evaluation_options, make
 from jaxrl.errors import UsageError
 from jaxrl.fields import MAX_COUNT
 from jaxrl.loop import Plan, RunKeys, build_in, plan, run_keys
+from jaxrl.runs.actor import make_env, with_opponent
 from jaxrl.runs.definition import Recorded, Run, Training, check_run
 from jaxrl.startup import process_begun
 from jaxrl.types import Agent, Array, Env, HostEnv, MakeAgent, PyTree
@@ -94,7 +95,7 @@ def prepare(run: Run, divided: bool = False) -> Prepared:
     make_agent, config_class = load_agent(run.agent)
     check_fits(run.config, config_class, run.agent)
     mesh = make_mesh(run.devices, run.config.num_envs) if divided else None
-    env = make(run.env, run.config.num_envs, **run.env_options)
+    env = make_env(run.env, run.config.num_envs, **run.env_options)
     _check_mesh(run, mesh, env)
     schedule = plan(run.config, env.spec, run.total_steps)
     check_stops(run, schedule)
@@ -165,13 +166,14 @@ def evaluation_of(
       UsageError: an environment that the policy could not act in.
     """
     options = evaluation_options(training.env, env_options, training.eval_env_options)
-    other: Any = env if options == env_options else make(training.env, 1, **options)
+    made = with_opponent(training.env, options)
+    other: Any = env if options == env_options else make(training.env, 1, **made)
     agent = acting_in(make_agent, config, env, other.spec)
     if other is not env and not isinstance(other, Env):
         other.close()
 
     def make_env(num_envs: int) -> Any:
-        return make(training.env, num_envs, **options)
+        return make(training.env, num_envs, **made)
 
     params, finite = (other.params, other.num_episodes) if isinstance(other, Env) else ((), None)
     static = other.static if isinstance(other, Env) else None

@@ -17,9 +17,10 @@ from jaxrl.errors import UsageError
 from jaxrl.loop import Sums
 from jaxrl.records import checkpoint
 from jaxrl.records.console import PARTS, doing, say
-from jaxrl.records.files import Types, read_json, write_json
+from jaxrl.records.files import read_json, write_json
 from jaxrl.runs.definition import read_run, read_summary
 from jaxrl.runs.prepare import Prepared, prepare, replay_bytes, without_replay
+from jaxrl.runs.stored import read_state
 from jaxrl.types import PyTree, RunState
 
 REPLAY_LIMIT = 1_000_000_000
@@ -35,10 +36,6 @@ def say_once(message: str) -> None:
 def doing_once(what: str) -> contextlib.AbstractContextManager[None]:
     """`doing`, once, however many processes a run has."""
     return doing(what) if is_writer() else contextlib.nullcontext()
-
-
-_META: Types = {"metrics_bytes": int, "has_replay": bool}
-"""What a checkpoint says of itself."""
 
 
 def seconds_of(meta: Mapping[str, Any]) -> dict[str, float]:
@@ -111,43 +108,14 @@ def save_snapshot(prepared: Prepared, folder: Path, state: RunState) -> None:
         checkpoint.save(folder / "snapshots", iteration, policy, meta, keep_all=True)
 
 
-def snapshots(prepared: Prepared, folder: Path) -> dict[int, int]:
-    """Env steps -> iteration of every snapshot, in order."""
-    kept = sorted(checkpoint.iterations(folder / "snapshots"))
-    return {iteration * prepared.plan.steps_per_iteration: iteration for iteration in kept}
-
-
-def load_snapshot(prepared: Prepared, folder: Path, env_steps: int) -> tuple[PyTree, int]:
-    """The policy after so many env steps, and its iteration.
-
-    Raises:
-      UsageError: there is no such snapshot, or it is damaged.
-    """
-    kept = snapshots(prepared, folder)
-    if env_steps not in kept:
-        known = ", ".join(map(str, kept)) or "none; train with --keep-every N"
-        raise UsageError(f"env_steps={env_steps} has no snapshot in {folder}; choose one of: {known}")
-    target = prepared.agent_shapes.policy
-    found = checkpoint.restore(folder / "snapshots", lambda meta: target, say, only=kept[env_steps])
-    if found is None:
-        raise UsageError(f"env_steps={env_steps}: that snapshot in {folder} is damaged; choose another")
-    return found.state, kept[env_steps]
-
-
 def with_replay(agent_state: PyTree, fresh: PyTree) -> PyTree:
     """`agent_state` with the replay of `fresh` in place of one that was left out."""
     return agent_state._replace(replay=fresh.replay) if hasattr(fresh, "replay") else agent_state
 
 
 def read(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tuple[RunState, dict[str, Any]] | None:
-    """The last whole checkpoint as it was written, which may lack the replay, observations and memory; compiles nothing."""
-
-    def target(meta: dict[str, Any]) -> RunState:
-        saved = prepared.driver.shapes(prepared.config, prepared.env_params)
-        return saved if meta["has_replay"] else saved._replace(agent=saved.agent._replace(replay=()))
-
-    restored = checkpoint.restore(folder / "checkpoints", target, warn, meta_types=_META)
-    return None if restored is None else (restored.state, restored.meta)
+    """The last whole checkpoint as it was written; see `read_state`."""
+    return read_state(folder, prepared.driver.shapes(prepared.config, prepared.env_params), warn)
 
 
 def restore(prepared: Prepared, folder: Path, warn: Callable[[str], None]) -> tuple[RunState, dict[str, Any]] | None:

@@ -46,9 +46,9 @@ from jaxrl.runs.restore import (
     say_once,
     seconds_at_end,
     seconds_of,
-    snapshots,
     with_replay,
 )
+from jaxrl.runs.stored import snapshots
 from jaxrl.startup import command
 from jaxrl.types import PyTree, RunState
 
@@ -226,7 +226,7 @@ def _train(prepared: Prepared, folder: Path, state: RunState, meta: Mapping[str,
         watch.move("prepare", "compile", meta.get("init_seconds", 0.0))
         state, final, rate = _learn(prepared, folder, state, meta, profile, watch)
         summary = _summary(prepared, state, final, rate)
-        summary["snapshots"] = list(snapshots(prepared, folder))
+        summary["snapshots"] = list(snapshots(folder, prepared.plan.steps_per_iteration))
         if is_writer():
             watch.lap("saving")
             with doing_once("drawing curve.png"):

@@ -26,12 +26,12 @@ from jaxrl.envs import make
 from jaxrl.envs.tools.board_pictures import draw_game
 from jaxrl.errors import UsageError, shown
 from jaxrl.fields import MAX_COUNT, MAX_SEED
-from jaxrl.records.console import doing, say
+from jaxrl.records.console import doing
+from jaxrl.runs.actor import make_env
 from jaxrl.runs.definition import read_run
 from jaxrl.runs.prepare import Prepared, prepare
-from jaxrl.runs.restore import load_snapshot, read
+from jaxrl.runs.stored import read_policy
 from jaxrl.runs.train import evaluate_state
-from jaxrl.startup import command
 from jaxrl.types import (
     SAME_UNITS,
     Agent,
@@ -178,12 +178,8 @@ def read_trained(folder: Path, env_steps: int | None = None, env_options: Mappin
     """
     run = read_run(folder)
     prepared = prepare(dataclasses.replace(run, eval_env_options={**run.eval_env_options, **(env_options or {})}))
-    if env_steps is not None:
-        return Loaded(prepared, *load_snapshot(prepared, folder, env_steps))
-    restored = read(prepared, folder, say)
-    if restored is None:
-        raise UsageError(f"{folder} has no whole checkpoint yet; go on with: {command('resume', folder)}")
-    return Loaded(prepared, restored[0].agent.policy, int(restored[0].iteration))
+    shapes = prepared.driver.shapes(prepared.config, prepared.env_params)
+    return Loaded(prepared, *read_policy(folder, shapes, prepared.plan.steps_per_iteration, env_steps))
 
 
 @declared(folder=path, env_steps=whole())
@@ -239,7 +235,7 @@ def episode_pictures(
     agent = loaded.prepared.evaluation.agent
     act = jax.jit(partial(agent.act, progress=loaded.progress, explore=False))
     options = loaded.prepared.evaluation.options
-    env = make(run.env, 1, **options if loaded.prepared.driver.keeps_episodes else options | {"render_mode": "rgb_array"})
+    env = make_env(run.env, 1, **options if loaded.prepared.driver.keeps_episodes else options | {"render_mode": "rgb_array"})
     limit = env.spec.time_limit or 1000
     if isinstance(env, Env):
         if run.env.startswith("pgx/") and position_spec(env.spec.obs) is not None:

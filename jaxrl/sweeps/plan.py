@@ -20,10 +20,10 @@ from jaxrl.agents import load_agent
 from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.drivers.memory import batch_limit, num_bytes, rollout_bytes
 from jaxrl.drivers.rehearse import rehearse
-from jaxrl.envs import make
 from jaxrl.errors import UsageError
 from jaxrl.fields import MAX_COUNT, MAX_SEED, check_fields, renamed, static
 from jaxrl.loop import Plan, build_in, init_state, plan, run_keys
+from jaxrl.runs.actor import make_env
 from jaxrl.runs.definition import Recorded, Training
 from jaxrl.runs.prepare import Evaluation, check_stops, evaluation_of, memory_limits
 from jaxrl.sweeps.population import BATCHINGS, EnvParams, differing, without_iteration
@@ -231,7 +231,7 @@ class _Environments:
     def make(self, num_envs: int, options: Mapping[str, Any]) -> Env | HostEnv:
         key = (num_envs, repr(sorted(options.items())))
         if key not in self._made:
-            env = make(self._env, num_envs, **options)
+            env = make_env(self._env, num_envs, **options)
             if not isinstance(env, Env):
                 env.close()
                 # Its runs may share an accelerator with this process, which needs little of its memory.

@@ -277,3 +277,18 @@ def test_holm_lies_between_no_correction_and_bonferroni(p_values):
     raised = stats.holm(p_values)
     assert (raised >= p_values).all()
     assert (raised <= np.minimum(1.0, p_values * len(p_values)) + 1e-12).all()
+
+
+# --- shares ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (3, 10), (95, 100), (200, 200)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_the_interval_of_a_share_is_wilsons(successes, trials, level):
+    expected = scipy.stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    assert stats.wilson_interval(successes, trials, level) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_half_won_trial_lies_in_between():
+    (low, high), (lower, _), (_, higher) = (stats.wilson_interval(successes, 9) for successes in (4.5, 4, 5))
+    assert lower < low < high < higher

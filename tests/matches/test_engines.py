@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import numpy as np
 import pytest
 from test_gtp import BEFORE
 
@@ -18,23 +19,63 @@ from jaxrl.errors import UsageError
 from jaxrl.matches import engines
 from jaxrl.matches.board import move_of
 from jaxrl.matches.engines import EngineError, EnginePlayer
-from jaxrl.matches.games import Game, game_of
+from jaxrl.matches.games import Game, Moved, game_of
 from jaxrl.matches.play import play_match
 from jaxrl.matches.players import CompiledPlayer
 from jaxrl.matches.results import Played
+from jaxrl.types import Position
 
 SCRIPT = Path(__file__).parent.parent / "gtp_engine.py"
 
 
+def opening(num: int) -> Position:
+    """Of rules of our own, which compile nothing: stones stay where they are put, and two passes end the game."""
+    return Position(np.zeros((num, 5, 5, 17), bool), np.ones((num, 26), bool), np.zeros(num, int))
+
+
+def put(key: Any, obs: Position, action: Any, running: Any, ply: Any, may_repeat: Any) -> Moved:
+    """White has won where both have passed."""
+    planes, legal, passes = obs.planes.copy(), obs.legal.copy(), obs.state.copy()
+    taken = np.where(legal[np.arange(len(legal)), action], action, legal.argmax(axis=1))
+    for place in np.flatnonzero(running):
+        planes[place] = planes[place][..., [1, 0, *range(2, 17)]]
+        planes[place, :, :, 16] = ply % 2 == 0
+        passes[place] = passes[place] + 1 if taken[place] == 25 else 0
+        if taken[place] < 25:
+            planes[place, taken[place] // 5, taken[place] % 5, 1] = True
+            legal[place, taken[place]] = False
+    over = running & (passes == 2)
+    reward = np.where(over, 1.0 if ply % 2 else -1.0, 0.0)
+    return Moved(Position(planes, legal, passes), taken, reward, over, np.zeros_like(over))
+
+
+class Put(NamedTuple):
+    """A `Game` by these rules."""
+
+    env_id: str = "pgx/go_5x5"
+    env: Any = SimpleNamespace(spec=SimpleNamespace(symmetries=()))
+    size: int = 5
+    longest: int = 50
+    play: Any = put
+    komi: float = 1.5
+
+    def opening(self, num: int) -> Position:
+        return opening(num)
+
+
+def game() -> Any:
+    return Put()
+
+
 @cache
-def game() -> Game:
+def go() -> Game:
     return game_of("pgx/go_5x5", komi=1.5)
 
 
 @contextlib.contextmanager
-def engine(*words: str, **options: Any) -> Iterator[EnginePlayer]:
+def engine(*words: str, of: Any = None, **options: Any) -> Iterator[EnginePlayer]:
     """The program of a script, which has ended behind the block."""
-    player = EnginePlayer(shlex.join([sys.executable, "-SE", str(SCRIPT), *words]), game(), **options)
+    player = EnginePlayer(shlex.join([sys.executable, "-SE", str(SCRIPT), *words]), of or game(), **options)
     try:
         yield player
     finally:
@@ -44,19 +85,20 @@ def engine(*words: str, **options: Any) -> Iterator[EnginePlayer]:
 
 def scripted(*names: str) -> CompiledPlayer:
     """Plays these moves in turns, whatever the other does."""
-    moves = jnp.array([move_of(name, 5) for name in names])
+    moves = np.array([move_of(name, 5) for name in names], np.int32)
 
     def act(key: Any, params: Any, memory: Any, obs: Any, is_drawn: Any) -> Any:
-        return moves[memory % len(names)].astype(jnp.int32), memory + 1
+        return moves[memory % len(names)], memory + 1
 
-    return CompiledPlayer("ours", act, initial_memory=lambda num: jnp.zeros(num, jnp.int32))
+    return CompiledPlayer("ours", act, initial_memory=lambda num: np.zeros(num, np.int32))
 
 
-def test_a_game_is_played_and_told_and_scored_as_it_stands(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rules", [game, pytest.param(go, marks=pytest.mark.slow)])
+def test_a_game_is_played_and_told_and_scored_as_it_stands(rules: Any, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with engine("--log", str(log), "B2", "pass", at_once=1) as program:
+    with engine("--log", str(log), "B2", "pass", of=rules(), at_once=1) as program:
         assert program.about() == {"name": program.name, "engine": "Script", "version": "7"}
-        result = play_match(game(), scripted("C3", "pass"), program, 2)
+        result = play_match(rules(), scripted("C3", "pass"), program, 2)
     moves = (12, 16, 25, 25), (16, 12, 25, 25)
     assert [one.moves for one in result.games] == list(moves)
     # Both have one stone, and what is empty touches both: White wins by komi; the program says that it is Black.
@@ -112,17 +154,18 @@ def test_what_cannot_be_started_or_does_not_speak_is_bad_input() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             EnginePlayer(command, game())
-    other: Any = game()._replace(size=0, env_id="pgx/hex")
+    other = Put(size=0, env_id="pgx/hex")
     with pytest.raises(UsageError, match="speaks the Go Text Protocol, and the game is pgx/hex"):
         EnginePlayer("gnugo --mode gtp", other)
     assert not engines._RUNNING
 
 
+@pytest.mark.slow
 def test_who_may_not_repeat_a_board_passes_and_a_program_that_does_so_makes_the_game_void() -> None:
     names = BEFORE.split()
-    with engine(*names[1::2], "pass", at_once=1) as program:
-        kept = play_match(game(), scripted(*names[::2], "E4", "pass"), program, 1).games[0]
+    with engine(*names[1::2], "pass", of=go(), at_once=1) as program:
+        kept = play_match(go(), scripted(*names[::2], "E4", "pass"), program, 1).games[0]
     assert kept.moves[28] == 25 and kept.moves[:28] == tuple(move_of(name, 5) for name in names)
-    with engine(*names[::2], "E4", at_once=1) as program:
-        void = play_match(game(), program, scripted(*names[1::2]), 1).games[0]
+    with engine(*names[::2], "E4", of=go(), at_once=1) as program:
+        void = play_match(go(), program, scripted(*names[1::2]), 1).games[0]
     assert (void.outcome, void.how, void.result, len(void.moves)) == (None, "superko", "Void", 29)

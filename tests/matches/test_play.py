@@ -131,7 +131,7 @@ def test_a_draw_counts_half_and_what_is_nobodys_nothing() -> None:
     assert (tally.wins, tally.draws, tally.losses, tally.void, tally.games) == (1, 1, 2, 1, 5)
     assert tally.score == pytest.approx(1.5 / 4) and tally.low < tally.score < tally.high
     assert result.summary()["a_first"]["score"] == pytest.approx(0.5)
-    assert result_table(result).row_count == 8
+    assert result_table(result).row_count == 7
 
 
 def test_an_environment_of_one_player_is_one_line() -> None:

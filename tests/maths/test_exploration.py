@@ -60,3 +60,9 @@ def test_actions_are_int32_with_the_leading_axes_of_the_values():
 
 def test_another_key_explores_otherwise():
     assert (actions(0.5, seed=0) != actions(0.5, seed=1)).any()
+
+
+def test_random_legal_actions_are_legal_and_all_alike_probable():
+    legal = jnp.tile(jnp.array([False, True, False, True, True]), (NUM, 1))
+    counts = np.bincount(np.asarray(exploration.random_legal(jax.random.key(4), legal)), minlength=5)
+    assert counts[[0, 2]].sum() == 0 and stats.chisquare(counts[[1, 3, 4]]).pvalue > 1e-3

@@ -100,7 +100,10 @@ def opponent_of(text: str, game: Env) -> Opponent:
         return random_opponent()
     if (num_simulations := mcts_simulations(text)) is not None:
         return mcts_opponent(game, num_simulations)
-    raise UsageError(f"opponent={text!r} is unknown; choose random, or mcts:N for N simulations a move, such as mcts:200")
+    raise UsageError(
+        f"opponent={text!r} is unknown; choose random, mcts:N for N simulations a move, such as mcts:200, or a run's folder; a "
+        "program that plays Go plays in `jaxrl match`"
+    )
 
 
 def mcts_simulations(text: str) -> int | None:
