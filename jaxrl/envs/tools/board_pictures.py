@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl.envs.tools.boards import BOARDS, Board
+from jaxrl.envs.tools.boards import BOARDS, Board, kind_of
 
 
 def board_of(name: str, planes: Any, second: bool) -> Board:
@@ -35,11 +35,6 @@ def board_of(name: str, planes: Any, second: bool) -> Board:
         return Board(cells, second, hands)
     seen = {"chess": (slice(None, None, -1), slice(None)), "shogi": (slice(None, None, -1),) * 2}.get(kind, (slice(None),) * 2)
     return Board(-cells[seen], second, hands[::-1])
-
-
-def kind_of(name: str) -> str:
-    """`go` of any size, `chess` of either; else the game itself."""
-    return "go" if name.startswith("go_") else "chess" if name == "gardner_chess" else name
 
 
 def draw_board(

@@ -9,7 +9,9 @@ import numpy as np
 
 from jaxrl.envs.tools.canvas import INK, Canvas, Color
 
-_WIDTH, _EDGE, _FOOT, _SMOOTH = 440, 24, 36, 3
+_WIDTH, _EDGE, _SMOOTH = 440, 24, 3
+FOOT = 36
+"""Height of the line below a board."""
 _WOOD, _GRAIN, _FELT, _FRAME = (226, 184, 118), (92, 66, 34), (46, 125, 82), (40, 82, 158)
 _LIGHT, _DARK, _RECENT = (240, 225, 198), (176, 134, 98), (246, 226, 120)
 _BLACK, _WHITE, _RED, _YELLOW, _BLUE = (34, 34, 38), (247, 246, 242), (207, 62, 56), (244, 199, 65), (52, 101, 184)
@@ -60,7 +62,7 @@ class _Squares:
         self.rows, self.columns = rows, columns
         self.cell: float = (_WIDTH - 2 * _EDGE) // max(rows, columns)
         self.left = (_WIDTH - self.cell * columns) // 2
-        self.canvas = Canvas(_WIDTH, self.cell * rows + 2 * _EDGE + _FOOT, smooth=_SMOOTH)
+        self.canvas = Canvas(_WIDTH, self.cell * rows + 2 * _EDGE + FOOT, smooth=_SMOOTH)
 
     def place(self, row: int, column: int) -> tuple[float, float]:
         """The middle of a point."""
@@ -111,7 +113,7 @@ class _Squares:
     def foot(self, board: Board, players: tuple[str, str] | None, caption: str) -> None:
         """The players below the board, whose turn it is, and the caption. A GIF has the colours of its first picture, hence
         all are there before there is a stone on the board."""
-        y = self.canvas.size[1] - _FOOT / 2 - 2
+        y = self.canvas.size[1] - FOOT / 2 - 2
         self.canvas.text((_WIDTH - _EDGE - 14, y), caption, _PALE, "rm", size=14)
         self.canvas.box(_WIDTH - _EDGE - 8, y - 4, 8, 8, self.mark)
         for second, name in enumerate(players or self.names):
@@ -185,10 +187,13 @@ class _ConnectFour(_Squares):
         if not piece:
             self.canvas.disc(at, 0.41 * self.cell, _HOLE)
             return
-        self.canvas.disc(at, 0.41 * self.cell, self.colors[piece < 0])
-        self.canvas.disc(at, 0.3 * self.cell, None, _RIM[piece < 0], 2)
+        self.stone(at, 0.41 * self.cell, piece < 0)
         if is_recent:
             self.canvas.disc(at, 0.1 * self.cell, self.mark)
+
+    def stone(self, at: tuple[float, float], radius: float, second: bool) -> None:
+        self.canvas.disc(at, radius, self.colors[second])
+        self.canvas.disc(at, 0.73 * radius, None, _RIM[second], 2)
 
 
 class _Go(_Squares):
@@ -228,7 +233,7 @@ class _Hex(_Squares):
     def __init__(self, rows: int, columns: int) -> None:
         self.rows, self.columns = rows, columns
         self.cell = (_WIDTH - 2 * _EDGE) / (columns + (rows + 1) / 2)
-        self.canvas = Canvas(_WIDTH, round(self.cell * (rows * 0.75**0.5 + 0.3) + 2.6 * _EDGE) + _FOOT, smooth=_SMOOTH)
+        self.canvas = Canvas(_WIDTH, round(self.cell * (rows * 0.75**0.5 + 0.3) + 2.6 * _EDGE) + FOOT, smooth=_SMOOTH)
 
     def place(self, row: int, column: int) -> tuple[float, float]:
         return _EDGE + (column + 0.75 + row / 2) * self.cell, 1.3 * _EDGE + (0.6 + row * 0.75**0.5) * self.cell
@@ -310,11 +315,11 @@ class _Shogi(_Squares):
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__(rows, columns)
-        self.canvas = Canvas(_WIDTH, self.canvas.size[1] + 2 * _FOOT - _EDGE, smooth=_SMOOTH)
+        self.canvas = Canvas(_WIDTH, self.canvas.size[1] + 2 * FOOT - _EDGE, smooth=_SMOOTH)
 
     def place(self, row: int, column: int) -> tuple[float, float]:
         x, y = super().place(row, column)
-        return x, y + _FOOT - _EDGE / 2
+        return x, y + FOOT - _EDGE / 2
 
     def draw(self, board: Board, recent: np.ndarray) -> None:
         super().draw(board, recent)
@@ -353,3 +358,8 @@ BOARDS: dict[str, type[_Squares]] = {
     "chess": _Chess,
     "shogi": _Shogi,
 }
+
+
+def kind_of(name: str) -> str:
+    """`go` of any size, `chess` of either; else the game itself."""
+    return "go" if name.startswith("go_") else "chess" if name == "gardner_chess" else name
