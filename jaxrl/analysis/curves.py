@@ -59,7 +59,7 @@ def plot_runs(folders: Sequence[Path | str], out: Path | str, by: Sequence[str] 
         axes.plot([], [], "o", color="0.4", mec="white", ms=6, label="greedy evaluation")
     if not axes.get_legend_handles_labels()[1]:
         axes.plot([], [], " ", label="no return is a number yet")
-    _finish(axes)
+    finish(axes, "return (lines: training)")
     head = {"title": literal(title), "alignment": "left"} if len(curves) > 1 else {}
     if is_wide:
         figure.legend(frameon=False, loc="outside right upper", fontsize="small", **head)
@@ -68,9 +68,10 @@ def plot_runs(folders: Sequence[Path | str], out: Path | str, by: Sequence[str] 
     save_figure(figure, Path(out), "out")
 
 
-def _finish(axes: Any) -> None:
+def finish(axes: Any, of: str) -> None:
+    """What all axes over env steps have; `of`: what is drawn there."""
     axes.set_xlabel("env steps")
-    axes.set_ylabel("return (lines: training)")
+    axes.set_ylabel(of)
     axes.xaxis.set_major_formatter(_steps_formatter())
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -16,12 +16,16 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxrl.analysis.curves import finish, literal
 from jaxrl.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _ELO = 400.0 / math.log(10.0)
 """Elo points of a unit of log odds."""
@@ -150,7 +154,9 @@ def table(ratings: Sequence[Rating]) -> str:
     width = max(6, *(len(rating.player) for rating in ratings))
     rows = [f"{'player':{width}}  {'Elo':>7}  {'95 % interval':>17}  {'games':>6}  {'score':>6}"]
     for rating in sorted(ratings, key=_place, reverse=True):
-        inside = "" if rating.elo is None else f"{rating.low:7.0f} to {rating.high:6.0f}"
+        inside = (
+            "" if rating.elo is None else "anchor" if rating.low == rating.high else f"{rating.low:.0f} to {rating.high:.0f}"
+        )
         rows.append(f"{rating.player:{width}}  {told(rating):>7}  {inside:>17}  {rating.games:6}  {rating.score:6.1%}")
     return "\n".join(rows)
 
@@ -166,3 +172,56 @@ def _place(rating: Rating) -> tuple[int, float]:
     if rating.elo is not None:
         return 1, rating.elo
     return (2, rating.low) if rating.low is not None else (0, rating.high or 0.0)
+
+
+def draw_ratings(ratings: Sequence[Rating], env_steps: Mapping[str, int], anchor: str, title: str = "") -> Figure:
+    """Ratings of a run's checkpoints over the env steps after which they were kept, with their intervals; the other players are
+    horizontal lines. Where a rating is infinite an arrow begins at its bound.
+
+    Args:
+      env_steps: of each player that is a checkpoint.
+      anchor: whose rating is 0.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    own = sorted((one for one in ratings if one.player in env_steps), key=lambda one: env_steps[one.player])
+    others = [one for one in ratings if one.player not in env_steps]
+    known = [(env_steps[one.player], one.elo, one.low, one.high) for one in own if one.elo is not None]
+    if known:
+        steps, elo, low, high = np.array(known, float).T
+        axes.plot(steps, elo, "o-", color="C0", ms=5, lw=1.6, label="checkpoints, 95 % interval")
+        axes.fill_between(steps, low, high, color="C0", alpha=0.2, lw=0)
+    for one in own:
+        if one.elo is None:
+            _arrow(axes, env_steps[one.player], one, "C0")
+    for number, one in enumerate(sorted(others, key=_place, reverse=True), 1):
+        color, bound = f"C{number}", one.low if one.low is not None else one.high
+        height = one.elo if one.elo is not None else bound
+        if height is not None:
+            label = literal(f"{one.player}: {told(one)}" if one.player != anchor else f"{one.player}: 0, the anchor")
+            axes.axhline(height, color=color, lw=1.2, ls="--" if one.elo is not None else ":", label=label)
+            if one.elo is not None and one.player != anchor:
+                axes.axhspan(one.low or 0.0, one.high or 0.0, color=color, alpha=0.08, lw=0)
+    finish(axes, "Elo")
+    axes.legend(
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=2,
+        fontsize="small",
+        title=literal(title),
+        alignment="left",
+    )
+    return figure
+
+
+def _arrow(axes: Any, steps: int, one: Rating, color: str) -> None:
+    """Up from the lower bound of an infinite rating, or down from the upper one."""
+    is_above, bound = one.low is not None, one.low if one.low is not None else one.high
+    if bound is not None:
+        axes.plot(steps, bound, "^" if is_above else "v", color=color, mfc="white", ms=7)
+        tip = 28 if is_above else -28
+        arrow = {"arrowstyle": "<-", "color": color}
+        axes.annotate("", (steps, bound), xytext=(0, tip), textcoords="offset points", arrowprops=arrow)

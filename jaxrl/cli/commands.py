@@ -47,6 +47,7 @@ USAGE = """usage: jaxrl COMMAND ...
   compare DIR DIR          whether two sweeps differ
   take DIR RUN --out DIR   a run of a sweep as a folder of its own
   match A B                two players of a game, each a run's DIR, random, mcts:N or a Go program's command
+  ratings DIR              Elo of a run's checkpoints over its training, beside named players
   gtp DIR                  a trained player of Go speaks the Go Text Protocol, for GoGui, Sabaki and the like
   check NAME               your own agent or environment (module:function) against its contracts
   reproduce NAME ...       published results, run and compared; --list shows them
@@ -382,6 +383,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "reproduce": _of("reproduce", "reproduce"),
     "take": _of("sweeps", "take"),
     "match": _of("match", "match"),
+    "ratings": _of("ratings", "ratings"),
     "gtp": _of("gtp", "gtp"),
     "check": _of("check", "check"),
     "list": list_names,

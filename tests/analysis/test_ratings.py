@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from io import BytesIO
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from jaxrl.analysis.ratings import Rating, Score, rate, table, told
+from jaxrl.analysis.ratings import Rating, Score, draw_ratings, rate, table, told
 from jaxrl.errors import UsageError
 
 
@@ -112,3 +113,21 @@ def test_of_players_that_nothing_ties_to_the_anchor_nothing_is_said() -> None:
 def test_what_is_no_table_of_scores_is_refused(scores: list[Score], anchor: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         rate(scores, anchor)
+
+
+def test_the_curve_has_a_point_a_checkpoint_and_a_line_a_player() -> None:
+    scores = [Score("@20", "@10", 6, 0, 4), Score("@10", "random", 8, 1, 1), Score("@30", "@20", 10, 0, 0)]
+    ratings = rate([*scores, Score("random", "mcts:5", 0, 0, 10)], "random")
+    figure = draw_ratings(ratings, {"@10": 10, "@20": 20, "@30": 30}, "random")
+    (axes,) = figure.axes
+    curve, arrow, *lines = axes.lines
+    assert curve.get_xdata().tolist() == [10, 20]
+    assert curve.get_ydata().tolist() == [of(ratings, "@10").elo, of(ratings, "@20").elo]
+    # An infinite rating is no point of the curve.
+    assert arrow.get_xdata() == [30] and arrow.get_ydata() == [of(ratings, "@30").low]
+    assert {line.get_label(): line.get_ydata()[0] for line in lines} == {
+        "random: 0, the anchor": 0.0,
+        f"mcts:5: {told(of(ratings, 'mcts:5'))}": of(ratings, "mcts:5").low,
+    }
+    with BytesIO() as file:
+        figure.savefig(file)
