@@ -24,7 +24,7 @@ from jaxrl.matches.play import play_match
 from jaxrl.matches.players import Player, run_player
 from jaxrl.runs.actor import game_options, trained_actor
 from jaxrl.runs.definition import read_run
-from jaxrl.runs.restore import snapshots
+from jaxrl.runs.stored import snapshots
 from jaxrl.runs.trained import read_trained
 
 
@@ -116,8 +116,9 @@ def checkpoints_of(folder: Path, most: int) -> dict[int, int | None]:
     """
     loaded = read_trained(folder)
     loaded.prepared.driver.close()
-    kept: dict[int, int | None] = {steps: steps for steps in snapshots(loaded.prepared, folder)}
-    last = loaded.iteration * loaded.prepared.plan.steps_per_iteration
+    each = loaded.prepared.plan.steps_per_iteration
+    kept: dict[int, int | None] = {steps: steps for steps in snapshots(folder, each)}
+    last = loaded.iteration * each
     kept = dict(sorted((kept if last in kept else kept | {last: None}).items()))
     if len(kept) < 2:
         raise UsageError(

@@ -63,9 +63,9 @@ def save_game(
 def positions(env_id: str, moves: Sequence[int], **options: Any) -> Iterator[tuple[Position, float | None]]:
     """The positions of a game from the first one on, each with its outcome for the first player where it is over; errors as of
     `save_game`."""
-    env: Any = make(env_id, 1, **options)
-    if not env_id.startswith("pgx/") or env.model is None:
+    if not env_id.startswith("pgx/") or options.get("opponent", "none") != "none":
         raise UsageError(f"env={env_id}: there are no pictures of it as a game; choose one such as pgx/go_9x9")
+    env: Any = make(env_id, 1, **options)
     key, sign, outcome = jax.random.key(0), 1.0, None
     model = jax.jit(lambda obs, action: env.model(key, env.params, obs, action))
     position = jax.tree.map(lambda leaf: leaf[0], env.reset(key, env.params)[1])
