@@ -242,7 +242,7 @@ def episode_pictures(
             game: Any = make(run.env, 1, **options | {"opponent": "none"})
             plies = _plies(key, env, game, agent, act, loaded.params, limit)
             answers = env.spec.num_players == 1
-            names = (run.agent, str(options["opponent"]).rpartition("/")[2]) if answers else None
+            names = (run.agent, Path(str(options["opponent"])).name) if answers else None
             return draw_game(run.env.removeprefix("pgx/"), plies, names)
         if env.render is None:
             raise UsageError(f"gif: there are no pictures of {run.env}; its policy can be scored without --gif")
