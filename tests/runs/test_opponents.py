@@ -102,7 +102,8 @@ def test_it_plays_as_the_policy_does_and_all_of_its_snapshots_are_one_program(fo
     assert jax.tree.structure(opponent.params) == jax.tree.structure(before.params)
     obs = game.reset(jax.random.key(0), game.params)[1]
     action, _ = opponent.act(jax.random.key(1), opponent.params, opponent.initial_memory(3), obs)
-    assert np.array_equal(action, jaxrl.load(folder)(obs))
+    policy = jaxrl.load(folder)
+    assert np.array_equal(action, policy.step(obs, policy.initial_memory(3))[0])
     made = [make_env(GAME, 2, opponent=text).static for text in (str(folder), f"{folder}@4", "random")]
     assert made[0] == made[1] != made[2]
 
