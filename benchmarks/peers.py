@@ -37,6 +37,8 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 RUNNERS = Path(__file__).resolve().parent / "_peer_runners"
 CACHE = ROOT / ".cache" / "peers"
+CHECKOUTS = {"purejaxrl": "PUREJAXRL_DIR", "pgx": "PGX_DIR"}
+"""The environment variable that names the checkout of a peer which is no package."""
 ABSOLUTE_PATH = r"(?<![\w:/.])(/[\w.+-]+){2,}"
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -272,11 +274,18 @@ def interpreter(name: str, algorithm: str, extra: list[str]) -> str:
       Unavailable: no checkout, or pip failed.
     """
     if name == "purejaxrl":
-        check_checkout(algorithm)
+        check_checkout(CHECKOUTS[name], "https://github.com/luchris429/purejaxrl", f"purejaxrl/{algorithm}.py")
     peer = PEERS[name]
-    if not peer.requirements:
-        return sys.executable
-    wanted = [*peer.requirements, f"jax=={importlib.metadata.version('jax')}", *extra]
+    return python_with(name, [*peer.requirements, *extra]) if peer.requirements else sys.executable
+
+
+def python_with(name: str, requirements: list[str]) -> str:
+    """The Python of the virtual environment `name`, which has these and jaxrl's JAX; makes it where there is none such.
+
+    Raises:
+      Unavailable: pip failed.
+    """
+    wanted = [*requirements, f"jax=={importlib.metadata.version('jax')}"]
     folder = CACHE / name
     stamp, python = folder / "requirements.json", folder / "bin" / "python"
     if stamp.exists() and json.loads(stamp.read_text()) == wanted:
@@ -287,18 +296,17 @@ def interpreter(name: str, algorithm: str, extra: list[str]) -> str:
     return str(python)
 
 
-def check_checkout(algorithm: str) -> None:
-    """Makes sure that PUREJAXRL_DIR names a checkout.
+def check_checkout(variable: str, url: str, script: str) -> None:
+    """Makes sure that an environment variable names a checkout of a repository, which has this script.
 
     Raises:
       Unavailable: with the way to get one.
     """
-    folder = os.environ.get("PUREJAXRL_DIR")
+    folder = os.environ.get(variable)
     if not folder:
-        raise Unavailable("skipped; git clone https://github.com/luchris429/purejaxrl and set PUREJAXRL_DIR to its folder")
-    script = f"purejaxrl/{algorithm}.py"
+        raise Unavailable(f"skipped; git clone {url} and set {variable} to its folder")
     if not (Path(folder) / script).exists():
-        raise Unavailable(f"skipped; the folder PUREJAXRL_DIR has no {script}; name the checkout's top folder")
+        raise Unavailable(f"skipped; the folder {variable} has no {script}; name the checkout's top folder")
 
 
 def call(command: list[str], failure: str, timeout: float | None = None, **options: Any) -> str:
@@ -327,14 +335,9 @@ def run_once(name: str, python: str, settings: dict[str, Any], seed: int, timeou
     Raises:
       Unavailable: the run failed or took longer than `timeout` seconds.
     """
-    environment = {k: v for k, v in os.environ.items() if k not in ("JAX_COMPILATION_CACHE_DIR", "PYTHONPATH")}
-    if name == "jaxrl":
-        environment["PYTHONPATH"] = str(ROOT)
-    if "PUREJAXRL_DIR" in environment:
-        environment["PUREJAXRL_DIR"] = str(Path(environment["PUREJAXRL_DIR"]).resolve())
     load = os.getloadavg()[0]
     command = [python, str(RUNNERS / f"run_{name}.py"), json.dumps(settings), str(seed)]
-    line = json.loads(call(command, "failed", timeout, env=environment).splitlines()[-1])
+    line = json.loads(call(command, "failed", timeout, env=surroundings(name)).splitlines()[-1])
     finals = [value for value in line["final_returns"] if value is not None]
     return line | {
         "seed": seed,
@@ -342,6 +345,13 @@ def run_once(name: str, python: str, settings: dict[str, Any], seed: int, timeou
         "final_return": statistics.mean(finals) if finals else None,
         "load_before": load,
     }
+
+
+def surroundings(name: str) -> dict[str, str]:
+    """The environment variables of a peer's process."""
+    variables = {k: v for k, v in os.environ.items() if k not in ("JAX_COMPILATION_CACHE_DIR", "PYTHONPATH")}
+    checkouts = {k: str(Path(v).resolve()) for k, v in variables.items() if k in CHECKOUTS.values()}
+    return variables | checkouts | ({"PYTHONPATH": str(ROOT)} if name == "jaxrl" else {})
 
 
 def summarise(settings: dict[str, Any], runs: dict[str, list[dict[str, Any]]], skipped: dict[str, str]) -> dict[str, Any]:
@@ -385,7 +395,7 @@ def summarise_peer(name: str, settings: dict[str, Any], values: list[dict[str, A
 
 def revision(name: str) -> str | None:
     """The commit of a peer that runs from a checkout."""
-    folder = {"jaxrl": str(ROOT), "purejaxrl": os.environ.get("PUREJAXRL_DIR")}.get(name)
+    folder = str(ROOT) if name == "jaxrl" else os.environ.get(CHECKOUTS.get(name, ""))
     try:
         return call(["git", "-C", folder, "rev-parse", "HEAD"], "no git").strip() if folder else None
     except (Unavailable, OSError):

@@ -1,4 +1,4 @@
-"""What every runner shares: its arguments, one way to time a compiled run, and the JSON line it ends with.
+"""What every runner shares: its arguments, one way to time a compiled run, and the lines of JSON that it answers with.
 
 A runner is a script of its own because each peer lives in another virtual environment; it may use nothing of jaxrl.
 """
@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 LAST_EPISODES = 100
 
@@ -64,3 +64,26 @@ def report(
         "versions": versions,
     }
     print(json.dumps(line), flush=True)
+
+
+class Clock(NamedTuple):
+    """Seconds of the wall clock, and of the processor for this process, which others on the machine disturb less."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> Clock:
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self) -> dict[str, float]:
+        """What has passed since this time."""
+        now = Clock.now()
+        return {"wall": now.wall - self.wall, "cpu": now.cpu - self.cpu}
+
+
+def end_turn(seconds: dict[str, dict[str, float]]) -> None:
+    """Answers with what a turn took, then waits for the next one; ends the process where there is none."""
+    print(json.dumps(seconds), file=sys.__stdout__, flush=True)
+    if not sys.stdin.readline():
+        sys.exit()
