@@ -60,6 +60,8 @@ SHIMS = [
 ]
 SIMULATIONS = 32
 NUM_ENVS = 64
+COMPILING = 2
+"""First turns of a peer: pgx's script compiles its self-play again after its first gradient steps."""
 
 
 class Case(NamedTuple):
@@ -105,7 +107,7 @@ class Options:
     games: tuple[str, ...] = tuple(GAMES)
     """Of the part `cost`."""
     turns: int = 3
-    """Of each process or part, after one that compiles."""
+    """Of each process or part, after those that compile."""
     out: Path | None = None
     """JSON file to write; parts that are not measured stay as they are there."""
     worker: str | None = None
@@ -173,7 +175,7 @@ def peers(options: Options) -> dict[str, Any]:
 
 
 def take_turns(pythons: dict[str, str], settings: dict[str, Any], turns: int) -> dict[str, list[dict[str, Any]]]:
-    """name -> what each turn of its runner answered, the first of which compiled.
+    """name -> what each turn of its runner answered, the first `COMPILING` of which compiled.
 
     Raises:
       Unavailable: a runner ended before its time.
@@ -181,7 +183,7 @@ def take_turns(pythons: dict[str, str], settings: dict[str, Any], turns: int) ->
     processes = {}
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in pythons}
     try:
-        for turn in range(1 + turns):
+        for turn in range(COMPILING + turns):
             for name, python in pythons.items():
                 if turn == 0:
                     command = [python, str(RUNNERS / f"run_{name}_alphazero.py"), json.dumps(settings), "0"]
@@ -207,11 +209,11 @@ def take_turns(pythons: dict[str, str], settings: dict[str, Any], turns: int) ->
 
 
 def rates(case: Case, who: str, turns: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians of all turns but the first."""
+    """Medians of all turns that did not compile."""
     moves = NUM_ENVS * case.moves
 
     def median(what: str, clock: str) -> float:
-        return statistics.median(turn[what][clock] for turn in turns[1:])
+        return statistics.median(turn[what][clock] for turn in turns[COMPILING:])
 
     playing = median("selfplay", "cpu")
     return {
@@ -221,14 +223,14 @@ def rates(case: Case, who: str, turns: list[dict[str, Any]]) -> dict[str, Any]:
         "iteration_moves_per_second": round(moves / median("iteration", "cpu"), 1),
         "first_iteration_seconds": round(turns[0]["iteration"]["cpu"], 1),
         "mflop_per_evaluation": {part: round(n / 1e6, 3) for part, n in evaluation_flops(case, who).items()},
-        "all_selfplay_seconds": [round(turn["selfplay"]["cpu"], 3) for turn in turns[1:]],
-        "all_iteration_seconds": [round(turn["iteration"]["cpu"], 3) for turn in turns[1:]],
+        "all_selfplay_seconds": [round(turn["selfplay"]["cpu"], 3) for turn in turns[COMPILING:]],
+        "all_iteration_seconds": [round(turn["iteration"]["cpu"], 3) for turn in turns[COMPILING:]],
     }
 
 
 def faster(turns: dict[str, list[dict[str, Any]]], what: str) -> float:
     """The median over turns of the peer's seconds by ours."""
-    pairs = zip(turns["pgx"][1:], turns["jaxrl"][1:], strict=True)
+    pairs = zip(turns["pgx"][COMPILING:], turns["jaxrl"][COMPILING:], strict=True)
     return round(statistics.median(theirs[what]["cpu"] / ours[what]["cpu"] for theirs, ours in pairs), 2)
 
 

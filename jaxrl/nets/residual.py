@@ -22,7 +22,7 @@ class _Same(nn.Module):
         """[..., H, W, C] -> [..., H, W, channels]."""
         padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)])
         init = nn.initializers.zeros_init() if self.starts_as_nothing else nn.initializers.he_normal()
-        return Conv(self.channels, (3, 3), kernel_init=init)(padded)
+        return Conv(self.channels, (3, 3), kernel_init=init, native_forward=True)(padded)
 
 
 class ResidualTower(nn.Module):

@@ -321,6 +321,30 @@ def test_a_convolution_is_a_matrix_product_on_a_cpu_and_native_elsewhere(monkeyp
         assert ("conv_general_dilated" in found, "dot_general" in found) == (native, not native)
 
 
+def test_a_convolution_of_boards_is_native_but_for_gradients_and_many_networks():
+    network, x = Conv(4, (3, 3), native_forward=True, native=False), np.random.default_rng(5).normal(size=(2, 3, 5, 5, 2))
+    flax, x = nn.Conv(4, (3, 3), padding="VALID"), x.astype(np.float32)
+    params = noisy(jax.jit(jax.vmap(lambda key: flax.init(key, x[0])))(jax.random.split(jax.random.key(0))))
+    one = jax.tree.map(lambda leaf: leaf[0], params)
+
+    def uses(found):
+        return [
+            lambda p, x: found.apply(jax.tree.map(lambda leaf: leaf[0], p), x[0]),
+            lambda p, x: jax.vmap(lambda x: found.apply(jax.tree.map(lambda leaf: leaf[0], p), x))(x),
+            lambda p, x: jax.vmap(found.apply)(p, x),
+            lambda p, x: jax.grad(lambda p: jnp.sum(jnp.sin(found.apply(p, x))))(one),
+            lambda p, x: jax.vmap(jax.grad(lambda p, x: jnp.sum(jnp.sin(found.apply(p, x)))))(p, x),
+        ]
+
+    for ours, theirs, native in zip(uses(network), uses(flax), (True, True, False, False, False), strict=True):
+        assert ("conv_general_dilated" in primitives(ours, params, x)) == native
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+            jax.jit(ours)(params, x),
+            jax.jit(theirs)(params, x),
+        )
+
+
 @pytest.mark.parametrize("channels", [3, 4, 6])
 @pytest.mark.parametrize("stride", [2, 4])
 def test_bytes_are_seen_as_their_values_over_255(channels, stride):
