@@ -30,6 +30,7 @@ from solved_games import Solved, connect_four, rows, tic_tac_toe
 from jaxrl.analysis.stats import wilson_interval
 from jaxrl.errors import UsageError
 from jaxrl.matches.games import game_of
+from jaxrl.matches.named import named
 from jaxrl.matches.players import CompiledPlayer, run_player
 from jaxrl.records.files import write_json
 from jaxrl.runs.definition import read_run, versions
@@ -58,7 +59,7 @@ def share(kept: np.ndarray) -> dict[str, Any]:
 
 @app.command
 def solved(
-    run: tyro.conf.Positional[Path],
+    run: tyro.conf.Positional[str],
     /,
     simulations: tuple[int, ...] = (32,),
     positions: int = 1000,
@@ -68,13 +69,16 @@ def solved(
     """Counts the positions whose worth the greedy policy of a run keeps.
 
     Args:
-      run: folder of a run of pgx/tic_tac_toe or pgx/connect_four.
+      run: folder of a run of pgx/tic_tac_toe or pgx/connect_four; DIR@N is its snapshot after N env steps.
       simulations: positions looked at before a move; a table row for each.
       positions: of connect four.
       seed: of these.
       out: JSON file to write.
     """
-    env = read_run(run).env
+    who = named(run)
+    if who.folder is None:
+        raise UsageError(f"run={run!r} is no folder of a run; give one")
+    env = read_run(who.folder).env
     if env not in ("pgx/tic_tac_toe", "pgx/connect_four"):
         raise UsageError(f"env={env} of {run} is not solved here; give a run of pgx/tic_tac_toe or pgx/connect_four")
     known = tic_tac_toe() if env == "pgx/tic_tac_toe" else connect_four(positions, seed)
@@ -82,7 +86,7 @@ def solved(
     table = Table("simulations", "positions", "worth kept", "share", "95 % interval", "with a mistake to be made", "share")
     for number in simulations:
         start = time.perf_counter()
-        player = run_player(run, game, simulations=number)
+        player = run_player(who.folder, game, who.env_steps, number)
         kept = known.kept(moves_of(player, known))
         every, among = share(kept), share(kept[known.open])
         found[str(number)] = {"all": every, "open": among, "seconds": round(time.perf_counter() - start, 1)}
@@ -91,7 +95,7 @@ def solved(
         table.add_row(str(number), str(every["positions"]), str(every["kept"]), *shares)
     Console().print(table)
     if out is not None:
-        about = {"env": env, "trained": player.about() | {"name": run.name}, "positions": positions, "seed": seed}
+        about = {"env": env, "trained": player.about() | {"name": who.folder.name}, "positions": positions, "seed": seed}
         write_json(out, about | {"simulations": found, "versions": versions()})
 
 
