@@ -1,4 +1,6 @@
-"""AlphaZero where the truth is known: how often the moves of a trained run keep what a position is worth.
+"""AlphaZero where the truth is known, and in pictures.
+
+`solved` counts how often the moves of a trained run keep what a position is worth:
 
     jaxrl train alphazero --env pgx/tic_tac_toe --tuned --seed 1 --out runs/ttt
     python experiments/alphazero.py solved runs/ttt --simulations 1 32
@@ -10,6 +12,11 @@
 Of tic-tac-toe these are all positions that can be reached, of connect four random ones, the same every time. A move keeps what
 a position is worth if it leads to a win where there is one, and to a draw where there is no better. Positions in which every
 move does so say nothing and are counted apart.
+
+    jaxrl match runs/go "gnugo --mode gtp --level 10 --capture-all-dead --seed {seed}" --games 200 --out runs/gnugo
+    python experiments/alphazero.py figures runs/go --match runs/gnugo --game 0 --out pictures
+
+`figures` draws a game as `game.gif`, and what network and search think of one of its positions as `opinion.png`.
 """
 
 from __future__ import annotations
@@ -27,12 +34,16 @@ from rich.console import Console
 from rich.table import Table
 from solved_games import Solved, connect_four, rows, tic_tac_toe
 
+from jaxrl.analysis.curves import save_figure
 from jaxrl.analysis.stats import wilson_interval
 from jaxrl.errors import UsageError
-from jaxrl.matches.games import game_of
-from jaxrl.matches.named import named
+from jaxrl.matches.games import Game, game_of
+from jaxrl.matches.named import Named, named
+from jaxrl.matches.pictures import draw_opinion, opinion_of, save_game
+from jaxrl.matches.play import play_match
 from jaxrl.matches.players import CompiledPlayer, run_player
-from jaxrl.records.files import write_json
+from jaxrl.records.files import read_json, write_json
+from jaxrl.runs.actor import game_options
 from jaxrl.runs.definition import read_run, versions
 
 app = tyro.extras.SubcommandApp()
@@ -97,6 +108,56 @@ def solved(
     if out is not None:
         about = {"env": env, "trained": player.about() | {"name": who.folder.name}, "positions": positions, "seed": seed}
         write_json(out, about | {"simulations": found, "versions": versions()})
+
+
+@app.command
+def figures(
+    run: tyro.conf.Positional[str],
+    /,
+    match: Path | None = None,
+    game: int = 0,
+    ply: int = 6,
+    simulations: int | None = None,
+    out: Path = Path("pictures"),
+) -> None:
+    """Draws a game, and what the policy of a run thinks of one of its positions.
+
+    Args:
+      run: folder of a run of alphazero; DIR@N is its snapshot after N env steps.
+      match: folder of `jaxrl match --out`; without it the run plays itself, its first four moves drawn from the search.
+      game: number of the game in the match.
+      ply: moves of the game before the position.
+      simulations: positions looked at before a move; as many as in the run's evaluations by default.
+      out: folder to write to.
+    """
+    who = named(run)
+    if who.folder is None:
+        raise UsageError(f"run={run!r} is no folder of a run; give one")
+    env, options = read_run(who.folder).env, game_options(read_run(who.folder))
+    moves, names = _game(who, game_of(env, **options), simulations) if match is None else _recorded(match, game)
+    if not 0 <= ply < len(moves):
+        raise UsageError(f"ply={ply}: the game has {len(moves)} moves; give less")
+    out.mkdir(parents=True, exist_ok=True)
+    save_game(out / "game.gif", env, moves, names, **options)
+    save_figure(draw_opinion(opinion_of(who.folder, moves[:ply], simulations, who.env_steps)), out / "opinion.png", "out")
+    for name in ("game.gif", "opinion.png"):
+        print(out / name)
+
+
+def _game(who: Named, game: Game, simulations: int | None) -> tuple[list[int], tuple[str, str] | None]:
+    """The moves of a game that a run plays against itself."""
+    assert who.folder is not None
+    player = run_player(who.folder, game, who.env_steps, simulations)
+    return list(play_match(game, player, player, 1, opening_moves=4).games[0].moves), None
+
+
+def _recorded(match: Path, number: int) -> tuple[list[int], tuple[str, str]]:
+    """The moves of a match's game, and the names of who began and of the other."""
+    found = read_json(match / "match.json", {"played": list, "a": dict, "b": dict}, "play it again with jaxrl match --out")
+    if not 0 <= number < len(found["played"]):
+        raise UsageError(f"game={number}: the match has {len(found['games'])} games; give less")
+    one, names = found["played"][number], (found["a"]["name"], found["b"]["name"])
+    return one["moves"], names if one["first"] == 0 else names[::-1]
 
 
 if __name__ == "__main__":
