@@ -17,10 +17,16 @@ move does so say nothing and are counted apart.
     python experiments/alphazero.py figures runs/go --match runs/gnugo --game 0 --out pictures
 
 `figures` draws a game as `game.gif`, and what network and search think of one of its positions as `opinion.png`.
+
+    python experiments/alphazero.py keep runs/gnugo go_5x5-gnugo
+    python experiments/alphazero.py table
+
+`keep` brings the figures of a match and all its games, in one file, into results/alphazero; `table` makes a page of these.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -42,12 +48,12 @@ from jaxrl.matches.named import Named, named
 from jaxrl.matches.pictures import draw_opinion, opinion_of, save_game
 from jaxrl.matches.play import play_match
 from jaxrl.matches.players import CompiledPlayer, run_player
-from jaxrl.records.files import read_json, write_json
+from jaxrl.records.files import read_json, write_json, write_whole
 from jaxrl.runs.actor import game_options
 from jaxrl.runs.definition import read_run, versions
 
 app = tyro.extras.SubcommandApp()
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results" / "alphazero"
 _AT_ONCE = 250
 
 
@@ -153,11 +159,104 @@ def _game(who: Named, game: Game, simulations: int | None) -> tuple[list[int], t
 
 def _recorded(match: Path, number: int) -> tuple[list[int], tuple[str, str]]:
     """The moves of a match's game, and the names of who began and of the other."""
-    found = read_json(match / "match.json", {"played": list, "a": dict, "b": dict}, "play it again with jaxrl match --out")
+    found = read_json(match / "match.json", _MATCH, _PLAY_AGAIN)
     if not 0 <= number < len(found["played"]):
         raise UsageError(f"game={number}: the match has {len(found['games'])} games; give less")
     one, names = found["played"][number], (found["a"]["name"], found["b"]["name"])
     return one["moves"], names if one["first"] == 0 else names[::-1]
+
+
+@app.command
+def keep(match: tyro.conf.Positional[Path], name: tyro.conf.Positional[str], /, out: Path = RESULTS) -> None:
+    """Copies a match into the results: its figures, and the records of all its games in one file.
+
+    Args:
+      match: folder of `jaxrl match --out`.
+      name: of the files.
+      out: folder to write to.
+    """
+    found = read_json(match / "match.json", _MATCH, _PLAY_AGAIN)
+    del found["played"]
+    for player in ("a", "b"):
+        found[player]["name"] = Path(found[player]["name"]).name
+    records = sorted((match / "games").iterdir())
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / f"{name}.json", found)
+    write_whole(out / f"{name}{records[0].suffix}", "\n".join(record.read_text() for record in records))
+
+
+@app.command
+def table(results: Path = RESULTS) -> None:
+    """Writes what is kept as a page, `README.md`.
+
+    Args:
+      results: folder with what `keep` and `solved` wrote, and for the page.
+    """
+    matches: list[tuple[str, ...]] = []
+    counted: list[tuple[str, ...]] = []
+    for path in sorted(results.glob("*.json")):
+        found = json.loads(path.read_text())
+        if "summary" in found:
+            matches += _match_rows(path.stem, found)
+        elif "simulations" in found:
+            counted += _solved_rows(path.stem, found)
+    page = "\n".join([*_PAGE, *_rows(_MATCHES, matches), "", *_SOLVED_WORDS, "", *_rows(_SOLVED, counted), ""])
+    write_whole(results / "README.md", page)
+    print(page)
+
+
+_MATCH = {"played": list, "a": dict, "b": dict}
+_PLAY_AGAIN = "play it again with jaxrl match --out"
+_MATCHES = ("match", "game", "against", "simulations", "colour", "score", "95 % interval", "won, drawn, lost", "distinct games")
+_SOLVED = ("run", "game", "simulations", "positions", "worth kept", "95 % interval", "of those with a mistake to be made")
+_PAGE = (
+    "# AlphaZero on board games",
+    "",
+    "Written by `python experiments/alphazero.py table` from the files here. Matches are those of `jaxrl match`: a draw",
+    "is half a win, intervals are Wilson's, and the games lie beside the figures, of Go as one SGF collection. The settings",
+    "of a run are those of its claim (`jaxrl train alphazero --env ... --tuned`); [more](../../../docs/games.md).",
+    "",
+)
+_SOLVED_WORDS = ("Moves that keep what a position is worth (`python experiments/alphazero.py solved`):",)
+
+
+def _match_rows(name: str, found: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows, options = [], " ".join(f"{option} {value}" for option, value in found["env_options"].items())
+    for side, colour in (("a_first", "first"), ("b_first", "second")):
+        told = found["summary"][side]
+        rows.append(
+            (
+                f"`{name}`",
+                f"{found['env'].removeprefix('pgx/')} {options}".strip(),
+                f"`{found['b']['name']}`",
+                str(found["a"].get("simulations", "")),
+                colour,
+                f"{told['score']:.3f}",
+                f"[{told['low']:.3f}, {told['high']:.3f}]",
+                f"{told['wins']}, {told['draws']}, {told['losses']}",
+                f"{told['distinct']} of {told['games']}",
+            )
+        )
+    return rows
+
+
+def _solved_rows(name: str, found: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"`{name}`",
+            found["env"].removeprefix("pgx/"),
+            simulations,
+            str(told["all"]["positions"]),
+            f"{100 * told['all']['share']:.2f} %",
+            "[{:.2f}, {:.2f}]".format(*(100 * end for end in told["all"]["interval_95"])),
+            f"{told['open']['kept']} of {told['open']['positions']}",
+        )
+        for simulations, told in found["simulations"].items()
+    ]
+
+
+def _rows(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
 
 
 if __name__ == "__main__":
