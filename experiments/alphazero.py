@@ -198,7 +198,7 @@ def table(results: Path = RESULTS) -> None:
         found = json.loads(path.read_text())
         if "summary" in found:
             matches += _match_rows(path.stem, found)
-        elif "simulations" in found:
+        elif "positions" in found:
             counted += _solved_rows(path.stem, found)
     page = "\n".join([*_PAGE, *_rows(_MATCHES, matches), "", *_SOLVED_WORDS, "", *_rows(_SOLVED, counted), ""])
     write_whole(results / "README.md", page)
@@ -207,7 +207,18 @@ def table(results: Path = RESULTS) -> None:
 
 _MATCH = {"played": list, "a": dict, "b": dict}
 _PLAY_AGAIN = "play it again with jaxrl match --out"
-_MATCHES = ("match", "game", "against", "simulations", "colour", "score", "95 % interval", "won, drawn, lost", "distinct games")
+_MATCHES = (
+    "match",
+    "game",
+    "against",
+    "simulations",
+    "colour",
+    "score",
+    "95 % interval",
+    "won, drawn, lost",
+    "distinct",
+    "disputed",
+)
 _SOLVED = ("run", "game", "simulations", "positions", "worth kept", "95 % interval", "of those with a mistake to be made")
 _PAGE = (
     "# AlphaZero on board games",
@@ -235,6 +246,7 @@ def _match_rows(name: str, found: dict[str, Any]) -> list[tuple[str, ...]]:
                 f"[{told['low']:.3f}, {told['high']:.3f}]",
                 f"{told['wins']}, {told['draws']}, {told['losses']}",
                 f"{told['distinct']} of {told['games']}",
+                str(told["disputed"]),
             )
         )
     return rows
