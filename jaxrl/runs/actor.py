@@ -128,7 +128,7 @@ def with_opponent(env_id: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options)  # `make` says that there is no such option.
 
 
-def make_env(env_id: str, num_envs: int, **options: Any) -> Env | HostEnv:
+def make_env(env_id: str, num_envs: int, /, **options: Any) -> Env | HostEnv:
     """As `jaxrl.make`, with opponents that are named by a run's folder."""
     return make(env_id, num_envs, **with_opponent(env_id, options))
 
