@@ -138,7 +138,7 @@ def test_an_unknown_agent_is_refused_with_the_nearest_name(capsys):
 
 
 def test_an_unknown_command_is_refused_with_the_nearest_name(capsys):
-    assert "unknown command 'trian'; did you mean train?" in refusal(capsys, "trian")
+    assert "unknown command 'trian'; did you mean train" in refusal(capsys, "trian")
 
 
 def test_a_missing_environment_is_refused(capsys):

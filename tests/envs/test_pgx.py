@@ -264,7 +264,7 @@ def test_a_tree_of_random_playouts_solves_nim_and_beats_random_play() -> None:
 
 @pytest.mark.parametrize("text", ["", "mcts", "mcts:", "mcts:0", "mcts:-5", "mcts:1.5", "perfect"])
 def test_an_unknown_opponent_is_one_line(text: str) -> None:
-    with pytest.raises(UsageError, match=f"^opponent='{text}' is unknown; choose random, or mcts:N"):
+    with pytest.raises(UsageError, match=f"^opponent='{text}' is unknown; choose random, mcts:N"):
         opponent_of(text, nim(1))
 
 

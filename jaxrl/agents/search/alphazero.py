@@ -258,7 +258,7 @@ def opened(key: Array, config: AlphaZeroConfig, legal: Array, memory: Memory, ac
     """
     key_share, key_number, key_action = jax.random.split(key, 3)
     chosen = jax.random.uniform(key_share, action.shape) < config.opening_share
-    number = jnp.where(chosen, jax.random.randint(key_number, action.shape, 1, config.opening_moves + 1), 0)
+    number = jnp.where(chosen, jax.random.randint(key_number, action.shape, 1, config.opening_moves + 1, jnp.int32), 0)
     opening = jnp.where(memory.played == 0, number, memory.opening)
     random = memory.played < opening
     by_chance = jnp.argmax(jnp.where(legal, jax.random.uniform(key_action, legal.shape), -1.0), axis=-1)
