@@ -23,6 +23,7 @@ from jaxrl.agents.search.trees import Searched, gumbel_search, puct_search
 from jaxrl.config import MAX_REPEATS, Config, agent_config, static, traced
 from jaxrl.errors import UsageError
 from jaxrl.maths import losses, optimizer, schedules
+from jaxrl.maths.exploration import random_legal
 from jaxrl.nets.inputs import ILLEGAL
 from jaxrl.nets.residual import PolicyValue
 from jaxrl.replay import games
@@ -261,8 +262,7 @@ def opened(key: Array, config: AlphaZeroConfig, legal: Array, memory: Memory, ac
     number = jnp.where(chosen, jax.random.randint(key_number, action.shape, 1, config.opening_moves + 1, jnp.int32), 0)
     opening = jnp.where(memory.played == 0, number, memory.opening)
     random = memory.played < opening
-    by_chance = jnp.argmax(jnp.where(legal, jax.random.uniform(key_action, legal.shape), -1.0), axis=-1)
-    return jnp.where(random, by_chance, action).astype(jnp.int32), opening, random
+    return jnp.where(random, random_legal(key_action, legal), action), opening, random
 
 
 def look_ahead(
