@@ -87,6 +87,6 @@ CLAIMS = (
             "opening_share": 0.1,
             "opening_moves": 16,
         },
-        deviations="Settings for an accelerator, after those of pgx's example; a CPU would take weeks.",
+        deviations="Settings for an accelerator, after those of pgx's example.",
     ),
 )
