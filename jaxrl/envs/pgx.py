@@ -28,7 +28,6 @@ import numpy as np
 
 from jaxrl.envs import go
 from jaxrl.envs.tools.batch import Transition, batch_env
-from jaxrl.envs.tools.board_pictures import board_of, draw_board
 from jaxrl.envs.tools.versus import Opponent, opponent_of, versus
 from jaxrl.errors import UsageError, unknown
 from jaxrl.fields import check_fields, static
@@ -133,6 +132,8 @@ class Game(NamedTuple):
 
     def render(self, params: PyTree, state: GameState) -> np.ndarray:
         """The board of one game, drawn."""
+        from jaxrl.envs.tools.board_pictures import board_of, draw_board
+
         planes, moves = self.seen(state.state)
         return draw_board(self.name, board_of(self.name, planes, bool(moves % 2)))
 

@@ -23,7 +23,6 @@ import numpy as np
 from jaxrl.arguments import declared, named, path, whole
 from jaxrl.contracts.returns import described, is_array, is_real
 from jaxrl.envs import make
-from jaxrl.envs.tools.board_pictures import draw_game
 from jaxrl.errors import UsageError, shown
 from jaxrl.fields import MAX_COUNT, MAX_SEED
 from jaxrl.records.console import doing
@@ -240,6 +239,8 @@ def episode_pictures(
     if isinstance(env, Env):
         if run.env.startswith("pgx/") and position_spec(env.spec.obs) is not None:
             game: Any = make(run.env, 1, **options | {"opponent": "none"})
+            from jaxrl.envs.tools.board_pictures import draw_game
+
             plies = _plies(key, env, game, agent, act, loaded.params, limit)
             answers = env.spec.num_players == 1
             names = (run.agent, Path(str(options["opponent"])).name) if answers else None
