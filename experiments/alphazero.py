@@ -74,6 +74,14 @@ def share(kept: np.ndarray) -> dict[str, Any]:
     return {"positions": len(kept), "kept": int(kept.sum()), "share": float(kept.mean()), "interval_95": [low, high]}
 
 
+def _trained(text: str) -> tuple[Named, Path]:
+    """The run, or its snapshot, that a text names."""
+    who = named(text)
+    if who.folder is None:
+        raise UsageError(f"run={text!r} is no folder of a run; give one")
+    return who, who.folder
+
+
 @app.command
 def solved(
     run: tyro.conf.Positional[str],
@@ -92,10 +100,8 @@ def solved(
       seed: of these.
       out: JSON file to write.
     """
-    who = named(run)
-    if who.folder is None:
-        raise UsageError(f"run={run!r} is no folder of a run; give one")
-    env = read_run(who.folder).env
+    who, folder = _trained(run)
+    env = read_run(folder).env
     if env not in ("pgx/tic_tac_toe", "pgx/connect_four"):
         raise UsageError(f"env={env} of {run} is not solved here; give a run of pgx/tic_tac_toe or pgx/connect_four")
     known = tic_tac_toe() if env == "pgx/tic_tac_toe" else connect_four(positions, seed)
@@ -103,7 +109,7 @@ def solved(
     table = Table("simulations", "positions", "worth kept", "share", "95 % interval", "with a mistake to be made", "share")
     for number in simulations:
         start = time.perf_counter()
-        player = run_player(who.folder, game, who.env_steps, number)
+        player = run_player(folder, game, who.env_steps, number)
         kept = known.kept(moves_of(player, known))
         every, among = share(kept), share(kept[known.open])
         found[str(number)] = {"all": every, "open": among, "seconds": round(time.perf_counter() - start, 1)}
@@ -112,7 +118,7 @@ def solved(
         table.add_row(str(number), str(every["positions"]), str(every["kept"]), *shares)
     Console().print(table)
     if out is not None:
-        about = {"env": env, "trained": player.about() | {"name": who.folder.name}, "positions": positions, "seed": seed}
+        about = {"env": env, "trained": player.about() | {"name": folder.name}, "positions": positions, "seed": seed}
         write_json(out, about | {"simulations": found, "versions": versions()})
 
 
@@ -136,16 +142,14 @@ def figures(
       simulations: positions looked at before a move; as many as in the run's evaluations by default.
       out: folder to write to.
     """
-    who = named(run)
-    if who.folder is None:
-        raise UsageError(f"run={run!r} is no folder of a run; give one")
-    env, options = read_run(who.folder).env, game_options(read_run(who.folder))
+    who, folder = _trained(run)
+    env, options = read_run(folder).env, game_options(read_run(folder))
     moves, names = _game(who, game_of(env, **options), simulations) if match is None else _recorded(match, game)
     if not 0 <= ply < len(moves):
         raise UsageError(f"ply={ply}: the game has {len(moves)} moves; give less")
     out.mkdir(parents=True, exist_ok=True)
     save_game(out / "game.gif", env, moves, names, **options)
-    save_figure(draw_opinion(opinion_of(who.folder, moves[:ply], simulations, who.env_steps)), out / "opinion.png", "out")
+    save_figure(draw_opinion(opinion_of(folder, moves[:ply], simulations, who.env_steps)), out / "opinion.png", "out")
     for name in ("game.gif", "opinion.png"):
         print(out / name)
 

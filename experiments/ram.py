@@ -23,12 +23,12 @@ import jax
 import numpy as np
 import ram_variance
 import tyro
-from scipy.stats import binomtest
 
 import jaxrl
 from jaxrl.analysis.curves import save_figure
 from jaxrl.analysis.glimpses import Played, draw_answers, draw_locations, draw_paths
 from jaxrl.analysis.results import read_results
+from jaxrl.analysis.stats import wilson_interval
 from jaxrl.claims.attention import PREPRINT, TEST, TRAINING
 from jaxrl.claims.table import read_claims
 from jaxrl.envs import evaluation_options, pictures_per_second
@@ -161,7 +161,7 @@ def markdown(found: list[dict[str, Any]], several: dict[str, Any]) -> str:
         claim, error = result["claim"], 1.0 - float(result["mean"])
         name, options = claim["name"], claim["env_options"]
         # Of the test pictures: the seeds err on much the same ones.
-        low, high = binomtest(round(error * TEST), TEST).proportion_ci(method="wilson")
+        low, high = wilson_interval(round(error * TEST), TEST)
         along = several["errors"].get(name, [])
         rows.append(
             [

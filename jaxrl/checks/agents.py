@@ -20,7 +20,7 @@ from jaxrl.drivers.rehearse import rehearse
 from jaxrl.envs import make
 from jaxrl.errors import OwnCodeError, UsageError
 from jaxrl.loop import build, train
-from jaxrl.runs.actor import with_opponent
+from jaxrl.runs.actor import make_env
 from jaxrl.types import ArraySpec, Discrete, Env, Position, RunState, Spec, tree_spec
 
 PROBE = {
@@ -74,9 +74,9 @@ class AgentSuite:
         if self._env is not None:
             return make_trial(self.make_agent, config, self._made)
         refused: Exception | None = None
-        for make_env in _WORLDS:
+        for make_world in _WORLDS:
             try:
-                made = make_trial(self.make_agent, config, make_env)
+                made = make_trial(self.make_agent, config, make_world)
                 build(self.make_agent, made.config, made.env.spec, None)
                 return made
             except (UsageError, OwnCodeError) as error:
@@ -85,7 +85,7 @@ class AgentSuite:
         raise refused
 
     def _made(self, num_envs: int) -> Env:
-        env = make(str(self._env), num_envs, **with_opponent(str(self._env), self._env_options))
+        env = make_env(str(self._env), num_envs, **self._env_options)
         if not isinstance(env, Env):
             env.close()
             raise UsageError(f"env={self._env!r} lives on the host; check an agent in an environment of the compiled program")

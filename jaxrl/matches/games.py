@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.envs import make
+from jaxrl.envs.pgx import GAMES
 from jaxrl.errors import UsageError
 from jaxrl.matches.board import vertex
 from jaxrl.types import Array, Env, Position, position_spec, where_ended
@@ -86,16 +87,17 @@ def game_of(env_id: str, **options: Any) -> Game:
         if not isinstance(env, Env):
             env.close()
         raise UsageError(f"env={env_id} is no game of two players with a model; choose one such as pgx/tic_tac_toe")
-    size = _go_size(env_id)
+    size = go_size(env_id)
     if size:
         options = options | {"komi": round(float(env.params.komi), 6)}
     longest = env.spec.time_limit or _NO_LIMIT
     return Game(env_id, options, env, size, longest, _names(env_id, size, env.spec.action.n), _player(env, size, longest))
 
 
-def _go_size(env_id: str) -> int:
-    kind, _, size = env_id.removeprefix("pgx/go_").partition("x")
-    return int(kind) if env_id.startswith("pgx/go_") and kind == size else 0
+def go_size(env_id: str) -> int:
+    """The size of the board of an environment of Go, 0 of any other."""
+    family, _, name = env_id.partition("/")
+    return GAMES[name].size if family == "pgx" and name in GAMES else 0
 
 
 def _player(env: Env, size: int, longest: int) -> Callable[..., Moved]:

@@ -25,6 +25,7 @@ from jaxrl.envs.tools.render import save_gif
 from jaxrl.errors import UsageError
 from jaxrl.loop import build_in
 from jaxrl.nets.inputs import ILLEGAL
+from jaxrl.runs.actor import game_options
 from jaxrl.runs.trained import read_trained
 from jaxrl.types import Position
 
@@ -127,8 +128,7 @@ def opinion_of(
         raise UsageError(f"{folder} holds a policy of {run.agent}, which does not search; give a run of alphazero")
     if simulations is not None:
         config = dataclasses.replace(config, eval_simulations=simulations)
-    options = {name: value for name, value in run.env_options.items() if name != "opponent"}
-    position, outcome = list(positions(run.env, moves, **options))[-1]
+    position, outcome = list(positions(run.env, moves, **game_options(run)))[-1]
     if outcome is not None:
         raise UsageError(f"moves: the game is over after these {len(moves)}; give fewer")
     obs = jax.tree.map(lambda leaf: leaf[None], position)

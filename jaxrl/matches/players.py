@@ -24,7 +24,7 @@ from jaxrl.envs.pgx import GoParams
 from jaxrl.envs.tools.versus import mcts_simulations
 from jaxrl.errors import UsageError
 from jaxrl.loop import bound_model
-from jaxrl.matches.games import Game
+from jaxrl.matches.games import Game, go_size
 from jaxrl.matches.gtp import Choose
 from jaxrl.maths.exploration import random_legal
 from jaxrl.runs.actor import Moving, trained_actor
@@ -231,10 +231,10 @@ def go_run(folder: Path) -> tuple[Run, int]:
       UsageError: no run, or one of another game.
     """
     run = read_run(folder)
-    kind, _, size = run.env.removeprefix("pgx/go_").partition("x")
-    if not run.env.startswith("pgx/go_") or kind != size:
+    size = go_size(run.env)
+    if not size:
         raise UsageError(f"{folder} holds a policy for {run.env}, and this is for Go; give a run of one such as pgx/go_5x5")
-    return run, int(kind)
+    return run, size
 
 
 def go_player(folder: Path, num_simulations: int | None = None, seed: int = 0) -> Choose:

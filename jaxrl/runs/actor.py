@@ -119,7 +119,7 @@ def with_opponent(env_id: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if found is None:
         return dict(options)
     folder, env_steps = found
-    game = make(env_id, 1, **{name: value for name, value in options.items() if name != "opponent"})
+    game = make(env_id, 1, **_without_opponent(options))
     if isinstance(game, Env):
         if game.spec.num_players == 2:
             return {**options, "opponent": run_opponent(folder, env_id, game, env_steps)}
@@ -135,4 +135,8 @@ def make_env(env_id: str, num_envs: int, /, **options: Any) -> Env | HostEnv:
 
 def game_options(run: Run) -> dict[str, Any]:
     """The options of the game that a run plays, without who plays the other side."""
-    return {name: value for name, value in run.env_options.items() if name != "opponent"}
+    return _without_opponent(run.env_options)
+
+
+def _without_opponent(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "opponent"}
