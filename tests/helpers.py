@@ -120,6 +120,19 @@ class JaxHostEnv:
         pass
 
 
+TINY_SELF_PLAY: dict[str, Any] = {
+    "num_envs": 4,
+    "rollout_length": 4,
+    "capacity": 64,
+    "batch_size": 4,
+    "num_updates": 1,
+    "channels": 4,
+    "blocks": 0,
+    "num_simulations": 2,
+}
+"""Fields of an `alphazero` that plays in no time."""
+
+
 def nim(num_envs: int, stones: int = 3) -> Env:
     """Take one or two stones; who takes the last one has won and gets 1. Both sides are the agent.
 

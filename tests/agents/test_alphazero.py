@@ -187,6 +187,7 @@ def test_positions_are_turned_with_what_is_recommended_in_them() -> None:
     np.testing.assert_array_equal(mirrored.planes[~swapped][:, 0, :, 0], [[0.0, 1.0]] * (~swapped).sum())
 
 
+@pytest.mark.slow
 def test_a_puct_search_draws_moves_only_early_in_a_game() -> None:
     config = AlphaZeroConfig(
         search="puct", temperature_moves=3, num_simulations=8, dirichlet_fraction=0.0, blocks=0, channels=4

@@ -252,6 +252,7 @@ def random_act(key: Any, policy: Any, memory: Any, obs: Position, progress: Any,
     return random_opponent().act(key, (), (), obs)[0], memory, ()
 
 
+@pytest.mark.slow
 def test_a_tree_of_random_playouts_solves_nim_and_beats_random_play() -> None:
     game = nim(64, 7)
     env = versus(game, mcts_opponent(game, 64))

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import jaxrl
+from helpers import TINY_SELF_PLAY
 from jaxrl import cli
-
-TINY: dict[str, Any] = {
-    "num_envs": 4,
-    "rollout_length": 4,
-    "capacity": 64,
-    "batch_size": 4,
-    "num_updates": 1,
-    "channels": 4,
-    "blocks": 0,
-    "num_simulations": 2,
-    "eval_episodes": 2,
-}
 
 
 @pytest.mark.slow
 def test_checkpoints_and_named_players_are_rated_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    jaxrl.run("alphazero", "pgx/tic_tac_toe", out=run, total_steps=64, keep_every=16, **TINY)
+    jaxrl.run("alphazero", "pgx/tic_tac_toe", out=run, total_steps=64, keep_every=16, eval_episodes=2, **TINY_SELF_PLAY)
     cli.main(["ratings", str(run), "--games", "6", "--checkpoints", "3", "--against", "mcts:2"])
     assert capsys.readouterr().out.splitlines()[-2:] == [str(run / "ratings.json"), str(run / "elo.png")]
     found = json.loads((run / "ratings.json").read_text())

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import jaxrl
+from helpers import TINY_SELF_PLAY
 from jaxrl.errors import UsageError
 from jaxrl.matches.pictures import Opinion, draw_opinion, opinion_of, positions, save_game
 
@@ -80,17 +81,8 @@ def test_an_opinion_on_actions_that_are_no_points_is_refused() -> None:
 
 @pytest.mark.slow
 def test_a_trained_policy_has_an_opinion(tmp_path: Path) -> None:
-    options = {
-        "num_envs": 4,
-        "rollout_length": 4,
-        "capacity": 64,
-        "batch_size": 4,
-        "num_updates": 1,
-        "channels": 4,
-        "blocks": 0,
-    }
     run = tmp_path / "run"
-    jaxrl.run("alphazero", GAME, out=run, total_steps=64, eval_episodes=2, num_simulations=4, **options)
+    jaxrl.run("alphazero", GAME, out=run, total_steps=64, eval_episodes=2, **TINY_SELF_PLAY)
     found = opinion_of(run, (4, 0), simulations=9)
     assert found.prior[[0, 4]].tolist() == found.policy[[0, 4]].tolist() == [0, 0] and not found.second
     assert found.prior.sum() == pytest.approx(1.0) == found.policy.sum()

@@ -3,6 +3,7 @@
 import pytest
 
 import jaxrl
+from helpers import TINY_SELF_PLAY
 
 
 @pytest.mark.slow
@@ -16,13 +17,6 @@ def test_four_seeds_of_self_play_are_one_program(tmp_path, no_report):
         eval_episodes=4,
         batching="vmap",
         out=tmp_path / "sweep",
-        num_envs=4,
-        rollout_length=4,
-        num_simulations=2,
-        blocks=0,
-        channels=4,
-        capacity=64,
-        batch_size=8,
-        num_updates=1,
+        **TINY_SELF_PLAY,
     )
     assert result.results.summary["compilations"] == 1 and result.results.status.tolist() == ["ok"] * 4
