@@ -95,6 +95,37 @@ def momentum_step(
     return Step(_moved(params, learning_rate, unravel, velocity), velocity, norm)
 
 
+def gradient_of_parts(
+    loss: Callable[[PyTree, PyTree], tuple[Array, PyTree]], params: PyTree, batch: PyTree, part_size: int
+) -> tuple[PyTree, PyTree]:
+    """The gradient of a mean over a minibatch, taken of a part at a time: less memory, and on a CPU less time where a part fits
+    its cache.
+
+    Args:
+      loss: (params, batch) -> (mean over the batch [], other means over it).
+      params: of which the gradient is.
+      batch: leaves [N, ...].
+      part_size: members of a part at most; it has as many as divide N.
+
+    Returns:
+      (gradient of the mean over all N, the other means over all N).
+    """
+    num = jax.tree.leaves(batch)[0].shape[0]
+    size = next(size for size in range(min(part_size, num), 0, -1) if num % size == 0)
+    gradient = jax.grad(loss, has_aux=True)
+    # What hardly divides is better done at once than one by one.
+    if size == num or 4 * size < part_size:
+        return gradient(params, batch)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(num // size, size, *leaf.shape[1:]), batch)
+
+    def add(total: PyTree, part: PyTree) -> tuple[PyTree, tuple[()]]:
+        return jax.tree.map(jnp.add, total, gradient(params, part)), ()
+
+    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda leaf: leaf[0], parts))
+    total = jax.lax.scan(add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), parts)[0]
+    return jax.tree.map(lambda leaf: leaf * (size / num), total)
+
+
 def _clipped(
     params: PyTree, grads: PyTree, learning_rate: PyTree, max_grad_norm: float | None
 ) -> tuple[Array, Callable[[Array], PyTree], Array]:

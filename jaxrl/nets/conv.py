@@ -27,7 +27,7 @@ class Conv(nn.Module):
       strides: steps of the window down and to the right.
       kernel_init: initialiser of the weights.
       native: XLA's convolution (True) or a matrix product (False); None is native wherever JAX's default backend is no CPU.
-      native_forward: a matrix product for gradients alone, see `forward_convolution`.
+      native_forward: with a stride of 1, a matrix product for gradients alone, see `forward_convolution`.
     """
 
     features: int
@@ -43,10 +43,12 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         native = jax.default_backend() != "cpu" if self.native is None else self.native
-        product = forward_convolution if self.native_forward else product_convolution
-        convolve = native_convolution if native else product
         leading, picture = x.shape[:-3], x.shape[-3:]
-        y = convolve(x.reshape(math.prod(leading), *picture), kernel, self.strides)
+        x = x.reshape(math.prod(leading), *picture)
+        if self.native_forward and not native and self.strides == (1, 1):
+            y = forward_convolution(to_float(x), kernel)
+        else:
+            y = (native_convolution if native else product_convolution)(x, kernel, self.strides)
         return y.reshape(*leading, *y.shape[1:]) + bias
 
 
@@ -93,38 +95,52 @@ def product_convolution(x: Array, kernel: Array, strides: tuple[int, int]) -> Ar
     return functools.reduce(jnp.add, (shifted(term, i, j) for term, (i, j) in zip(terms, places, strict=True)))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def forward_convolution(x: Array, kernel: Array, strides: tuple[int, int]) -> Array:
-    """`native_convolution` where no gradient is taken, and `product_convolution` where one is.
+@jax.custom_vjp
+def forward_convolution(x: Array, kernel: Array) -> Array:
+    """`native_convolution` with a stride of 1, whose gradients are another such convolution and matrix products.
 
-    On a CPU, XLA's convolution of a board takes half as long as the product, and its gradient inside a loop nine times as long.
+    On a CPU, XLA's convolution of a board takes half as long as `product_convolution`, and its gradient with respect to the
+    kernel 15 times as long as the products.
     """
-    return _native_of_one(x, kernel, strides)
+    return _native_of_one(x, kernel)
 
 
-def _forward(x: Array, kernel: Array, strides: tuple[int, int]) -> tuple[Array, Callable[..., tuple[Array, ...]]]:
-    return jax.vjp(lambda x, kernel: product_convolution(x, kernel, strides), x, kernel)
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _native_of_one(x, kernel), (x, kernel)
 
 
-def _backward(_: tuple[int, int], pull: Callable[..., tuple[Array, ...]], gradient: Array) -> tuple[Array, ...]:
-    return pull(gradient)
+def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    (h, w, channels, features), (height, width) = kernel.shape, gradient.shape[1:3]
+    around = jnp.pad(gradient, ((0, 0), (h - 1, h - 1), (w - 1, w - 1), (0, 0)))
+    # What an input counts in each output, the window turned by half a circle.
+    to_x = _native_of_one(around, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
+    rows = gradient.reshape(-1, features)
+
+    def product(i: int, j: int) -> Array:
+        """Of the kernel's square (i, j). The barrier keeps XLA from reading the shifted picture element by element."""
+        seen = jax.lax.optimization_barrier(x[:, i : i + height, j : j + width].reshape(-1, channels))
+        return seen.T @ rows
+
+    to_kernel = jnp.stack([product(i, j) for i in range(h) for j in range(w)])
+    return to_x, to_kernel.reshape(kernel.shape)
 
 
 forward_convolution.defvjp(_forward, _backward)
 
 
-def _native_of_one(x: Array, kernel: Array, strides: tuple[int, int]) -> Array:
-    """`native_convolution`; under `vmap` with kernels of many networks products, since XLA's groups are slow."""
+def _native_of_one(x: Array, kernel: Array) -> Array:
+    """`native_convolution` with a stride of 1; under `vmap` with kernels of many networks products, since XLA's groups are slow."""
 
     @jax.custom_batching.custom_vmap
     def convolve(x: Array, kernel: Array) -> Array:
-        return native_convolution(x, kernel, strides)
+        return native_convolution(x, kernel, (1, 1))
 
     @convolve.def_vmap
     def _(size: int, batched: list[bool], x: Array, kernel: Array) -> tuple[Array, bool]:
         if batched[1]:
             axes = tuple(0 if axis else None for axis in batched)
-            return jax.vmap(lambda x, kernel: product_convolution(x, kernel, strides), axes)(x, kernel), True
+            return jax.vmap(lambda x, kernel: product_convolution(x, kernel, (1, 1)), axes)(x, kernel), True
         y = convolve(x.reshape(-1, *x.shape[2:]), kernel)
         return y.reshape(*x.shape[:2], *y.shape[1:]), True
 

@@ -157,13 +157,13 @@ def test_the_loss_is_that_of_the_paper_by_hand() -> None:
     legal = jnp.array([[True, True, False], [True, True, True]])
     policy = jnp.array([[0.75, 0.25, 0.0], [0.5, 0.25, 0.25]])
     logits, value = jnp.array([[0.0, 0.0, 9.0], [0.0, 0.0, 0.0]]), jnp.array([0.5, 0.9])
-    batch = Batch(Lesson(jnp.zeros((2, 1, 1, 1)), legal, policy), jnp.array([-1.0, 0.0]), jnp.array([True, False]))
+    batch = Batch(Lesson(jnp.zeros((2, 1, 1, 1)), legal, policy), jnp.array([-1.0, 0.0]), jnp.array([2.0, 0.0]))
     total, metrics = loss_of(AlphaZeroConfig(value_weight=2.0), logits, value, batch)
     np.testing.assert_allclose(metrics["value_loss"], 1.5**2, rtol=1e-6)
     np.testing.assert_allclose(metrics["policy_loss"], (np.log(2) + np.log(3)) / 2, rtol=1e-6)
     np.testing.assert_allclose(total, 2 * 1.5**2 + (np.log(2) + np.log(3)) / 2, rtol=1e-6)
     assert metrics["known"] == 0.5
-    nothing = batch._replace(known=jnp.zeros(2, bool))
+    nothing = batch._replace(weight=jnp.zeros(2))
     assert loss_of(AlphaZeroConfig(), logits, value, nothing)[1]["value_loss"] == 0.0
     gradient = jax.grad(lambda logits: loss_of(AlphaZeroConfig(), logits, value, batch)[0])(logits)
     assert gradient[0, 2] == 0.0 and np.isfinite(gradient).all()

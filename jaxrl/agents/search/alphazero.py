@@ -48,6 +48,10 @@ from jaxrl.types import (
 )
 
 
+_CACHED_POSITIONS = 32
+"""What a gradient is taken of at once on a CPU: all that a network of these sizes makes of more of them leaves the cache."""
+
+
 @agent_config
 class AlphaZeroConfig(Config):
     """AlphaZero; the defaults are for small boards on a CPU."""
@@ -63,8 +67,6 @@ class AlphaZeroConfig(Config):
     )
     max_considered: int = static(16, "Moves at the root that a gumbel search looks at.", low=1)
     gumbel_scale: float = traced(1.0, "Scale of a gumbel search's noise in training.", low=0.0)
-    value_scale: float = traced(1.0, "c_scale of a gumbel search, for values from -1 to 1.", low=0.0)
-    rescale: bool = static(False, "rescale")
     exploration: float = traced(1.25, "c_init of a puct search.", low=0.0)
     dirichlet_fraction: float = traced(0.25, "Share of noise in the root's priors of a puct search.", low=0.0, high=1.0)
     dirichlet_alpha: float = traced(
@@ -151,11 +153,17 @@ class Extras(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Of N positions: the `Lesson`, [N] outcomes of their games, and [N] bool whether these are known."""
+    """Of N positions.
+
+    Attributes:
+      lesson: of the search.
+      outcome: [N] of their games.
+      weight: [N] float32, of the outcome: 0 where it is not known, else alike and 1 on average.
+    """
 
     lesson: Lesson
     outcome: Array
-    known: Array
+    weight: Array
 
 
 def make_alphazero(config: AlphaZeroConfig, spec: Spec, model: Model | None = None) -> Agent:
@@ -173,6 +181,7 @@ def make_alphazero(config: AlphaZeroConfig, spec: Spec, model: Model | None = No
         )
     rows = config.capacity // (config.num_envs * config.rollout_length) * config.rollout_length
     symmetries = spec.symmetries if config.augment else ()
+    part_size = config.batch_size if jax.default_backend() != "cpu" else _CACHED_POSITIONS
 
     def evaluate(params: PyTree, obs: Position | Lesson) -> tuple[Array, Array]:
         return network.apply(params, obs.planes)  # type: ignore[return-value]
@@ -201,7 +210,9 @@ def make_alphazero(config: AlphaZeroConfig, spec: Spec, model: Model | None = No
         index = games.sample_indices(key_index, replay, (config.num_updates, config.batch_size))
         found = games.outcomes(replay)
         lesson, outcome, known = games.gather((replay.data.kept, found.outcome, found.known), index)
-        return Batch(turned(key_symmetry, lesson, symmetries), outcome, known)
+        num_known = jnp.sum(known, axis=-1, keepdims=True)
+        weight = jnp.where(known, config.batch_size / jnp.maximum(num_known, 1), 0.0)
+        return Batch(turned(key_symmetry, lesson, symmetries), outcome, weight)
 
     def learn(key: Array, state: AlphaZeroState, batches: Batch, progress: Progress) -> tuple[AlphaZeroState, Metrics, PyTree]:
         rate = schedules.linear(progress, config.learning_rate, config.learning_rate * config.learning_rate_end_share)
@@ -209,10 +220,10 @@ def make_alphazero(config: AlphaZeroConfig, spec: Spec, model: Model | None = No
         def one(carry: tuple[PyTree, PyTree], batch: Batch) -> tuple[tuple[PyTree, PyTree], Metrics]:
             params, opt_state = carry
 
-            def loss(params: PyTree) -> tuple[Array, Metrics]:
+            def loss(params: PyTree, batch: Batch) -> tuple[Array, Metrics]:
                 return loss_of(config, *evaluate(params, batch.lesson), batch)
 
-            grads, metrics = jax.grad(loss, has_aux=True)(params)
+            grads, metrics = optimizer.gradient_of_parts(loss, params, batch, part_size)
             step = optimizer.step(params, grads, opt_state, rate, config.max_grad_norm)
             kept = 1.0 - rate * config.weight_decay
             # Biases and the scales of normalisations, vectors both, do not decay.
@@ -274,7 +285,7 @@ def look_ahead(
     simulations = config.num_simulations if explore else config.eval_simulations or config.num_simulations
     if config.search == "gumbel":
         scale = config.gumbel_scale if explore else 0.0
-        return gumbel_search(key, model, evaluate, obs, simulations, config.max_considered, scale, config.value_scale, config.rescale)
+        return gumbel_search(key, model, evaluate, obs, simulations, config.max_considered, scale)
     fraction = config.dirichlet_fraction if explore else 0.0
     temperature = jnp.where(played < config.temperature_moves, config.temperature, 0.0) if explore else 0.0
     return puct_search(
@@ -314,9 +325,7 @@ def loss_of(config: AlphaZeroConfig, logits: Array, value: Array, batch: Batch) 
     log_policy = jax.nn.log_softmax(jnp.where(batch.lesson.legal, logits, ILLEGAL))
     # 0 log 0 of an illegal action is 0.
     policy_loss = -jnp.mean(jnp.sum(jnp.where(batch.lesson.legal, batch.lesson.policy * log_policy, 0.0), axis=-1))
-    num_known = jnp.sum(batch.known)
-    errors = jnp.where(batch.known, 2.0 * losses.squared(batch.outcome - value), 0.0)
-    value_loss = jnp.sum(errors) / jnp.maximum(num_known, 1)
+    value_loss = jnp.mean(batch.weight * 2.0 * losses.squared(batch.outcome - value))
     log_target = jnp.log(jnp.maximum(batch.lesson.policy, 1e-30))
     entropy = -jnp.mean(jnp.sum(batch.lesson.policy * log_target, axis=-1))
     total = policy_loss + config.value_weight * value_loss
@@ -325,5 +334,5 @@ def loss_of(config: AlphaZeroConfig, logits: Array, value: Array, batch: Batch) 
         "policy_loss": policy_loss,
         "value_loss": value_loss,
         "search_entropy": entropy,
-        "known": num_known / batch.known.shape[0],
+        "known": jnp.mean(batch.weight > 0.0),
     }

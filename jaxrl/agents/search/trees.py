@@ -44,8 +44,6 @@ def gumbel_search(
     num_simulations: int,
     max_considered: int = 16,
     gumbel_scale: Array | float = 1.0,
-    value_scale: Array | float = 1.0,
-    rescale: bool = False,
 ) -> Searched:
     """The search that improves a policy even with few simulations: actions are drawn without replacement by their logits plus
     Gumbel noise, the simulations shared out by sequential halving.
@@ -67,7 +65,6 @@ def gumbel_search(
         invalid_actions=~obs.legal,
         max_num_considered_actions=max_considered,
         gumbel_scale=gumbel_scale,
-        qtransform=partial(mctx.qtransform_completed_by_mix_value, value_scale=value_scale, rescale_values=rescale),
     )
     return _searched(found)
 
