@@ -64,7 +64,7 @@ def moves_of(player: CompiledPlayer, solved: Solved) -> np.ndarray:
         # One shape for all of them, hence one program.
         position = rows(solved.obs, np.minimum(np.arange(start, start + _AT_ONCE), num - 1))
         memory = player.initial_memory(_AT_ONCE)
-        parts.append(np.asarray(player.act(jax.random.key(0), player.params, memory, position, jnp.bool_(False))[0]))
+        parts.append(np.asarray(player.act(jax.random.key(0), player.params, memory, position, jnp.float32(0.0))[0]))
     return np.concatenate(parts)[:num]
 
 

@@ -39,6 +39,13 @@ class MatchOptions(opts.Threads):
         "play one game again and again.",
         low=0,
     )
+    opening_temperature: float = static(
+        1.0,
+        "They are drawn by probabilities to the power of 1 / opening_temperature: above 1 more games differ, and more of these "
+        "moves are mistakes.",
+        low=0.01,
+        high=100.0,
+    )
     parallel: int = static(2, "Games side by side where a program plays, each a process of it.", low=1, high=256)
     engine_seconds: float = static(60.0, "Seconds in which a program has to answer.", low=0.1, high=86_400.0)
     out: str | None = static(None, "New folder for a record of every game (SGF of Go) and match.json.")
@@ -79,11 +86,12 @@ def match(arguments: list[str]) -> None:
         a, b = player(0), player(1)
         on_game: Any = {}
         if out is not None:
-            names = ("games", "seed", "opening_moves", "parallel", "engine_seconds")
+            names = ("games", "seed", "opening_moves", "opening_temperature", "parallel", "engine_seconds")
             settings = {"a": a.about(), "b": b.about(), **{name: getattr(options, name) for name in names}}
             on_game = {"on_game": held.enter_context(recording(out, game, (options.a, options.b), settings)).add}
         with doing(f"playing {options.games} games of {options.a} and {options.b}"):
-            result = play_match(game, a, b, options.games, options.seed, options.opening_moves, **on_game)
+            opening = (options.opening_moves, options.opening_temperature)
+            result = play_match(game, a, b, options.games, options.seed, *opening, **on_game)
     console().print(result_table(result))
     print(json.dumps(result.summary()))
     if out is not None:

@@ -30,6 +30,7 @@ def play_match(
     num_games: int = 100,
     seed: int = 0,
     opening_moves: int = 0,
+    opening_temperature: float = 1.0,
     on_game: Callable[[Played], None] = lambda played: None,
 ) -> MatchResult:
     """Plays a match; A has the first move in games 0, 2, 4 and so on.
@@ -38,6 +39,8 @@ def play_match(
       a, b: made for this game; they are to be closed.
       opening_moves: so many moves of each game, of both sides together, are drawn from what a search recommends, by players
         that can: two players that always take their best move play one game again and again.
+      opening_temperature: they are drawn by probabilities to the power of 1 / opening_temperature; above 1 more differ, and
+        more are mistakes.
       on_game: told of each game as it ends.
 
     Raises:
@@ -46,12 +49,12 @@ def play_match(
     begun, key, played = time.perf_counter(), jax.random.key(seed), list[Played]()
     at_once = min(a.at_once, b.at_once, num_games)
     at_once = -(-num_games // -(-num_games // at_once))  # Rounds of one size.
-    num_boards = -(-at_once // 2)
+    num_boards, warmth = -(-at_once // 2), opening_moves * (opening_temperature,)
     for start in range(0, num_games, at_once):
         numbers = range(start, min(start + at_once, num_games))
         sides = (((a, b), [n for n in numbers if n % 2 == 0]), ((b, a), [n for n in numbers if n % 2]))
         tables = [
-            _Tables(jax.random.fold_in(key, 2 * start + side), game, players, own, num_boards, opening_moves)
+            _Tables(jax.random.fold_in(key, 2 * start + side), game, players, own, num_boards, warmth)
             for side, (players, own) in enumerate(sides)
             if own
         ]
@@ -73,7 +76,11 @@ def _rounds(tables: list[_Tables]) -> Iterator[Played]:
 
 
 class _Tables:
-    """G games, in all of which the same player has the first move and the same number of moves has been made."""
+    """G games, in all of which the same player has the first move and the same number of moves has been made.
+
+    Attributes:
+      warmth: temperature of each of the first moves; behind them it is 0.
+    """
 
     def __init__(
         self,
@@ -82,17 +89,20 @@ class _Tables:
         players: tuple[Player, Player],
         numbers: Sequence[int],
         num_boards: int,
-        opening_moves: int,
+        warmth: tuple[float, ...],
     ) -> None:
-        self.key, self.game, self.numbers, self.opening_moves, self.ply = key, game, numbers, opening_moves, 0
+        self.key, self.game, self.numbers, self.warmth, self.ply = key, game, numbers, warmth, 0
         self.seats: tuple[Seat, ...] = tuple(player.sit(numbers, num_boards, side) for side, player in enumerate(players))
         self.position, self.moves = game.opening(num_boards), [list[int]() for _ in range(num_boards)]
         self.running = np.arange(num_boards) < len(numbers)
 
     def ask(self) -> Callable[[], np.ndarray]:
         """The moves that are made now, once they are there."""
-        key, is_drawn = jax.random.fold_in(self.key, 2 * self.ply), self.ply < self.opening_moves
-        return self.seats[self.ply % 2].ask(Turn(key, self.position, self.moves, self.running, is_drawn))
+        key, temperature = (
+            jax.random.fold_in(self.key, 2 * self.ply),
+            self.warmth[self.ply] if self.ply < len(self.warmth) else 0.0,
+        )
+        return self.seats[self.ply % 2].ask(Turn(key, self.position, self.moves, self.running, temperature))
 
     def move(self, actions: np.ndarray) -> Iterator[Played]:
         """Makes these moves; the games that end by them."""

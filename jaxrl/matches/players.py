@@ -43,14 +43,14 @@ class Turn(NamedTuple):
       position: [G, ...].
       moves: of each game, those that led to it.
       running: [G] bool; of other games no move is wanted.
-      is_drawn: whether moves are drawn from what a search recommends instead of taking its best one.
+      temperature: moves are drawn from what a search recommends, to the power of 1 / temperature; 0 takes its best one.
     """
 
     key: Array
     position: Position
     moves: Sequence[Sequence[int]]
     running: np.ndarray
-    is_drawn: bool
+    temperature: float
 
 
 class Seat(Protocol):
@@ -116,7 +116,7 @@ class CompiledPlayer:
     """A player whose moves at all boards are one call of a compiled program.
 
     Attributes:
-      act: (key, params, memory, position [G, ...], is_drawn [] bool) -> (action [G], memory), compiled.
+      act: (key, params, memory, position [G, ...], temperature []) -> (action [G], memory), compiled.
       params: what its moves depend on; players that differ in nothing else share a program.
       initial_memory: (G) -> memory [G, ...] before a game.
       details: for `about`.
@@ -147,7 +147,7 @@ class _CompiledSeat:
 
     def ask(self, turn: Turn) -> Callable[[], np.ndarray]:
         player = self.player
-        action, self.memory = player.act(turn.key, player.params, self.memory, turn.position, turn.is_drawn)
+        action, self.memory = player.act(turn.key, player.params, self.memory, turn.position, turn.temperature)
         return lambda: np.asarray(action)
 
     def score(self, place: int, moves: Sequence[int]) -> str:
@@ -157,9 +157,10 @@ class _CompiledSeat:
         """Nothing is left behind."""
 
 
-def _drawn(key: Array, policy: Array, best: Array, is_drawn: Array) -> Array:
-    """[G] `best`, or drawn by the probabilities `policy` [G, A]."""
-    return jnp.where(is_drawn, jax.random.categorical(key, jnp.log(jnp.maximum(policy, 1e-30))), best).astype(jnp.int32)
+def _drawn(key: Array, policy: Array, best: Array, temperature: Array) -> Array:
+    """[G] `best` at a temperature of 0, else drawn by the probabilities `policy` [G, A] to the power of its inverse."""
+    logits = jnp.log(policy) / jnp.maximum(temperature, 1e-3)
+    return jnp.where(temperature > 0.0, jax.random.categorical(key, logits), best).astype(jnp.int32)
 
 
 def plain_player(text: str, game: Game) -> CompiledPlayer:
@@ -169,16 +170,18 @@ def plain_player(text: str, game: Game) -> CompiledPlayer:
       UsageError: any other text.
     """
     if text == "random":
-        return CompiledPlayer(text, jax.jit(lambda key, params, memory, obs, is_drawn: (random_legal(key, obs.legal), memory)))
+        return CompiledPlayer(
+            text, jax.jit(lambda key, params, memory, obs, temperature: (random_legal(key, obs.legal), memory))
+        )
     num_simulations, model = mcts_simulations(text), bound_model(game.env)
     if num_simulations is None:
         raise UsageError(f"player={text!r} is unknown; choose random, or mcts:N for N simulations a move, such as mcts:200")
     assert model is not None
 
-    def act(key: Array, params: PyTree, memory: PyTree, obs: Position, is_drawn: Array) -> tuple[Array, PyTree]:
+    def act(key: Array, params: PyTree, memory: PyTree, obs: Position, temperature: Array) -> tuple[Array, PyTree]:
         key, key_draw = jax.random.split(key)
         found = playout_search(key, model, obs, num_simulations, game.longest)
-        return _drawn(key_draw, found.policy, found.action, is_drawn), memory
+        return _drawn(key_draw, found.policy, found.action, temperature), memory
 
     return CompiledPlayer(text, jax.jit(act), details={"simulations": num_simulations})
 
@@ -199,12 +202,12 @@ def run_player(folder: str | Path, game: Game, env_steps: int | None = None, sim
     actor = trained_actor(folder, game.env_id, game.env, env_steps, simulations)
     act_in = actor.act
 
-    def act(key: Array, params: PyTree, memory: PyTree, obs: Position, is_drawn: Array) -> tuple[Array, PyTree]:
+    def act(key: Array, params: PyTree, memory: PyTree, obs: Position, temperature: Array) -> tuple[Array, PyTree]:
         key, key_draw = jax.random.split(key)
         action, after, found = act_in(key, params, memory, obs, False)
         if isinstance(found, Extras):
-            return _drawn(key_draw, found.policy, action, is_drawn), after
-        return jnp.where(is_drawn, act_in(key_draw, params, memory, obs, True)[0], action), after
+            return _drawn(key_draw, found.policy, action, temperature), after
+        return jnp.where(temperature > 0.0, act_in(key_draw, params, memory, obs, True)[0], action), after
 
     name = str(folder) if env_steps is None else f"{folder}@{env_steps}"
     details = {

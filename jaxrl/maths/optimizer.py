@@ -114,7 +114,7 @@ def gradient_of_parts(
     size = next(size for size in range(min(part_size, num), 0, -1) if num % size == 0)
     gradient = jax.grad(loss, has_aux=True)
     # What hardly divides is better done at once than one by one.
-    if size == num or 4 * size < part_size:
+    if size == num or 2 * size < part_size:
         return gradient(params, batch)
     parts = jax.tree.map(lambda leaf: leaf.reshape(num // size, size, *leaf.shape[1:]), batch)
 

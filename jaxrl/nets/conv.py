@@ -113,7 +113,7 @@ def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]
     x, kernel = kept
     (h, w, channels, features), (height, width) = kernel.shape, gradient.shape[1:3]
     around = jnp.pad(gradient, ((0, 0), (h - 1, h - 1), (w - 1, w - 1), (0, 0)))
-    # What an input counts in each output, the window turned by half a circle.
+    # Each input is seen by the outputs around it, through the window turned by half a circle.
     to_x = _native_of_one(around, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
     rows = gradient.reshape(-1, features)
 
@@ -130,7 +130,7 @@ forward_convolution.defvjp(_forward, _backward)
 
 
 def _native_of_one(x: Array, kernel: Array) -> Array:
-    """`native_convolution` with a stride of 1; under `vmap` with kernels of many networks products, since XLA's groups are slow."""
+    """`native_convolution` with a stride of 1; products under `vmap` with many kernels, since XLA's groups are slow."""
 
     @jax.custom_batching.custom_vmap
     def convolve(x: Array, kernel: Array) -> Array:

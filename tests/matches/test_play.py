@@ -30,15 +30,15 @@ def game() -> Game:
 
 
 def player(name: str, act: Any, at_once: int = 128) -> CompiledPlayer:
-    return CompiledPlayer(name, lambda key, params, memory, obs, is_drawn: (act(obs, is_drawn), memory), at_once=at_once)
+    return CompiledPlayer(name, lambda key, params, memory, obs, temperature: (act(obs, temperature), memory), at_once=at_once)
 
 
-def perfect(obs: Any, is_drawn: bool) -> Any:
+def perfect(obs: Any, temperature: float) -> Any:
     """Leaves a multiple of three where it can; action 0 takes one stone."""
     return jnp.where(obs.state % 3 == 2, 1, 0).astype(jnp.int32)
 
 
-def ones(obs: Any, is_drawn: bool) -> Any:
+def ones(obs: Any, temperature: float) -> Any:
     return jnp.zeros(obs.state.shape, jnp.int32)
 
 
@@ -64,14 +64,21 @@ def test_every_game_is_played_once_however_many_stand_side_by_side(num_games: in
 
 
 def test_the_first_moves_alone_are_drawn() -> None:
-    heard: list[tuple[str, int, bool]] = []
+    heard: list[tuple[str, int, float]] = []
 
-    def listen(name: str, obs: Any, is_drawn: bool) -> Any:
-        heard.append((name, int(obs.state[0]), is_drawn))
-        return ones(obs, is_drawn)
+    def listen(name: str, obs: Any, temperature: float) -> Any:
+        heard.append((name, int(obs.state[0]), temperature))
+        return ones(obs, temperature)
 
-    play_match(game(), player("a", partial(listen, "a")), player("b", partial(listen, "b")), 1, opening_moves=2)
-    assert heard == [("a", 4, True), ("b", 3, True), ("a", 2, False), ("b", 1, False)]
+    play_match(
+        game(),
+        player("a", partial(listen, "a")),
+        player("b", partial(listen, "b")),
+        1,
+        opening_moves=2,
+        opening_temperature=3.0,
+    )
+    assert heard == [("a", 4, 3.0), ("b", 3, 3.0), ("a", 2, 0.0), ("b", 1, 0.0)]
 
 
 def test_a_game_without_an_end_is_nobodys() -> None:
@@ -82,7 +89,7 @@ def test_a_game_without_an_end_is_nobodys() -> None:
 
 
 def test_who_resigns_has_lost_and_an_illegal_move_is_never_made() -> None:
-    def resign(obs: Any, is_drawn: bool) -> Any:
+    def resign(obs: Any, temperature: float) -> Any:
         return jnp.full(obs.state.shape, RESIGNS, jnp.int32)
 
     result = play_match(game(), player("a", ones), player("b", resign), 2)
@@ -90,7 +97,7 @@ def test_who_resigns_has_lost_and_an_illegal_move_is_never_made() -> None:
         (1, "resigned", (0,), "B+Resign"),
         (1, "resigned", (), "W+Resign"),
     ]
-    twos = player("twos", lambda obs, is_drawn: jnp.ones(obs.state.shape, jnp.int32))
+    twos = player("twos", lambda obs, temperature: jnp.ones(obs.state.shape, jnp.int32))
     assert play_match(game(), player("a", ones), twos, 1).games[0].moves == (0, 1, 0)  # Of one stone two cannot be taken.
 
 

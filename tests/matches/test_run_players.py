@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxrl.agents.search.alphazero import Extras
@@ -24,6 +25,14 @@ def test_moves_are_drawn_from_what_the_search_recommends_and_else_as_in_training
     monkeypatch.setattr(players, "trained_actor", lambda *arguments: actor)
     game: Any = SimpleNamespace(env_id="pgx/tic_tac_toe", env=None)
     player = players.run_player("runs/x", game)
-    for is_drawn, expected in ((True, 1 if searches else 2), (False, 0)):
-        moves, _ = player.act(jax.random.key(0), (), (), None, jnp.bool_(is_drawn))
+    for temperature, expected in ((1.0, 1 if searches else 2), (0.0, 0)):
+        moves, _ = player.act(jax.random.key(0), (), (), None, jnp.float32(temperature))
         assert moves.tolist() == [expected] * 2
+
+
+def test_a_temperature_flattens_what_a_search_recommends_and_never_makes_a_move_legal() -> None:
+    policy, num = jnp.tile(jnp.array([0.9, 0.1, 0.0]), (4000, 1)), 4000
+    for temperature, first in ((0.5, 81 / 82), (1.0, 0.9), (2.0, 0.75), (100.0, 0.5)):
+        moves = players._drawn(jax.random.key(0), policy, jnp.full(num, 2), jnp.float32(temperature))
+        counts = np.bincount(np.asarray(moves), minlength=3)
+        assert counts[2] == 0 and abs(counts[0] - first * num) < 4 * np.sqrt(num * first * (1 - first) + 1)

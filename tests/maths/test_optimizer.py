@@ -159,3 +159,21 @@ def test_velocity_by_hand():
     twice = momentum_step(once.params, {"w": jnp.array([-1.0])}, once.opt_state, 0.1, 0.5)
     np.testing.assert_allclose([once.params["w"][0], twice.params["w"][0]], [0.8, 0.8], rtol=1e-6)
     assert once.grad_norm == 2.0 and twice.opt_state[0] == 0.0
+
+
+@pytest.mark.parametrize(("num", "part_size"), [(12, 4), (12, 5), (12, 12), (12, 100), (13, 4), (14, 8)])
+def test_a_gradient_of_parts_is_that_of_the_whole(num, part_size):
+    rng = np.random.default_rng(num)
+    params = {"w": jnp.asarray(rng.normal(size=(3,)), jnp.float32), "b": jnp.float32(0.5)}
+    batch = jnp.asarray(rng.normal(size=(num, 3)), jnp.float32), jnp.asarray(rng.normal(size=num), jnp.float32)
+    seen = []
+
+    def loss(params, batch):
+        x, y = batch
+        seen.append(len(y))
+        errors = (x @ params["w"] + params["b"] - y) ** 2
+        return jnp.mean(errors), {"error": jnp.mean(errors), "big": jnp.mean(errors > 1.0)}
+
+    expected = jax.grad(loss, has_aux=True)(params, batch)
+    assert_close(optimizer.gradient_of_parts(loss, params, batch, part_size), expected, rtol=1e-5)
+    assert max(seen[1:]) == {(12, 4): 4, (12, 5): 4, (14, 8): 7}.get((num, part_size), num)

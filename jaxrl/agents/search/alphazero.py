@@ -47,7 +47,6 @@ from jaxrl.types import (
     spec_zeros,
 )
 
-
 _CACHED_POSITIONS = 32
 """What a gradient is taken of at once on a CPU: all that a network of these sizes makes of more of them leaves the cache."""
 
