@@ -67,7 +67,14 @@ Learn = Callable[[Any, PyTree], tuple[Any, Metrics]]
 
 
 def epochs(
-    key: Array, learn: Learn, carry: Any, data: PyTree, num_epochs: int, num_minibatches: int, target_kl: float | None = None
+    key: Array,
+    learn: Learn,
+    carry: Any,
+    data: PyTree,
+    num_epochs: int,
+    num_minibatches: int,
+    target_kl: float | None = None,
+    renew: Callable[[Any, PyTree], PyTree] = lambda carry, data: data,
 ) -> tuple[Any, Metrics]:
     """Passes over N items, each in a random order and cut into minibatches.
 
@@ -75,6 +82,7 @@ def epochs(
       carry: parameters and optimizer state, whatever `learn` changes.
       data: leaves [N, ...]; `num_minibatches` divides N.
       target_kl: once a minibatch finds `metrics["approx_kl"]` above it, that one and all later ones take no step.
+      renew: (carry, data) -> the data of a pass, by what `carry` is when it begins.
 
     Returns:
       The carry, and the means of the metrics over the steps that were taken; "updates_taken" is their share.
@@ -82,7 +90,8 @@ def epochs(
     num_items = jax.tree.leaves(data)[0].shape[0]
 
     def epoch(carry: Any, order: Array) -> tuple[Any, Metrics]:
-        batches = jax.tree.map(lambda leaf: leaf[order].reshape((num_minibatches, -1, *leaf.shape[1:])), data)
+        items = renew(carry if target_kl is None else carry[0], data)
+        batches = jax.tree.map(lambda leaf: leaf[order].reshape((num_minibatches, -1, *leaf.shape[1:])), items)
         batches = parallel.divide(batches, axis=1)
         return jax.lax.scan(learn if target_kl is None else until_target(learn, target_kl), carry, batches)
 

@@ -125,6 +125,25 @@ def test_value_clipping_holds_the_second_epoch_near_the_old_values(clip_value):
     np.testing.assert_allclose(two["value_loss"], np.mean([0.5 * advantage**2, 0.5 * second]), rtol=1e-4)
 
 
+@CORES
+def test_advantages_estimated_anew_are_those_of_the_value_function_of_each_pass(gru):
+    """Metrics are means of the two passes; the ratio stays that to the policy that acted, and the targets follow the values."""
+    fields = {"normalize_advantage": False, "gru": gru, "clip": 1e3}
+    one, s = updated(**fields, **ONE_STEP)[0], setup(**fields, **ONE_STEP)
+    two = updated(num_epochs=2, num_minibatches=1, recompute_advantage=True, **fields)[1]
+    (_, first), (_, second) = (advantages(s, state.policy.params) for state in (s.state, one))
+    assert np.abs(first - second).max() > 1e-3
+    np.testing.assert_allclose(two["value_loss"], np.mean([0.5 * first**2, 0.5 * second**2]), rtol=1e-4)
+    ended = s.rollout.terminated | s.rollout.truncated
+
+    def log_prob(params):
+        features = s.networks.unroll(params, s.memory, Seen(s.rollout.obs), ended)[1]
+        return s.networks.distribution(params, features).log_prob(s.rollout.action)
+
+    ratio = jax.jit(lambda new, old: jnp.exp(log_prob(new) - log_prob(old)))(one.policy.params, s.state.policy.params)
+    np.testing.assert_allclose(two["policy_loss"], -np.mean([first, ratio * second]), rtol=1e-4, atol=1e-6)
+
+
 # --- when updates stop ----------------------------------------------------------------------------------------------
 
 MANY = {"num_epochs": 4, "num_minibatches": 4}

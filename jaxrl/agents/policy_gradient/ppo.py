@@ -2,8 +2,9 @@
 
 Each iteration acts T steps in B environments, estimates advantages by GAE, and then takes several epochs of minibatch steps on
 the clipped objective. Value clipping, advantage normalisation, learning-rate annealing and a stop at a target KL divergence are
-flags (Huang et al. 2022, "The 37 Implementation Details of Proximal Policy Optimization"). With `gru` the minibatches are whole
-sequences of environments, and gradients flow through the T steps of a rollout.
+flags (Huang et al. 2022, "The 37 Implementation Details of Proximal Policy Optimization"), and so are advantages that are
+estimated anew before each pass (Andrychowicz et al. 2021, "What Matters for On-Policy Deep Actor-Critic Methods?", 3.5). With
+`gru` the minibatches are whole sequences of environments, and gradients flow through the T steps of a rollout.
 
 A truncated step bootstraps from the value of its true successor, which for a recurrent agent is seen with the memory from
 before the reset.
@@ -13,6 +14,7 @@ An agent that differs in its advantages, its loss or its networks is `make_ppo` 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -56,6 +58,9 @@ class PPOConfig(RolloutConfig):
     clip: float = traced(0.2, "How far the probability ratio may move from 1.", low=0.0, low_open=True)
     clip_value: bool = static(False, "Hold each new value within `clip` of the old one.")
     normalize_advantage: bool = static(True, "Standardise the advantages of each minibatch.")
+    recompute_advantage: bool = static(
+        False, "Estimate advantages and the value's targets anew before each pass, by the value function as it is then."
+    )
     target_kl: float | None = static(None, "End an iteration's updates at this KL divergence from the old policy.", low=1e-8)
     gru: int | None = static(None, "Units of a recurrent core between observation and heads; none for feed-forward.", low=1)
 
@@ -158,7 +163,7 @@ def make_ppo(
     networks = policy.made(network, config, spec)
 
     def update(key: Array, state: RolloutState, rollout: Rollout, progress: Progress) -> tuple[RolloutState, Metrics]:
-        scale, data = prepare(config, networks, advantage, state, rollout)
+        scale, data, estimates = prepare(config, networks, advantage, state, rollout)
         rate = policy.learning_rate(config, progress)
 
         def learn(carry: tuple[Params, PyTree], batch: Batch) -> tuple[tuple[Params, PyTree], Metrics]:
@@ -167,8 +172,12 @@ def make_ppo(
             return (step.params, step.opt_state), metrics | {"grad_norm": step.grad_norm}
 
         carry = state.policy.params, state.opt_state
+
+        def renew(carry: tuple[Params, PyTree], data: Batch) -> Batch:
+            return data._replace(**estimates(carry[0])._asdict()) if config.recompute_advantage else data
+
         (params, opt_state), metrics = epochs(
-            key, learn, carry, data, config.num_epochs, config.num_minibatches, config.target_kl
+            key, learn, carry, data, config.num_epochs, config.num_minibatches, config.target_kl, renew
         )
         metrics |= {"explained_variance": explained_variance(data.target, data.value), "learning_rate": rate}
         # Merged after learning, so that the ratio of the first minibatch is exactly 1.
@@ -180,22 +189,38 @@ def make_ppo(
 
 def prepare(
     config: PPOConfig, networks: ActorCritic, advantage: EstimateAdvantage, state: RolloutState, rollout: Rollout
-) -> tuple[PyTree, Batch]:
-    """The reward scale with a rollout merged, and everything that the old policy says about it, as [N, ...]."""
+) -> tuple[PyTree, Batch, Callable[[Params], policy.Estimate]]:
+    """What an iteration learns from.
+
+    Returns:
+      (the reward scale with the rollout merged, everything that the old policy says about it, as [N, ...], and what other
+      parameters make of its advantages and targets).
+    """
     (params, moments), ended = state.policy, episode_end(rollout)
     scale, reward = policy.scaled_reward(config, state.reward_scale, rollout)
-    inputs = networks.inputs(moments, rollout.obs)
+    inputs, next_inputs = networks.inputs(moments, rollout.obs), networks.inputs(moments, rollout.next_obs)
     memory = jax.tree.map(lambda leaf: leaf[0], rollout.extras)
-    memories, features = networks.unroll(params, memory, inputs, ended)
-    value = networks.value(params, features)
-    next_value = networks.value(params, networks.step(params, memories, networks.inputs(moments, rollout.next_obs))[1])
-    discount = config.gamma * (1.0 - rollout.terminated)
-    estimate = policy.estimated(advantage, config, Steps(reward, discount, value, next_value, ended))
+
+    def laid(tree: PyTree) -> PyTree:
+        """[T, B, ...] as items of a minibatch."""
+        if config.gru is not None:
+            return swap_axes(tree)
+        return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), tree)
+
+    def judge(params: Params) -> tuple[PyTree, Array, policy.Estimate]:
+        """(features, values, advantages and targets)."""
+        memories, features = networks.unroll(params, memory, inputs, ended)
+        value = networks.value(params, features)
+        next_value = networks.value(params, networks.step(params, memories, next_inputs)[1])
+        discount = config.gamma * (1.0 - rollout.terminated)
+        return features, value, policy.estimated(advantage, config, Steps(reward, discount, value, next_value, ended))
+
+    features, value, estimate = judge(params)
     log_prob = networks.distribution(params, features).log_prob(rollout.action)
-    steps = Batch(inputs, rollout.action, ended, log_prob, value, *estimate, ())
+    batch = laid(Batch(inputs, rollout.action, ended, log_prob, value, *estimate, ()))
     if config.gru is not None:
-        return scale, swap_axes(steps)._replace(memory=memory)
-    return scale, jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), steps)
+        batch = batch._replace(memory=memory)
+    return scale, batch, lambda params: laid(judge(params)[2])
 
 
 def swap_axes(tree: PyTree) -> PyTree:
