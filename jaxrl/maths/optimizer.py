@@ -116,7 +116,8 @@ def gradient_of_parts(
     # What hardly divides is better done at once than one by one.
     if size == num or 2 * size < part_size:
         return gradient(params, batch)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(num // size, size, *leaf.shape[1:]), batch)
+    # Every part has members from all over the batch, so that devices which share a batch share each part.
+    parts = jax.tree.map(lambda leaf: jnp.swapaxes(leaf.reshape(size, num // size, *leaf.shape[1:]), 0, 1), batch)
 
     def add(total: PyTree, part: PyTree) -> tuple[PyTree, tuple[()]]:
         return jax.tree.map(jnp.add, total, gradient(params, part)), ()
