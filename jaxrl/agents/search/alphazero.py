@@ -66,6 +66,9 @@ class AlphaZeroConfig(Config):
     )
     max_considered: int = static(16, "Moves at the root that a gumbel search looks at.", low=1)
     gumbel_scale: float = traced(1.0, "Scale of a gumbel search's noise in training.", low=0.0)
+    value_scale: float = traced(
+        0.1, "c_scale of a gumbel search: values from -1 to 1 times (50 + most visits) times this stand beside logits.", low=0.0
+    )
     exploration: float = traced(1.25, "c_init of a puct search.", low=0.0)
     dirichlet_fraction: float = traced(0.25, "Share of noise in the root's priors of a puct search.", low=0.0, high=1.0)
     dirichlet_alpha: float = traced(
@@ -284,7 +287,7 @@ def look_ahead(
     simulations = config.num_simulations if explore else config.eval_simulations or config.num_simulations
     if config.search == "gumbel":
         scale = config.gumbel_scale if explore else 0.0
-        return gumbel_search(key, model, evaluate, obs, simulations, config.max_considered, scale)
+        return gumbel_search(key, model, evaluate, obs, simulations, config.max_considered, scale, config.value_scale)
     fraction = config.dirichlet_fraction if explore else 0.0
     temperature = jnp.where(played < config.temperature_moves, config.temperature, 0.0) if explore else 0.0
     return puct_search(

@@ -44,6 +44,7 @@ def gumbel_search(
     num_simulations: int,
     max_considered: int = 16,
     gumbel_scale: Array | float = 1.0,
+    value_scale: Array | float = 0.1,
 ) -> Searched:
     """The search that improves a policy even with few simulations: actions are drawn without replacement by their logits plus
     Gumbel noise, the simulations shared out by sequential halving.
@@ -51,9 +52,12 @@ def gumbel_search(
     Args:
       max_considered: actions at the root that are looked at.
       gumbel_scale: of the noise; 0 plays the best action.
+      value_scale: c_scale of the paper's equation 8, by which outcomes from -1 to 1 count beside logits, times 50 and the most
+        visits. They are not stretched to the range of those in a position, as mctx does by default: where all actions are
+        about as good, that would learn from noise.
 
     References:
-      Danihelka et al. 2022, "Policy improvement by planning with Gumbel", Algorithm 2 and equation 11.
+      Danihelka et al. 2022, "Policy improvement by planning with Gumbel", Algorithm 2 and equations 8 and 11.
     """
     mctx = _mctx()
     found = mctx.gumbel_muzero_policy(
@@ -65,6 +69,7 @@ def gumbel_search(
         invalid_actions=~obs.legal,
         max_num_considered_actions=max_considered,
         gumbel_scale=gumbel_scale,
+        qtransform=partial(mctx.qtransform_completed_by_mix_value, value_scale=value_scale, rescale_values=False),
     )
     return _searched(found)
 
