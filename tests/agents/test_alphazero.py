@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +74,23 @@ def test_a_search_finds_what_wins(name: str) -> None:
     np.testing.assert_allclose(found.policy.sum(-1), 1.0, rtol=1e-5)
     # With one stone left, only one may be taken.
     assert found.policy[0, 1] == 0.0 and found.action[0] == 0
+
+
+def test_a_gumbel_search_recommends_by_logits_and_by_values_as_they_are() -> None:
+    """Of two stones: to take both wins, to leave one is worth what the network says of it. Each action is tried once, so that
+    values count 0.1 (50 + 1) times, however near they are to each other."""
+
+    def evaluate(obs: Position, left_one: float) -> tuple[jax.Array, jax.Array]:
+        return jnp.broadcast_to(jnp.array([0.7, -0.2]), obs.legal.shape), jnp.where(obs.state == 1, left_one, 0.5)
+
+    @jax.jit
+    def recommended(left_one: float) -> jax.Array:
+        of = partial(evaluate, left_one=left_one)
+        return gumbel_search(jax.random.key(0), model, of, positions(jnp.array([2])), 2, gumbel_scale=0.0).policy[0]
+
+    for left_one in (0.3, -0.9):
+        logits = np.array([0.7 - 5.1 * left_one, -0.2 + 5.1])
+        np.testing.assert_allclose(recommended(left_one), np.exp(logits) / np.exp(logits).sum(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["gumbel", "puct"])
