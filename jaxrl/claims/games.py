@@ -58,8 +58,8 @@ CLAIMS = (
         0.9,
         -1.0,
         "our own goal, 95 % of the points",
-        983_040,
-        {"opening_share": 0.3, "opening_moves": 16, "num_updates": 16, "capacity": 100_000},
+        786_432,
+        {"opening_share": 0.8, "opening_moves": 12, "num_updates": 24, "capacity": 150_000},
     ),
     _claim(
         "go_5x5",
