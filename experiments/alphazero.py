@@ -181,12 +181,17 @@ def keep(match: tyro.conf.Positional[Path], name: tyro.conf.Positional[str], /, 
     """
     found = read_json(match / "match.json", _MATCH, _PLAY_AGAIN)
     del found["played"]
-    for player in ("a", "b"):
-        found[player]["name"] = Path(found[player]["name"]).name
     records = sorted((match / "games").iterdir())
+    games = "\n".join(record.read_text() for record in records)
+    for player in ("a", "b"):
+        # A run is named by its folder's name alone, wherever that lay.
+        given = found[player]["name"]
+        kept = Path(given).name if "agent" in found[player] else given
+        found[player]["name"] = found["summary"][player] = kept
+        games = games.replace(given, kept)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / f"{name}.json", found)
-    write_whole(out / f"{name}{records[0].suffix}", "\n".join(record.read_text() for record in records))
+    write_whole(out / f"{name}{records[0].suffix}", games)
 
 
 @app.command
