@@ -234,8 +234,8 @@ _PAGE = (
     "",
     "Written by `python experiments/alphazero.py table` from the files here. Matches are those of `jaxrl match`: a draw",
     "is half a win, intervals are Wilson's, and the games lie beside the figures, of Go as one SGF collection. The settings",
-    "of a run are those of its claim (`jaxrl train alphazero --env ... --tuned`), but for Go on 9x9, trained on a CPU with fewer;",
-    "[more](../../../docs/games.md).",
+    "of a run are those of its claim (`jaxrl train alphazero --env ... --tuned`), smaller on 9x9;",
+    "[they and more](../../../docs/games.md).",
     "",
 )
 _SOLVED_WORDS = ("Moves that keep what a position is worth (`python experiments/alphazero.py solved`):",)
