@@ -49,12 +49,12 @@ def play_match(
     begun, key, played = time.perf_counter(), jax.random.key(seed), list[Played]()
     at_once = min(a.at_once, b.at_once, num_games)
     at_once = -(-num_games // -(-num_games // at_once))  # Rounds of one size.
-    num_boards, warmth = -(-at_once // 2), opening_moves * (opening_temperature,)
+    num_boards, opening = -(-at_once // 2), (opening_moves, opening_temperature)
     for start in range(0, num_games, at_once):
         numbers = range(start, min(start + at_once, num_games))
         sides = (((a, b), [n for n in numbers if n % 2 == 0]), ((b, a), [n for n in numbers if n % 2]))
         tables = [
-            _Tables(jax.random.fold_in(key, 2 * start + side), game, players, own, num_boards, warmth)
+            _Tables(jax.random.fold_in(key, 2 * start + side), game, players, own, num_boards, opening)
             for side, (players, own) in enumerate(sides)
             if own
         ]
@@ -79,7 +79,7 @@ class _Tables:
     """G games, in all of which the same player has the first move and the same number of moves has been made.
 
     Attributes:
-      warmth: temperature of each of the first moves; behind them it is 0.
+      opening: moves at the start that are drawn, and at which temperature.
     """
 
     def __init__(
@@ -89,19 +89,17 @@ class _Tables:
         players: tuple[Player, Player],
         numbers: Sequence[int],
         num_boards: int,
-        warmth: tuple[float, ...],
+        opening: tuple[int, float],
     ) -> None:
-        self.key, self.game, self.numbers, self.warmth, self.ply = key, game, numbers, warmth, 0
+        self.key, self.game, self.numbers, self.opening, self.ply = key, game, numbers, opening, 0
         self.seats: tuple[Seat, ...] = tuple(player.sit(numbers, num_boards, side) for side, player in enumerate(players))
         self.position, self.moves = game.opening(num_boards), [list[int]() for _ in range(num_boards)]
         self.running = np.arange(num_boards) < len(numbers)
 
     def ask(self) -> Callable[[], np.ndarray]:
         """The moves that are made now, once they are there."""
-        key, temperature = (
-            jax.random.fold_in(self.key, 2 * self.ply),
-            self.warmth[self.ply] if self.ply < len(self.warmth) else 0.0,
-        )
+        key, (opening_moves, opening_temperature) = jax.random.fold_in(self.key, 2 * self.ply), self.opening
+        temperature = opening_temperature if self.ply < opening_moves else 0.0
         return self.seats[self.ply % 2].ask(Turn(key, self.position, self.moves, self.running, temperature))
 
     def move(self, actions: np.ndarray) -> Iterator[Played]:

@@ -99,8 +99,8 @@ def product_convolution(x: Array, kernel: Array, strides: tuple[int, int]) -> Ar
 def forward_convolution(x: Array, kernel: Array) -> Array:
     """`native_convolution` with a stride of 1, whose gradients are another such convolution and matrix products.
 
-    On a CPU, XLA's convolution of a board takes half as long as `product_convolution`, and its gradient with respect to the
-    kernel 15 times as long as the products.
+    On a CPU, XLA's convolution of a board takes half as long as `product_convolution`, and inside a loop its own gradients take
+    15 times as long as these.
     """
     return _native_of_one(x, kernel)
 
