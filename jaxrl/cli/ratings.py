@@ -58,13 +58,16 @@ def ratings(arguments: list[str]) -> None:
         "seed": options.seed,
     }
 
+    kept = folder / "ratings-matches.json"
+
     def interrupted() -> str:
         end_all()
-        return "interrupted; nothing was written"
+        return f"interrupted; the matches that were over are in {kept}, and the same command goes on after them"
 
     with ended_at_once(interrupted), doing(f"rating the checkpoints of {folder}"):
-        climbed = climb(folder, options.against, **asked, on_match=say)
+        climbed = climb(folder, options.against, **asked, on_match=say, kept=kept)
     write_json(folder / "ratings.json", {**asked, **climbed.values(), "versions": versions("pgx", "mctx")})
+    kept.unlink(missing_ok=True)
     title = f"{folder.name}: {climbed.game.env_id}, {options.games} games a match"
     drawn = folder / "elo.png"
     draw_or_say(

@@ -91,7 +91,7 @@ def game_of(env_id: str, **options: Any) -> Game:
     if size:
         options = options | {"komi": round(float(env.params.komi), 6)}
     longest = env.spec.time_limit or _NO_LIMIT
-    return Game(env_id, options, env, size, longest, _names(env_id, size, env.spec.action.n), _player(env, size, longest))
+    return Game(env_id, options, env, size, longest, _names(env_id, size, env.spec.action.n), _player(env, size))
 
 
 def go_size(env_id: str) -> int:
@@ -100,7 +100,19 @@ def go_size(env_id: str) -> int:
     return GAMES[name].size if family == "pgx" and name in GAMES else 0
 
 
-def _player(env: Env, size: int, longest: int) -> Callable[..., Moved]:
+def repeats_board(size: int, move: Any, reward: Any, over: Any, num_moves: Any) -> Any:
+    """Whether a move of Go made a board that came before, by the environment's answer to it.
+
+    Args:
+      reward: of who made it.
+      over: whether the game is over.
+      num_moves: with this one; any shape, as of the others.
+    """
+    # No other move but a pass and the last one allowed can lose at once.
+    return over & (move != size * size) & (reward < 0.0) & (num_moves < 2 * size * size)
+
+
+def _player(env: Env, size: int) -> Callable[..., Moved]:
     assert env.model is not None
     model, params = env.model, env.params
 
@@ -109,15 +121,14 @@ def _player(env: Env, size: int, longest: int) -> Callable[..., Moved]:
         return jax.vmap(lambda key, obs, action: model(key, params, obs, action))(keys, position, action)
 
     def after_or_passed(
-        key: Array, position: Position, action: Array, is_last: Array, may_repeat: Array
+        key: Array, position: Position, action: Array, num_moves: Array, may_repeat: Array
     ) -> tuple[Array, tuple[Position, Array, Array], Array]:
         """Of Go: (the action, or a pass in place of a repeated board, what comes of it, whether a board was repeated)."""
         half, is_pass = action.shape[0], jnp.full_like(action, size * size)
         twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), position)
         both = after(key, twice, jnp.concatenate([action, is_pass]))
         moved, passed = jax.tree.map(lambda leaf: leaf[:half], both), jax.tree.map(lambda leaf: leaf[half:], both)
-        # No other move but the last one allowed can lose at once.
-        repeated = moved[2] & (action != is_pass) & (moved[1] < 0.0) & ~is_last
+        repeated = repeats_board(size, action, moved[1], moved[2], num_moves)
         instead = repeated & ~may_repeat
         return jnp.where(instead, is_pass, action), where_ended(instead, passed, moved), repeated & may_repeat
 
@@ -126,7 +137,7 @@ def _player(env: Env, size: int, longest: int) -> Callable[..., Moved]:
         legal = jnp.take_along_axis(position.legal, action[:, None], axis=1)[:, 0]
         action = jnp.where(legal, action, jnp.argmax(position.legal, axis=1)).astype(jnp.int32)
         if size:
-            action, found, repeated = after_or_passed(key, position, action, ply + 1 >= longest, may_repeat)
+            action, found, repeated = after_or_passed(key, position, action, ply + 1, may_repeat)
         else:
             found, repeated = after(key, position, action), jnp.zeros_like(running)
         moved, reward, over = found

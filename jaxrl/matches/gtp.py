@@ -23,6 +23,7 @@ from jaxrl.envs.pgx import GoParams
 from jaxrl.errors import UsageError
 from jaxrl.matches import sgf
 from jaxrl.matches.board import BLACK, WHITE, area, drawing, move_of, score_text, stones, vertex
+from jaxrl.matches.games import repeats_board
 from jaxrl.types import Position
 
 _MAX_KOMI = 400.0
@@ -283,12 +284,11 @@ class Engine:
         """
         turns = list(self.turns)
         self._pass_until(colour)
-        is_pass = move == self.rules.size**2
         if self.over or not bool(self.position.legal[move]):
             self.turns = turns
             raise GTPError("illegal move")
         position, reward, over = self.rules.play(self.position, move, self.komi)
-        if bool(over) and not is_pass and len(self.turns) + 1 < 2 * self.rules.size**2 and float(reward) < 0.0:
+        if repeats_board(self.rules.size, move, float(reward), bool(over), len(self.turns) + 1):
             self.turns = turns
             raise GTPError("illegal move")
         self.turns.append(_Turn(position, move, bool(over), False))

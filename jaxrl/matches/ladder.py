@@ -22,6 +22,7 @@ from jaxrl.matches.games import Game, game_of
 from jaxrl.matches.named import named, player_of
 from jaxrl.matches.play import play_match
 from jaxrl.matches.players import Player, run_player
+from jaxrl.records.files import misfit, read_json, write_json
 from jaxrl.runs.actor import game_options, trained_actor
 from jaxrl.runs.definition import read_run
 from jaxrl.runs.stored import snapshots
@@ -65,6 +66,7 @@ def climb(
     opening_moves: int = 4,
     seed: int = 0,
     on_match: Callable[[str], None] = lambda what: None,
+    kept: Path | None = None,
 ) -> Climbed:
     """Plays all matches and rates all players.
 
@@ -76,6 +78,8 @@ def climb(
       simulations: positions that a checkpoint looks at before a move; None is what the run's evaluations have.
       opening_moves: the first so many moves of a game are drawn from what a search recommends.
       on_match: told which match begins.
+      kept: a JSON file that holds each match from its end on; a match in it that was played by the same settings is not
+        played again. None keeps none.
 
     Raises:
       UsageError: no run of a game, fewer than two checkpoints, or a player or an anchor that there is not.
@@ -96,15 +100,52 @@ def climb(
         pairs = [*zip(own, own[1:], strict=False)]
         pairs += [(checkpoint, other) for checkpoint in own for other in named_players]
         pairs += [(a, b) for place, b in enumerate(named_players) for a in named_players[:place]]
-        scores, distinct = [], []
+        settings = {"games": num_games, "simulations": simulations, "opening_moves": opening_moves, "seed": seed}
+        matches = _Matches(kept, settings | {"options": game.options})
         for number, (a, b) in enumerate(pairs):
+            if matches.has(a.name, b.name):
+                continue
             on_match(f"match {number + 1} of {len(pairs)}: {a.name} and {b.name}")
             tally = play_match(game, a, b, num_games, seed, opening_moves).tally()
-            scores.append(Score(a.name, b.name, tally.wins, tally.draws, tally.losses))
-            distinct.append(tally.distinct)
+            matches.add(Score(a.name, b.name, tally.wins, tally.draws, tally.losses), tally.distinct)
+    scores, distinct = matches.of(pairs)
     order = [player.name for player in [*own, *named_players]]
     found = rate(scores, anchor if anchor in names else named_players[0].name)
     return Climbed(game, names, sorted(found, key=lambda one: order.index(one.player)), scores, distinct)
+
+
+_ROW = {"first": str, "second": str, "wins": int, "draws": int, "losses": int, "distinct": int, "settings": dict}
+
+
+class _Matches:
+    """Matches that were played, by the names of their players; on disk from the end of each."""
+
+    def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
+        self.path, self.settings = path, settings
+        self.rows = list[dict[str, Any]]()
+        if path is not None and path.exists():
+            fix = "delete it, and its matches are played again"
+            self.rows = read_json(path, {"matches": list}, fix)["matches"]
+            faults = (misfit(row, _ROW) for row in self.rows)
+            if (fault := next((fault for fault in faults if fault is not None), None)) is not None:
+                raise UsageError(f"{path} is damaged ({fault}); {fix}")
+
+    def has(self, first: str, second: str) -> bool:
+        return self._row(first, second) is not None
+
+    def add(self, score: Score, distinct: int) -> None:
+        self.rows.append(score._asdict() | {"distinct": distinct, "settings": self.settings})
+        if self.path is not None:
+            write_json(self.path, {"matches": self.rows})
+
+    def of(self, pairs: Sequence[tuple[Player, Player]]) -> tuple[list[Score], list[int]]:
+        """The scores of these matches, and how many different games each had."""
+        rows = [row for a, b in pairs if (row := self._row(a.name, b.name))]
+        return [Score(*(row[name] for name in Score._fields)) for row in rows], [row["distinct"] for row in rows]
+
+    def _row(self, first: str, second: str) -> dict[str, Any] | None:
+        same = {"first": first, "second": second, "settings": self.settings}
+        return next((row for row in self.rows if {name: row.get(name) for name in same} == same), None)
 
 
 def checkpoints_of(folder: Path, most: int) -> dict[int, int | None]:
