@@ -25,7 +25,7 @@ from jaxrl.config import agent_config, static, traced
 from jaxrl.maths import losses, optimizer
 from jaxrl.maths.minibatches import explained_variance, standardize
 from jaxrl.nets.actor_critic import Params, Policy, actor_critic
-from jaxrl.types import Agent, Array, Model, Progress, PyTree, Rollout, Spec, episode_end
+from jaxrl.types import Agent, Array, Metrics, Model, Progress, PyTree, Rollout, Spec, episode_end
 
 
 @agent_config
@@ -56,35 +56,41 @@ def make_a2c(
     """
     networks = policy.made(network, config, spec)
 
-    def loss(params: Params, moments: PyTree, rollout: Rollout, reward: Array) -> tuple[Array, dict[str, Array]]:
+    def loss(
+        params: Params, moments: PyTree, rollout: Rollout, reward: Array, unit: Array
+    ) -> tuple[Array, tuple[Metrics, Array]]:
+        """The loss, and (metrics, the returns [T, B] that the values are fitted to)."""
         features, next_features = (
             networks.step(params, (), networks.inputs(moments, obs))[1] for obs in (rollout.obs, rollout.next_obs)
         )
         chosen, value = networks.distribution(params, features), networks.value(params, features)
         next_value = networks.value(params, next_features)
         discount = config.gamma * (1.0 - rollout.terminated)
-        fixed = jax.lax.stop_gradient((value, next_value))
+        fixed = jax.lax.stop_gradient((unit * value, unit * next_value))
         weight, target = policy.estimated(advantage, config, Steps(reward, discount, *fixed, episode_end(rollout)))
         weight = standardize(weight) if config.normalize_advantage else weight
         policy_loss = jnp.mean(losses.policy_gradient(chosen.log_prob(rollout.action), weight))
-        value_loss = jnp.mean(losses.squared(value - target))
+        value_loss = jnp.mean(losses.squared(value - target / unit))
         entropy = jnp.mean(chosen.entropy())
         total = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
-        return total, {
+        metrics = {
             "loss": total,
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "explained_variance": explained_variance(target, value),
+            "explained_variance": explained_variance(target, unit * value),
         }
+        return total, (metrics, target)
 
-    def update(key: Array, state: RolloutState, rollout: Rollout, progress: Progress) -> tuple[RolloutState, dict[str, Array]]:
+    def update(key: Array, state: RolloutState, rollout: Rollout, progress: Progress) -> tuple[RolloutState, Metrics]:
         params, moments = state.policy
         scale, reward = policy.scaled_reward(config, state.reward_scale, rollout)
-        grads, metrics = jax.grad(loss, has_aux=True)(params, moments, rollout, reward)
+        unit = policy.unit_of_value(state.returns)
+        grads, (metrics, target) = jax.grad(loss, has_aux=True)(params, moments, rollout, reward, unit)
         rate = policy.learning_rate(config, progress)
         step = optimizer.step(params, grads, state.opt_state, rate, config.max_grad_norm)
         changed = networks.absorb(Policy(step.params, moments), rollout.obs)
-        return RolloutState(changed, step.opt_state, scale), metrics | {"grad_norm": step.grad_norm, "learning_rate": rate}
+        metrics |= {"grad_norm": step.grad_norm, "learning_rate": rate}
+        return RolloutState(changed, step.opt_state, scale, policy.returns_seen(state.returns, target)), metrics
 
     return policy.agent(networks, partial(policy.first_state, config), update)

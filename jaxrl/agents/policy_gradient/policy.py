@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from jaxrl.config import Config, agent_config, static, traced
 from jaxrl.contracts.parts import check_part, check_parts, own_part
@@ -50,6 +51,9 @@ class RolloutConfig(PolicyConfig):
 
     value_coef: float = traced(0.5, "Weight of the value loss.", low=0.0)
     normalize_reward: bool = static(False, "Divide rewards by the running deviation of the discounted return.")
+    normalize_value: bool = static(
+        False, "Let the critic predict returns over their running deviation; rewards and advantages stay as they are."
+    )
 
 
 class RolloutState(NamedTuple):
@@ -59,11 +63,13 @@ class RolloutState(NamedTuple):
       policy: parameters of actor and critic, and the observations' moments.
       opt_state: of `jaxrl.maths.optimizer`.
       reward_scale: `RewardScale`, () where rewards are not normalised.
+      returns: `Moments` of all returns that the critic was fitted to, () where values are not normalised.
     """
 
     policy: Policy
     opt_state: PyTree
     reward_scale: PyTree
+    returns: PyTree = ()
 
 
 class Steps(NamedTuple):
@@ -167,7 +173,8 @@ def agent(networks: ActorCritic, init: Any, update: Any, fresh_episodes: bool = 
 def first_state(config: RolloutConfig, first: Policy) -> RolloutState:
     """The state before any update."""
     scale = normalize.init_reward_scale(config.num_envs) if config.normalize_reward else ()
-    return RolloutState(first, optimizer.init(first.params), scale)
+    moments = normalize.init_moments(()) if config.normalize_value else ()
+    return RolloutState(first, optimizer.init(first.params), scale, moments)
 
 
 def scaled_reward(config: RolloutConfig, scale: PyTree, rollout: Rollout) -> tuple[PyTree, Array]:
@@ -175,6 +182,21 @@ def scaled_reward(config: RolloutConfig, scale: PyTree, rollout: Rollout) -> tup
     if not config.normalize_reward:
         return scale, rollout.reward
     return normalize.scale_rewards(scale, rollout.reward, episode_end(rollout), config.gamma)
+
+
+def unit_of_value(moments: PyTree) -> Array:
+    """[] what the critic's outputs are multiplied by to be values: the deviation of the returns seen, 1 where values are not
+    normalised.
+
+    This is the scale of van Hasselt et al. 2016, "Learning values across many orders of magnitude", without its shift and its
+    correction of the last layer.
+    """
+    return jnp.sqrt(moments.variance + 1e-8) if moments else jnp.float32(1.0)
+
+
+def returns_seen(moments: PyTree, target: Array) -> PyTree:
+    """The moments with the returns of a rollout [T, B] merged, () where values are not normalised."""
+    return normalize.update_moments(moments, target) if moments else ()
 
 
 def learning_rate(config: PolicyConfig, progress: Progress) -> Array:

@@ -182,7 +182,8 @@ def make_ppo(
         metrics |= {"explained_variance": explained_variance(data.target, data.value), "learning_rate": rate}
         # Merged after learning, so that the ratio of the first minibatch is exactly 1.
         changed = networks.absorb(state.policy._replace(params=params), rollout.obs)
-        return RolloutState(changed, opt_state, scale), metrics
+        unit = policy.unit_of_value(state.returns)
+        return RolloutState(changed, opt_state, scale, policy.returns_seen(state.returns, unit * data.target)), metrics
 
     return policy.agent(networks, partial(policy.first_state, config), update)
 
@@ -200,6 +201,7 @@ def prepare(
     scale, reward = policy.scaled_reward(config, state.reward_scale, rollout)
     inputs, next_inputs = networks.inputs(moments, rollout.obs), networks.inputs(moments, rollout.next_obs)
     memory = jax.tree.map(lambda leaf: leaf[0], rollout.extras)
+    unit = policy.unit_of_value(state.returns)
 
     def laid(tree: PyTree) -> PyTree:
         """[T, B, ...] as items of a minibatch."""
@@ -208,12 +210,13 @@ def prepare(
         return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), tree)
 
     def judge(params: Params) -> tuple[PyTree, Array, policy.Estimate]:
-        """(features, values, advantages and targets)."""
+        """(features, the critic's outputs, advantages, and what those outputs are fitted to)."""
         memories, features = networks.unroll(params, memory, inputs, ended)
-        value = networks.value(params, features)
-        next_value = networks.value(params, networks.step(params, memories, next_inputs)[1])
+        output = networks.value(params, features)
+        next_value = unit * networks.value(params, networks.step(params, memories, next_inputs)[1])
         discount = config.gamma * (1.0 - rollout.terminated)
-        return features, value, policy.estimated(advantage, config, Steps(reward, discount, value, next_value, ended))
+        found = policy.estimated(advantage, config, Steps(reward, discount, unit * output, next_value, ended))
+        return features, output, found._replace(target=found.target / unit)
 
     features, value, estimate = judge(params)
     log_prob = networks.distribution(params, features).log_prob(rollout.action)
