@@ -18,6 +18,7 @@ from jaxrl.envs.probe import MixedAction
 from jaxrl.errors import UsageError
 from jaxrl.maths.distributions import Categorical
 from jaxrl.maths.minibatches import explained_variance, standardize, weighted_mean
+from jaxrl.maths.normalize import Moments
 from jaxrl.nets.actor_critic import Seen, actor_critic
 from jaxrl.types import ArraySpec, Box, Discrete, Spec
 
@@ -266,6 +267,43 @@ def test_units_of_reward_do_not_matter_to_normalised_rewards(name):
     ]
     for field in ("policy_loss", "value_loss", "grad_norm"):
         np.testing.assert_allclose(metrics[0][field], metrics[1][field], rtol=1e-3, atol=1e-5)
+
+
+ONE_STEP = {"a2c": {}, "ppo": {"num_epochs": 1, "num_minibatches": 1}}
+
+
+@pytest.mark.parametrize("name", ["a2c", "ppo"])
+def test_values_in_units_of_the_returns_deviation_are_those_values(name):
+    """A critic in units of 3 says what one with three times its last layer says; only the value loss is in those units."""
+    rollout = random_rollout(DISCRETE, T, B)
+    plain, scaled = (build(name, normalize_value=normalize, **ONE_STEP[name]) for normalize in (False, True))
+    params = scaled.state.policy.params
+    nine = scaled.state._replace(returns=Moments(jnp.float32(0.5), jnp.float32(9.0), jnp.float32(10.0)))
+    last = params["critic"]["params"]["Dense_0"]
+    critic = {"params": params["critic"]["params"] | {"Dense_0": jax.tree.map(lambda leaf: 3.0 * leaf, last)}}
+    thrice = plain.state._replace(policy=plain.state.policy._replace(params=params | {"critic": critic}))
+    state, in_units = scaled.update(jax.random.key(0), nine, rollout, progress())
+    _, found = plain.update(jax.random.key(0), thrice, rollout, progress())
+    for field in ("policy_loss", "entropy", "explained_variance"):
+        np.testing.assert_allclose(in_units[field], found[field], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(9.0 * in_units["value_loss"], found["value_loss"], rtol=1e-4)
+    assert state.returns.num_samples == 10 + T * B
+
+
+@pytest.mark.parametrize("name", ["a2c", "ppo"])
+def test_the_returns_that_values_were_fitted_to_are_counted(name):
+    """Without a future the return is the reward."""
+    built = build(name, normalize_value=True, gamma=0.0, **ONE_STEP[name])
+    first, second = (
+        random_rollout(DISCRETE, T, B),
+        random_rollout(DISCRETE, T, B)._replace(reward=jnp.linspace(-9.0, 9.0, T * B).reshape(T, B)),
+    )
+    state, rewards = built.state, np.zeros((0, B))
+    for rollout in (first, second):
+        state, _ = built.update(jax.random.key(0), state, rollout, progress())
+        rewards = np.concatenate([rewards, rollout.reward])
+        np.testing.assert_allclose(state.returns.mean, rewards.mean(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(policy.unit_of_value(state.returns), rewards.std(), rtol=1e-4)
 
 
 def test_a_whole_return_is_not_discounted_twice():
