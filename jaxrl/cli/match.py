@@ -46,13 +46,18 @@ class MatchOptions(opts.Threads):
         low=0.01,
         high=100.0,
     )
+    first_moves: tuple[str, ...] = static(
+        (),
+        "Moves that every game begins with, by the names that records have: C3. What is drawn comes behind them.",
+        metavar="MOVE",
+    )
     parallel: int = static(2, "Games side by side where a program plays, each a process of it.", low=1, high=256)
     engine_seconds: float = static(60.0, "Seconds in which a program has to answer.", low=0.1, high=86_400.0)
     out: str | None = static(None, "New folder for a record of every game (SGF of Go) and match.json.")
 
 
 def match(arguments: list[str]) -> None:
-    """jaxrl match A B [--games N] [--env ENV] [--env-option A=B] [--opening-moves K] [--out DIR] ..."""
+    """jaxrl match A B [--games N] [--env ENV] [--first-moves MOVE ...] [--opening-moves K] [--out DIR] ..."""
     options = opts.parse(MatchOptions, arguments, "jaxrl match")
     out = None if options.out is None else opts.path_of("out", options.out)
     use_threads(arguments)
@@ -76,6 +81,7 @@ def match(arguments: list[str]) -> None:
     with contextlib.ExitStack() as held:
         held.enter_context(ended_at_once(interrupted))
         game = game_between(who, options.env, options.env_options)
+        first_moves = game.moves_of(options.first_moves)
 
         def player(place: int) -> Player:
             simulations = own[place] or (options.simulations if who[place].folder else None)
@@ -86,11 +92,11 @@ def match(arguments: list[str]) -> None:
         a, b = player(0), player(1)
         on_game: Any = {}
         if out is not None:
-            names = ("games", "seed", "opening_moves", "opening_temperature", "parallel", "engine_seconds")
+            names = ("games", "seed", "first_moves", "opening_moves", "opening_temperature", "parallel", "engine_seconds")
             settings = {"a": a.about(), "b": b.about(), **{name: getattr(options, name) for name in names}}
             on_game = {"on_game": held.enter_context(recording(out, game, (options.a, options.b), settings)).add}
         with doing(f"playing {options.games} games of {options.a} and {options.b}"):
-            opening = (options.opening_moves, options.opening_temperature)
+            opening = (options.opening_moves, options.opening_temperature, first_moves)
             result = play_match(game, a, b, options.games, options.seed, *opening, **on_game)
     console().print(result_table(result))
     print(json.dumps(result.summary()))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.envs import make
 from jaxrl.envs.pgx import GAMES
@@ -66,6 +67,31 @@ class Game(NamedTuple):
         """[num, ...] the position before the first move."""
         key = jax.random.key(0)
         return jax.tree.map(lambda leaf: jnp.repeat(leaf, num, axis=0), self.env.reset(key, self.env.params)[1])
+
+    def moves_of(self, names: Sequence[str], field: str = "first_moves") -> tuple[int, ...]:
+        """The actions that these names, in upper or lower case, stand for, from the first move of a game on.
+
+        Args:
+          field: that they come from, for the message.
+
+        Raises:
+          UsageError: a name that no move of the game has, or a move that is illegal or ends the game.
+        """
+        known = {name.lower(): action for action, name in enumerate(self.names)}
+        position, moves, still = self.opening(1), list[int](), jnp.ones(1, bool)
+        for number, name in enumerate(names):
+            said = f"{field}: move {number + 1}, {name!r},"
+            move = known.get(name.lower())
+            if move is None:
+                raise UsageError(f"{said} is no move of {self.env_id}; its moves are {', '.join(self.names[:3])} ...")
+            if not bool(position.legal[0, move]):
+                raise UsageError(f"{said} is illegal; leave out the moves from there on")
+            moved = self.play(jax.random.key(0), position, jnp.full(1, move, jnp.int32), still, np.int32(number), True)
+            if bool(moved.over[0]):
+                raise UsageError(f"{said} ends the game; leave out the moves from there on")
+            position = moved.position
+            moves.append(move)
+        return tuple(moves)
 
     @property
     def komi(self) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -31,16 +32,18 @@ def play_match(
     seed: int = 0,
     opening_moves: int = 0,
     opening_temperature: float = 1.0,
+    first_moves: Sequence[int] = (),
     on_game: Callable[[Played], None] = lambda played: None,
 ) -> MatchResult:
     """Plays a match; A has the first move in games 0, 2, 4 and so on.
 
     Args:
       a, b: made for this game; they are to be closed.
-      opening_moves: so many moves of each game, of both sides together, are drawn from what a search recommends, by players
-        that can: two players that always take their best move play one game again and again.
+      opening_moves: so many moves of each game behind `first_moves`, of both sides together, are drawn from what a search
+        recommends, by players that can: two players that always take their best move play one game again and again.
       opening_temperature: they are drawn by probabilities to the power of 1 / opening_temperature; above 1 more differ, and
         more are mistakes.
+      first_moves: that every game begins with, legal ones; `Game.moves_of` makes them of their names.
       on_game: told of each game as it ends.
 
     Raises:
@@ -49,7 +52,7 @@ def play_match(
     begun, key, played = time.perf_counter(), jax.random.key(seed), list[Played]()
     at_once = min(a.at_once, b.at_once, num_games)
     at_once = -(-num_games // -(-num_games // at_once))  # Rounds of one size.
-    num_boards, opening = -(-at_once // 2), (opening_moves, opening_temperature)
+    num_boards, opening = -(-at_once // 2), Opening(tuple(first_moves), opening_moves, opening_temperature)
     for start in range(0, num_games, at_once):
         numbers = range(start, min(start + at_once, num_games))
         sides = (((a, b), [n for n in numbers if n % 2 == 0]), ((b, a), [n for n in numbers if n % 2]))
@@ -65,6 +68,14 @@ def play_match(
     return MatchResult(game, (a.name, b.name), tuple(played), time.perf_counter() - begun)
 
 
+class Opening(NamedTuple):
+    """How games begin; see `play_match`."""
+
+    given: tuple[int, ...]
+    drawn: int
+    temperature: float
+
+
 def _rounds(tables: list[_Tables]) -> Iterator[Played]:
     """Games as they end."""
     while any(table.running.any() for table in tables):
@@ -76,11 +87,7 @@ def _rounds(tables: list[_Tables]) -> Iterator[Played]:
 
 
 class _Tables:
-    """G games, in all of which the same player has the first move and the same number of moves has been made.
-
-    Attributes:
-      opening: moves at the start that are drawn, and at which temperature.
-    """
+    """G games, in all of which the same player has the first move and the same number of moves has been made."""
 
     def __init__(
         self,
@@ -89,7 +96,7 @@ class _Tables:
         players: tuple[Player, Player],
         numbers: Sequence[int],
         num_boards: int,
-        opening: tuple[int, float],
+        opening: Opening,
     ) -> None:
         self.key, self.game, self.numbers, self.opening, self.ply = key, game, numbers, opening, 0
         self.seats: tuple[Seat, ...] = tuple(player.sit(numbers, num_boards, side) for side, player in enumerate(players))
@@ -98,8 +105,11 @@ class _Tables:
 
     def ask(self) -> Callable[[], np.ndarray]:
         """The moves that are made now, once they are there."""
-        key, (opening_moves, opening_temperature) = jax.random.fold_in(self.key, 2 * self.ply), self.opening
-        temperature = opening_temperature if self.ply < opening_moves else 0.0
+        given, drawn, opening_temperature = self.opening
+        if self.ply < len(given):
+            return lambda: np.full(len(self.moves), given[self.ply], np.int32)
+        key = jax.random.fold_in(self.key, 2 * self.ply)
+        temperature = opening_temperature if self.ply < len(given) + drawn else 0.0
         return self.seats[self.ply % 2].ask(Turn(key, self.position, self.moves, self.running, temperature))
 
     def move(self, actions: np.ndarray) -> Iterator[Played]:

@@ -61,6 +61,7 @@ def untrained(folder, env="pgx/tic_tac_toe", agent="alphazero", **options):
         (["random", f"{SCRIPT} resign", *TTT], "speaks the Go Text Protocol, and the game is pgx/tic_tac_toe"),
         (["random", f"{sys.executable} -SE -c 1", *GO], "ended with code 0 (at the command 'name')"),
         (["random", "random", *TTT, "--out", "."], "out=. is not empty"),
+        (["random", "random", *TTT, "--first-moves", "z9"], "first_moves: move 1, 'z9', is no move of pgx/tic_tac_toe"),
         (["random", "random", *GO, "--env-option", "size=3"], "unknown option of pgx/go_5x5 'size'"),
     ],
 )

@@ -115,6 +115,15 @@ def test_a_game_is_played_and_told_and_scored_as_it_stands(rules: Any, tmp_path:
     assert lines[3:-1] == first + second  # One process plays both games.
 
 
+def test_a_program_is_told_of_moves_that_were_given(tmp_path: Path) -> None:
+    with engine("--log", str(tmp_path / "log"), "pass", at_once=1) as program:
+        result = play_match(game(), scripted("pass"), program, 2, first_moves=(12, 16))
+    assert [one.moves for one in result.games] == [(12, 16, 25, 25)] * 2
+    begun = ["boardsize 5", "komi 1.5", "clear_board", "play b C3", "play w B2"]
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines[3:-1] == [*begun, "play b pass", "genmove w", "final_score", *begun, "genmove b", "play w pass", "final_score"]
+
+
 def test_a_seed_in_the_command_is_of_two_games_each_in_a_process_of_its_own(tmp_path: Path) -> None:
     with engine("--log", str(tmp_path / "log{seed}"), "resign") as program:
         result = play_match(game(), scripted("C3"), program, 4)

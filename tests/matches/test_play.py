@@ -79,6 +79,22 @@ def test_the_first_moves_alone_are_drawn() -> None:
         opening_temperature=3.0,
     )
     assert heard == [("a", 4, 3.0), ("b", 3, 3.0), ("a", 2, 0.0), ("b", 1, 0.0)]
+    heard.clear()
+    # Two stones are taken before anybody is asked, of which the first player took both.
+    a, b = (player(name, partial(listen, name)) for name in "ab")
+    result = play_match(game(), a, b, 1, opening_moves=1, opening_temperature=3.0, first_moves=(1,))
+    assert heard == [("b", 2, 3.0), ("a", 1, 0.0)] and result.games[0].moves == (1, 0, 0)
+
+
+def test_moves_are_known_by_their_names() -> None:
+    assert game().moves_of(["0", "1"]) == (0, 1)
+    for names, message in (
+        (["0", "x"], r"first_moves: move 2, 'x', is no move of test_play:four_stones; its moves are 0, 1"),
+        (["1", "0", "1"], "first_moves: move 3, '1', is illegal"),
+        (["1", "1"], "first_moves: move 2, '1', ends the game"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            game().moves_of(names)
 
 
 def test_a_game_without_an_end_is_nobodys() -> None:
