@@ -97,10 +97,10 @@ def reproduce(
     result = _result(claim, trained, scores, judged) | {
         "command": shlex.join(["jaxrl", "reproduce", typed or claim.name, *options])
     }
-    if run.protocol.score == BEST:
-        final = judge(run, seed_scores(trained, GREEDY))
-        interval = None if quick else _interval(final)
-        result["final"] = plain({"mean": final.mean}) | {"interval_95": interval}
+    if run.eval_every:  # The end beside the best, and the best beside what is no evaluation.
+        beside, kind = ("final", GREEDY) if run.protocol.score == BEST else ("best", BEST)
+        other = judge(run, seed_scores(trained, kind))
+        result[beside] = plain({"mean": other.mean}) | {"interval_95": None if quick else _interval(other)}
     _write(result, out / f"{name}.json")
     draw_or_say(lambda: draw_claim(claim, trained, judged, out / f"{name}.png"), "the same command draws it again")
     return result

@@ -31,8 +31,9 @@ Each row is one command, `jaxrl reproduce CLAIM`, which writes the JSON file and
 _FOOT = """Higher is better everywhere. Ours is the mean over seeds, IQM their interquartile mean, the interval a 95 %
 percentile bootstrap of the mean over seeds; of few seeds it is too narrow: of 3, 5 and 10 normal scores it holds the true mean
 in 75 %, 84 % and 90 % of cases. Seeds were fixed before any was looked at, and configurations chosen on others (both are in
-the JSON); what had been seen before is in the notes. No seed is left out; one that failed counts as random play. Minutes are
-wall clock of all seeds, on the machine that ran them (its cores are in the JSON) beside whatever else it did.
+the JSON); what had been seen before is in the notes. No seed is left out; one that failed counts as random play. "best" and "final"
+are the best greedy evaluation of training and the last one, where the score is another. Minutes are wall clock of all seeds,
+on the machine that ran them (its cores are in the JSON) beside whatever else it did.
 
 * **above**: our interval lies above the published mean.
 * **reproduced**: it contains it, and is no wider to each side than the published deviation over seeds or a tenth of the way
@@ -68,10 +69,11 @@ _OF_EXACT: Mapping[str, Types | type] = {
 _OF_RUNS: Mapping[str, Types | type] = {
     "": {
         **{"mean": (float, _NONE), "iqm": (float, _NONE), "interval_95": (list, _NONE), "num_seeds": int, "env_steps": int},
-        **{"minutes": (float, _NONE), "final": (dict, _NONE)},
+        **{"minutes": (float, _NONE), "final": (dict, _NONE), "best": (dict, _NONE)},
     },
     "interval_95": {"0": float, "1": float},
     "final": {"mean": (float, _NONE)},
+    "best": {"mean": (float, _NONE)},
     "claim": {"agent": str, "config": dict, "seeds": list, "published": dict, "protocol": dict, "tried": (str, _NONE)},
     "claim.published": _OF_PUBLISHED,
     "claim.published.protocol": _PROTOCOL,
@@ -83,7 +85,7 @@ _CHOICES: Mapping[str, Container[str]] = {
     "claim.published.protocol.score": SCORES,
     "claim.protocol.score": SCORES,
 }
-_LATER = {"minutes": None, "final": None}
+_LATER = {"minutes": None, "final": None, "best": None}
 """What results of before do not have."""
 
 
@@ -162,8 +164,9 @@ def row_of(result: Result) -> dict[str, str]:
     published, interval = claim["published"], result["interval_95"]
     deviation = "" if published["deviation"] is None else f" ± {published['deviation']:,g}"
     ours, iqm = ("" if value is None else _number(value) for value in (result["mean"], result["iqm"]))
-    if (final := result.get("final")) and final["mean"] is not None:
-        ours += f" (final {_number(final['mean'])})"
+    for beside in ("final", "best"):
+        if (other := result.get(beside)) and other["mean"] is not None:
+            ours += f" ({beside} {_number(other['mean'])})"
     return row | {
         "ours": ours,
         "95 % interval": "" if interval is None else f"[{_number(interval[0])}, {_number(interval[1])}]",
@@ -316,7 +319,7 @@ def _table(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> list[st
 # --- files ----------------------------------------------------------------------------------------------------------
 
 _OF_CSV = (
-    *("group", "claim", "agent", "env", "env_options", "verdict", "mean", "low", "high", "iqm", "final_mean"),
+    *("group", "claim", "agent", "env", "env_options", "verdict", "mean", "low", "high", "iqm", "final_mean", "best_mean"),
     *("num_seeds", "num_failed", "env_steps", "minutes", "published", "deviation", "kind", "published_seeds"),
     *("published_env_steps", "source", "reasons", "deviations", "command", "date"),
 )
@@ -335,7 +338,7 @@ def _of_csv(result: Result) -> list[Any]:
         "env_options": " ".join(_options(claim)),
         "low": low,
         "high": high,
-        "final_mean": (result.get("final") or {}).get("mean"),
+        **{f"{beside}_mean": (result.get(beside) or {}).get("mean") for beside in ("final", "best")},
         "published": published.get("mean"),
         "published_seeds": published.get("num_seeds"),
         "published_env_steps": published.get("env_steps"),

@@ -214,6 +214,10 @@ def test_a_best_score_has_the_final_one_beside_it(made_up, tmp_path, monkeypatch
     assert result["final"] == {"mean": 0.6, "interval_95": [0.5, 0.7]}
     assert row_of(result)["ours"] == "1 (final 0.6)"
     assert reproduce(claim, tmp_path, quick=True)["final"]["interval_95"] is None
+    last = dataclasses.replace(claim, protocol=CLAIM.protocol, name="last")
+    result = reproduce(last, tmp_path)
+    assert result["best"] == {"mean": 1.0, "interval_95": [0.95, 1.05]} and "final" not in result
+    assert row_of(result)["ours"].endswith(" (best 1)")
     assert sized(claim, None, True).eval_every == 32  # The middle and the last of 64 env steps.
 
 
