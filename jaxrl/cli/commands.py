@@ -240,19 +240,14 @@ class EvaluateOptions:
     seeds: bool = static(False, "Of a sweep's folder: score all runs of that run's config, one for each seed, and their mean.")
     at: int | None = static(None, "Env steps of the snapshot to play, of a run with --keep-every; the last policy by default.")
     gif: str | None = static(None, "Write one episode as a GIF to this file.")
+    html: str | None = static(None, "Of brax: write one episode to this file, for a browser, where it is seen from all sides.")
 
 
 def evaluate(arguments: list[str]) -> None:
-    """jaxrl evaluate DIR [--run N] [--seeds] [--episodes N] [--seed S] [--env-option A=B] [--at ENV_STEPS] [--gif FILE]"""
+    """jaxrl evaluate DIR [--run N] [--seeds] [--episodes N] [--seed S] [--env-option A=B] [--at N] [--gif F] [--html F]"""
     options = opts.parse(EvaluateOptions, arguments, "jaxrl evaluate")
-    if options.gif and not opts.path_of("gif", options.gif).resolve().parent.is_dir():
-        fail(f"gif={options.gif} cannot be written: its folder does not exist; make it first")
-    if options.gif and Path(options.gif).is_dir():
-        fail(f"gif={options.gif} is a folder; give the name of a file")
-    if options.gif and Path(options.gif).suffix.lower() != ".gif":
-        fail(f"gif={options.gif} is to be a GIF; give it a name that ends in .gif")
-    if options.gif and not os.access(Path(options.gif).resolve().parent, os.W_OK):
-        fail(f"gif={options.gif} cannot be written: its folder is read-only; give another")
+    opts.check_film("gif", options.gif)
+    opts.check_film("html", options.html)
     use_threads(arguments)
     use_compilation_cache()
     folder = opts.path_of("folder", options.folder)
@@ -278,6 +273,7 @@ def _score(folder: Path, options: EvaluateOptions, about: dict[str, Any]) -> dic
     where = options.seed, options.at, opts.with_opponent(options.env_options, options.opponent)
     with doing(f"drawing an episode for {options.gif}", elsewhere=False):
         frames = trained.episode_pictures(folder, *where) if options.gif else None
+    page = trained.episode_page(folder, *where) if options.html else ""
     found = trained.score(folder, options.episodes, *where)
     print(json.dumps(about | found))
     if options.gif and frames is not None:
@@ -287,6 +283,11 @@ def _score(folder: Path, options: EvaluateOptions, about: dict[str, Any]) -> dic
         with doing(f"drawing an episode for {options.gif}"):
             save_gif(options.gif, frames, pictures_per_second(_stored(folder).get("env", "")), hold=1.0)
         print(options.gif)
+    if options.html:
+        from jaxrl.records.files import write_whole
+
+        write_whole(Path(options.html), page)
+        print(options.html)
     return found
 
 

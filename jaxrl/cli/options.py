@@ -9,6 +9,7 @@ Imports no JAX, so that help is instant.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shlex
 import sys
@@ -321,3 +322,17 @@ def check_image(name: str, path: str | None) -> None:
         fail(f"{name}={path!r} names no file; give the name of a .png, .svg or .pdf file")
     if not Path(path).resolve().parent.is_dir():
         fail(f"{name}={path} cannot be written: its folder does not exist; make it first")
+
+
+def check_film(field: str, name: str | None) -> None:
+    """Refuses a file that cannot be written, or that is called something else than its `field`."""
+    if not name:
+        return
+    if not path_of(field, name).resolve().parent.is_dir():
+        fail(f"{field}={name} cannot be written: its folder does not exist; make it first")
+    if Path(name).is_dir():
+        fail(f"{field}={name} is a folder; give the name of a file")
+    if Path(name).suffix.lower() != f".{field}":
+        fail(f"{field}={name} is to be {'a GIF' if field == 'gif' else 'HTML'}; give it a name that ends in .{field}")
+    if not os.access(Path(name).resolve().parent, os.W_OK):
+        fail(f"{field}={name} cannot be written: its folder is read-only; give another")

@@ -81,6 +81,75 @@ ENVS: dict[str, tuple[str, ...]] = {
         "chess",
         "shogi",
     ),
+    "brax": (
+        "ant",
+        "halfcheetah",
+        "hopper",
+        "walker2d",
+        "humanoid",
+        "humanoidstandup",
+        "reacher",
+        "pusher",
+        "swimmer",
+        "inverted_pendulum",
+        "inverted_double_pendulum",
+    ),
+    "playground": (
+        "AcrobotSwingup",
+        "AcrobotSwingupSparse",
+        "BallInCup",
+        "CartpoleBalance",
+        "CartpoleBalanceSparse",
+        "CartpoleSwingup",
+        "CartpoleSwingupSparse",
+        "CheetahRun",
+        "FingerSpin",
+        "FingerTurnEasy",
+        "FingerTurnHard",
+        "FishSwim",
+        "HopperHop",
+        "HopperStand",
+        "HumanoidStand",
+        "HumanoidWalk",
+        "HumanoidRun",
+        "PendulumSwingup",
+        "PointMass",
+        "ReacherEasy",
+        "ReacherHard",
+        "SwimmerSwimmer6",
+        "WalkerRun",
+        "WalkerStand",
+        "WalkerWalk",
+        "ApolloJoystickFlatTerrain",
+        "BarkourJoystick",
+        "BerkeleyHumanoidJoystickFlatTerrain",
+        "BerkeleyHumanoidJoystickRoughTerrain",
+        "G1JoystickFlatTerrain",
+        "G1JoystickRoughTerrain",
+        "Go1JoystickFlatTerrain",
+        "Go1JoystickRoughTerrain",
+        "Go1Getup",
+        "Go1Handstand",
+        "Go1Footstand",
+        "H1InplaceGaitTracking",
+        "H1JoystickGaitTracking",
+        "Op3Joystick",
+        "SpotFlatTerrainJoystick",
+        "SpotGetup",
+        "SpotJoystickGaitTracking",
+        "T1JoystickFlatTerrain",
+        "T1JoystickRoughTerrain",
+        "AlohaHandOver",
+        "AlohaSinglePegInsertion",
+        "PandaPickCube",
+        "PandaPickCubeOrientation",
+        "PandaPickCubeCartesian",
+        "PandaOpenCabinet",
+        "PandaRobotiqPushCube",
+        "LeapCubeReorient",
+        "LeapCubeRotateZAxis",
+        "AeroCubeRotateZAxis",
+    ),
     "gymnasium": (),
     "envpool": (),
 }
@@ -103,11 +172,13 @@ HOST = ("gymnasium", "envpool")
 _MAX_HOST_ENVS = 10_000
 """Of each of which Python makes an object or a process."""
 
-_OWN_OPTIONS = {family: ("time_limit",) for family in ("gymnax", "gridworld", "maze", "garnet", "glimpse", "pgx")}
+_OWN_OPTIONS = {
+    family: ("time_limit",) for family in ("gymnax", "gridworld", "maze", "garnet", "glimpse", "pgx", "brax", "playground")
+}
 """Options of families that are called as a wrapper is."""
 
-_PICTURES_PER_SECOND = {"glimpse": 2.0, "pgx": 2.0}
-"""Of families whose episodes are not to be shown as fast as a film."""
+_PICTURES_PER_SECOND = {"glimpse": 2.0, "pgx": 2.0, "brax": 50.0, "playground": 50.0}
+"""Of families whose episodes are not to be shown as fast as a film, or faster."""
 
 
 @declared(env_id=registered("CartPole-v1"), num_envs=whole(1))
@@ -272,7 +343,7 @@ def has_pictures(env_id: str) -> bool:
         from jaxrl.envs.tools.render import RENDERERS
 
         return name in RENDERERS
-    return family in ("gridworld", "maze", "glimpse", "pgx", "gymnasium")
+    return family in ("gridworld", "maze", "glimpse", "pgx", "gymnasium", "brax", "playground")
 
 
 def pictures_per_second(env_id: str) -> float:

@@ -27,6 +27,11 @@ from jaxrl.records.folders import check_folder, check_places
 from jaxrl.records.sinks import SINKS, check_sinks
 
 _PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
+_OF_FAMILIES = {
+    "brax": ("brax", "mujoco", "mujoco-mjx"),
+    "playground": ("playground", "mujoco", "mujoco-mjx", "warp-lang"),
+}
+"""Packages that results of a family of environments depend on beside them."""
 _NO_FIELDS = ("versions", "device", "worker", "stream")
 """What a definition's file holds beside its fields."""
 STREAM = 1
@@ -138,7 +143,8 @@ def to_values(definition: Training) -> dict[str, Any]:
         text = values[name].get("opponent")
         if isinstance(text, str) and folder_of(text) is not None:
             values[name] = values[name] | {"opponent": str(Path(text).absolute())}
-    return values | {"stream": STREAM, "versions": versions(), "device": jax.local_devices()[0].device_kind}
+    packages = versions(*_OF_FAMILIES.get(definition.env.partition("/")[0], ()))
+    return values | {"stream": STREAM, "versions": packages, "device": jax.local_devices()[0].device_kind}
 
 
 def folder_of(text: str) -> tuple[Path, int | None] | None:

@@ -27,7 +27,7 @@ from jaxrl.errors import UsageError, shown
 from jaxrl.fields import MAX_COUNT, MAX_SEED
 from jaxrl.records.console import doing
 from jaxrl.runs.actor import make_env
-from jaxrl.runs.definition import read_run
+from jaxrl.runs.definition import Run, read_run
 from jaxrl.runs.prepare import Prepared, prepare
 from jaxrl.runs.stored import read_policy
 from jaxrl.runs.train import evaluate_state
@@ -228,62 +228,100 @@ def episode_pictures(
     Raises:
       UsageError: the environment has no pictures; before any is asked for.
     """
-    loaded = read_trained(Path(folder), env_steps, env_options)
+    stage = _stage(Path(folder), seed, env_steps, env_options)
+    env = stage.env
+    if not isinstance(env, Env):
+        frames = _host_pictures(stage, env)
+        return itertools.chain([next(frames)], frames)
+    if stage.run.env.startswith("pgx/") and position_spec(env.spec.obs) is not None:
+        game: Any = make(stage.run.env, 1, **stage.options | {"opponent": "none"})
+        from jaxrl.envs.tools.board_pictures import draw_game
+
+        answers = env.spec.num_players == 1
+        names = (stage.run.agent, Path(str(stage.options["opponent"])).name) if answers else None
+        return draw_game(stage.run.env.removeprefix("pgx/"), _plies(stage, env, game), names)
+    render = env.render
+    if render is None:
+        raise UsageError(f"gif: there are no pictures of {stage.run.env}; its policy can be scored without --gif")
+    return (render(env.params, state, 0) for state in _states(stage, env))
+
+
+@declared(folder=path, seed=whole(0, MAX_SEED), env_steps=whole(), env_options=named)
+def episode_page(
+    folder: str | Path, seed: int, env_steps: int | None = None, env_options: Mapping[str, Any] | None = None
+) -> str:
+    """One greedy episode as a page of HTML that shows it from all sides; arguments are those of `score`.
+
+    Raises:
+      UsageError: an environment that is not Brax's, which alone has a viewer.
+    """
+    env_id = read_run(Path(folder)).env
+    if not env_id.startswith("brax/"):
+        raise UsageError(f"html: there is a viewer for environments of brax alone, not for {env_id}; leave it out")
+    stage = _stage(Path(folder), seed, env_steps, env_options)
+    from jaxrl.envs.brax import viewer
+    from jaxrl.envs.tools.physics import simulation_of
+
+    assert isinstance(stage.env, Env)
+    states = [jax.tree.map(lambda leaf: leaf[0], simulation_of(state)) for state in _states(stage, stage.env)]
+    return viewer(env_id.removeprefix("brax/"), stage.options, states)
+
+
+class _Stage(NamedTuple):
+    """Where one greedy episode is played, its actor, and what it depends on; `options`: those of the environment."""
+
+    run: Run
+    options: dict[str, Any]
+    env: Env | HostEnv
+    agent: Agent
+    act: Callable[..., Any]
+    params: PyTree
+    key: Array
+
+    @property
+    def limit(self) -> int:
+        """Steps after which it is shown no further."""
+        return self.env.spec.time_limit or 1000
+
+
+def _stage(folder: Path, seed: int, env_steps: int | None, env_options: Mapping[str, Any] | None) -> _Stage:
+    loaded = read_trained(folder, env_steps, env_options)
     loaded.prepared.driver.close()
-    run, key = loaded.prepared.run, jax.random.key(seed)
-    agent = loaded.prepared.evaluation.agent
-    act = jax.jit(partial(agent.act, progress=loaded.progress, explore=False))
-    options = loaded.prepared.evaluation.options
-    env = make_env(run.env, 1, **options if loaded.prepared.driver.keeps_episodes else options | {"render_mode": "rgb_array"})
-    limit = env.spec.time_limit or 1000
-    if isinstance(env, Env):
-        if run.env.startswith("pgx/") and position_spec(env.spec.obs) is not None:
-            game: Any = make(run.env, 1, **options | {"opponent": "none"})
-            from jaxrl.envs.tools.board_pictures import draw_game
-
-            plies = _plies(key, env, game, agent, act, loaded.params, limit)
-            answers = env.spec.num_players == 1
-            names = (run.agent, Path(str(options["opponent"])).name) if answers else None
-            return draw_game(run.env.removeprefix("pgx/"), plies, names)
-        if env.render is None:
-            raise UsageError(f"gif: there are no pictures of {run.env}; its policy can be scored without --gif")
-        return _device_pictures(key, env, agent, act, loaded.params, limit)
-    frames = _host_pictures(key, env, agent, act, loaded.params, limit)
-    return itertools.chain([next(frames)], frames)
+    evaluation, run = loaded.prepared.evaluation, loaded.prepared.run
+    act = jax.jit(partial(evaluation.agent.act, progress=loaded.progress, explore=False))
+    drawn = {} if loaded.prepared.driver.keeps_episodes else {"render_mode": "rgb_array"}
+    env = make_env(run.env, 1, **evaluation.options | drawn)
+    return _Stage(run, evaluation.options, env, evaluation.agent, act, loaded.params, jax.random.key(seed))
 
 
-def _device_pictures(
-    key: Array, env: Env, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int
-) -> Iterator[np.ndarray]:
-    assert env.render is not None
+def _states(stage: _Stage, env: Env) -> Iterator[PyTree]:
+    """The environment's state before each step, and the last one unless the episode ended there."""
     step = jax.jit(env.step)
-    key_reset, key = jax.random.split(key)
+    key_reset, key = jax.random.split(stage.key)
     state, obs = env.reset(key_reset, env.params)
-    memory = agent.initial_memory(1)
-    yield env.render(env.params, state, 0)
-    for time in range(limit):
+    memory = stage.agent.initial_memory(1)
+    yield state
+    for time in range(stage.limit):
         key_act, key_env = jax.random.split(jax.random.fold_in(key, time))
-        action, memory, _ = act(key_act, params, memory, obs)
+        action, memory, _ = stage.act(key_act, stage.params, memory, obs)
         state, timestep = step(key_env, env.params, state, action)
         if bool(game_over(timestep)[0]):
             return
-        yield env.render(env.params, state, 0)
+        yield state
         obs = timestep.obs
 
 
-def _plies(
-    key: Array, env: Env, game: Env, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int
-) -> Iterator[tuple[Array, float | None]]:
+def _plies(stage: _Stage, env: Env, game: Env) -> Iterator[tuple[Array, float | None]]:
     """Plays a game of `env` and gives each of its positions, the last one included, as `draw_game` takes them; between those
     that `env` shows, an opponent's answer in each step, the model of the `game` knows what our move led to."""
     step, model = jax.jit(env.step), jax.jit(game.model)  # type: ignore[arg-type]
-    key_reset, key = jax.random.split(key)
+    key_reset, key = jax.random.split(stage.key)
     state, obs = env.reset(key_reset, env.params)
-    memory, sign = agent.initial_memory(1), 1.0
+    memory, sign = stage.agent.initial_memory(1), 1.0
     yield obs.planes[0], None
-    for time in range(limit):
+    for time in range(stage.limit):
         key_act, key_env = jax.random.split(jax.random.fold_in(key, time))
-        action, memory, _ = act(key_act, params, memory, obs)
+        action, memory, _ = stage.act(key_act, stage.params, memory, obs)
         ours, _, _ = model(key_env, game.params, jax.tree.map(lambda leaf: leaf[0], obs), action[0])
         state, timestep = step(key_env, env.params, state, action)
         outcome = sign * float(timestep.reward[0]) if bool(timestep.terminated[0]) else None
@@ -297,17 +335,16 @@ def _plies(
         sign *= -1.0 if env.spec.num_players == 2 else 1.0
 
 
-def _host_pictures(
-    key: Array, env: Any, agent: Agent, act: Callable[..., Any], params: PyTree, limit: int
-) -> Iterator[np.ndarray]:
+def _host_pictures(stage: _Stage, env: Any) -> Iterator[np.ndarray]:
     with contextlib.closing(env):
-        obs, memory = env.reset(int(jax.random.bits(key, dtype=jnp.uint32) >> 1)), agent.initial_memory(1)
+        seed = int(jax.random.bits(stage.key, dtype=jnp.uint32) >> 1)
+        obs, memory = env.reset(seed), stage.agent.initial_memory(1)
         first = env.render_frame()
         if first is None:
             raise UsageError("gif: this environment draws no pictures; its policy can be scored without --gif")
         yield first
-        for time in range(limit):
-            action, memory, _ = act(jax.random.fold_in(key, time), params, memory, obs)
+        for time in range(stage.limit):
+            action, memory, _ = stage.act(jax.random.fold_in(stage.key, time), stage.params, memory, obs)
             timestep = env.step(jax.tree.map(np.asarray, action))
             if bool(game_over(timestep)[0]):
                 return

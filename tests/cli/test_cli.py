@@ -236,6 +236,8 @@ def test_a_config_json_with_an_unknown_field_of_the_agent_is_refused(trained, ca
         (["--gif", "nowhere/x.gif"], "gif=nowhere/x.gif cannot be written"),
         (["--gif", "."], "gif=. is a folder"),
         (["--gif", "x.mp4"], "gif=x.mp4 is to be a GIF"),
+        (["--html", "x.gif"], "html=x.gif is to be HTML; give it a name that ends in .html"),
+        (["--html", "x.html"], "html: there is a viewer for environments of brax alone, not for CartPole-v1"),
     ],
 )
 def test_evaluate_refuses_bad_options(trained, arguments, words, capsys):
