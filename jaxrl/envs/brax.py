@@ -18,8 +18,7 @@ import contextlib
 import copy
 import functools
 import inspect
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -27,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.envs.tools.physics import TIME_LIMIT, Body, physics_env
+from jaxrl.envs.tools.physics_pictures import Drawing, quiet
 from jaxrl.errors import UsageError, one_line, unknown
 from jaxrl.fields import check_count
 from jaxrl.types import Array, Env, PyTree
@@ -107,7 +107,7 @@ def _robot(name: str, options: dict[str, Any]) -> Any:
     if "n_frames" in options:
         check_count("n_frames", options["n_frames"])
     try:
-        with _quiet():
+        with quiet():
             return factory(**options)
     except (ValueError, NotImplementedError) as error:
         raise UsageError(f"env='brax/{name}' does not run on backend={backend!r}: {one_line(error)}; choose another") from None
@@ -159,8 +159,6 @@ def _picture(robot: Any) -> Any:
 
     @functools.cache
     def drawing() -> Any:
-        from jaxrl.envs.tools.physics_pictures import Drawing
-
         return Drawing(robot.sys.mj_model)
 
     def render(params: PyTree, state: Any) -> np.ndarray:
@@ -170,18 +168,11 @@ def _picture(robot: Any) -> Any:
     return render
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences Brax, which says whenever a robot is made that MuJoCo Playground is its successor."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _import_brax(name: str) -> Any:
     try:
-        # Modules of it make arrays when they are imported, perhaps while a function of ours is traced.
-        with jax.ensure_compile_time_eval(), _quiet():
+        # Modules of it make arrays when they are imported, perhaps while a function of ours is traced. It says whenever a robot
+        # is made that MuJoCo Playground is its successor.
+        with jax.ensure_compile_time_eval(), quiet():
             import brax.envs
     except ImportError:
         raise UsageError(f"env='brax/{name}' needs the package brax; pip install 'jaxrl[brax]'") from None

@@ -16,13 +16,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxrl.envs.tools.physics import TIME_LIMIT, Body, physics_env
+from jaxrl.envs.tools.physics_pictures import Drawing, quiet
 from jaxrl.errors import UsageError, one_line, unknown
 from jaxrl.types import Env, PyTree
 
@@ -114,8 +115,6 @@ def _check_assets(playground: Any, name: str) -> None:
 def _picture(task: Any) -> Any:
     @functools.cache
     def drawing() -> Any:
-        from jaxrl.envs.tools.physics_pictures import Drawing
-
         return Drawing(task.mj_model)
 
     def render(params: PyTree, state: Any) -> np.ndarray:
@@ -127,10 +126,9 @@ def _picture(task: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
+def _quiet() -> Iterator[None]:
     """Silences the package, which prints what it finds when it is imported."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with quiet(), contextlib.redirect_stdout(io.StringIO()):
         yield
 
 

@@ -113,3 +113,27 @@ def test_an_episode_is_drawn():
     env, (first, *_) = played()
     picture = env.render(env.params, first, 0)
     assert picture.shape == (320, 480, 3) and picture.dtype == np.uint8 and len(np.unique(picture)) > 3
+
+
+def test_without_opengl_sticks_are_drawn_where_the_body_is():
+    """An inverted pendulum that leans to the right: ink above its cart, on the right of it alone."""
+    from jaxrl.envs.tools.physics_pictures import Drawing
+
+    robot = package.get_environment(NAME, backend="spring")
+    upright, leaning = (Drawing(robot.sys.mj_model, headless=False).picture([0.0, x], [0.0, 0.0]) for x in (0.0, 0.8))
+    assert upright.shape == leaning.shape == (320, 480, 3)
+    pole = np.array([120, 130, 142])
+    middles = [np.mean(np.nonzero((picture[:130] == pole).all(-1))[1]) for picture in (upright, leaning)]
+    assert abs(middles[0] - 240) < 2 < 20 < middles[1] - 240
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENVS["brax"])
+@pytest.mark.parametrize("backend", ["spring", "generalized", "positional", "mjx"])
+def test_every_robot_is_made_and_its_step_traced(name, backend):
+    if name == "swimmer" and backend != "generalized":
+        return
+    env = make(f"brax/{name}", 2, backend=backend)
+    state, _ = jax.eval_shape(env.reset, jax.random.key(0), env.params)
+    _, timestep = jax.eval_shape(env.step, jax.random.key(0), env.params, state, jnp.zeros((2, *env.spec.action.shape)))
+    assert timestep.reward.shape == (2,)

@@ -1,4 +1,4 @@
-"""Every environment that `jaxrl list envs` names, but for two families of physics, is trained and scored, alone and in a sweep."""
+"""Every environment that `jaxrl list envs` names, but for physics, is trained and scored, alone and in a sweep."""
 
 import numpy as np
 import pytest

@@ -104,3 +104,12 @@ def test_an_episode_is_drawn():
     env, (first, *_) = played()
     picture = env.render(env.params, first, 0)
     assert picture.shape == (320, 480, 3) and picture.dtype == np.uint8 and len(np.unique(picture)) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", package.dm_control_suite.ALL_ENVS)
+def test_every_task_of_the_control_suite_is_made_and_its_step_traced(name):
+    env = make(f"playground/{name}", 2)
+    state, _ = jax.eval_shape(env.reset, jax.random.key(0), env.params)
+    _, timestep = jax.eval_shape(env.step, jax.random.key(0), env.params, state, jnp.zeros((2, *env.spec.action.shape)))
+    assert timestep.reward.shape == (2,)

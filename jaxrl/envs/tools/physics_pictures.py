@@ -7,7 +7,10 @@ The only module that imports mujoco. Physics packages of their own have a model 
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,21 @@ WIDTH, HEIGHT = 480, 320
 _FLOOR, _TARGET = (214, 221, 228), (60, 150, 90)
 _COLORS = ((52, 101, 164), (222, 143, 52), (120, 130, 142))
 """Of bodies in turn, as sticks."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences warnings, MuJoCo's among them, which it prints and writes to a file in the current folder."""
+    import mujoco
+
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 class Drawing:
@@ -86,6 +104,10 @@ class Drawing:
     def _sticks(self) -> np.ndarray:
         """The shapes as lines and discs, seen from the side (x to the right), or from above where all moves in a plane."""
         data, types = self._data, self._mujoco.mjtGeom
+        rods, planes = (
+            _numbers(types.mjGEOM_CAPSULE, types.mjGEOM_CYLINDER),
+            _numbers(types.mjGEOM_PLANE, types.mjGEOM_HFIELD),
+        )
         across, up = (0, 1) if self._is_flat() else (0, 2)
         scale = WIDTH / (2.6 * self._model.stat.extent)
         center = self._model.stat.center.copy()
@@ -99,17 +121,17 @@ class Drawing:
             floor = place(np.zeros(3))[1]
             canvas.box(0, min(floor, HEIGHT), WIDTH, max(HEIGHT - floor, 0), _FLOOR)
         for geom in range(self._model.ngeom):
-            kind, size, body = self._model.geom_type[geom], self._model.geom_size[geom], self._model.geom_bodyid[geom]
-            if kind in (types.mjGEOM_PLANE, types.mjGEOM_HFIELD):
+            kind, size, body = int(self._model.geom_type[geom]), self._model.geom_size[geom], self._model.geom_bodyid[geom]
+            if kind in planes:
                 continue
             color = _TARGET if self._model.body_mocapid[body] >= 0 else INK if body == 0 else _COLORS[body % len(_COLORS)]
             at, turned = data.geom_xpos[geom], data.geom_xmat[geom].reshape(3, 3)
-            if kind == types.mjGEOM_BOX:
+            if kind in _numbers(types.mjGEOM_BOX):
                 corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * size
                 canvas.polygon(_hull([place(at + turned @ corner) for corner in corners]), color)
                 continue
-            half = size[1] * turned[:, 2] if kind in (types.mjGEOM_CAPSULE, types.mjGEOM_CYLINDER) else np.zeros(3)
-            is_round = kind in (types.mjGEOM_CAPSULE, types.mjGEOM_CYLINDER, types.mjGEOM_SPHERE)
+            half = size[1] * turned[:, 2] if kind in rods else np.zeros(3)
+            is_round = kind in rods or kind in _numbers(types.mjGEOM_SPHERE)
             radius = max(scale * (size[0] if is_round else self._model.geom_rbound[geom]), 1.5)
             ends = [place(at - half), place(at + half)]
             canvas.line(ends, color, 2 * radius)
@@ -119,10 +141,16 @@ class Drawing:
 
     def _is_flat(self) -> bool:
         """Whether every joint turns about the vertical or slides along the floor."""
-        joints, kinds = self._mujoco.mjtJoint, self._model.jnt_type
-        steep = np.abs(self._data.xaxis[:, 2])
-        turns, slides = kinds == joints.mjJNT_HINGE, kinds == joints.mjJNT_SLIDE
+        joints, steep = self._mujoco.mjtJoint, np.abs(self._data.xaxis[:, 2])
+        kinds = self._model.jnt_type
+        (turn,), (slide,) = _numbers(joints.mjJNT_HINGE), _numbers(joints.mjJNT_SLIDE)
+        turns, slides = kinds == turn, kinds == slide
         return bool(len(kinds) and np.all((turns & (steep > 0.99)) | (slides & (steep < 0.01))))
+
+
+def _numbers(*names: Any) -> tuple[int, ...]:
+    """MuJoCo's enumerations as the numbers that its arrays hold, to which they do not compare equal."""
+    return tuple(int(name) for name in names)
 
 
 def _hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
