@@ -41,6 +41,7 @@ from jaxrl.types import ArraySpec, Box, Discrete, Env, Position, RunState, Spec,
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-recurrent": ("ppo", {"gru": 8, "normalize_observation": True, "normalize_reward": True, "target_kl": 0.5}),
     "dqn-n_step": ("dqn", {"rollout_length": 2, "num_updates": 2, "n_step": 3}),
+    "dqn-prioritized": ("dqn", {"rollout_length": 2, "num_updates": 2, "n_step": 3, "prioritized": True}),
     "a2c-normalized": ("a2c", {"normalize_observation": True, "normalize_reward": True, "normalize_advantage": True}),
     "reinforce-average": ("reinforce", {"baseline": "average", "discounted": True}),
     "sarsa-rollouts": ("sarsa", {"rollout_length": 3, "average": True}),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from jaxrl.agents import AGENTS
-from jaxrl.agents.value.dqn import Outputs
+from jaxrl.agents.value.q_values import Outputs
 from jaxrl.cli import commands as cli
 from jaxrl.replay.ring import Transitions
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from jaxrl.agents.tabular.sarsa import make_sarsa as make_sarsa
     from jaxrl.agents.tabular.table import TabularConfig as TabularConfig
     from jaxrl.agents.value.dqn import DQNConfig as DQNConfig
-    from jaxrl.agents.value.dqn import Outputs as Outputs
     from jaxrl.agents.value.dqn import make_dqn as make_dqn
+    from jaxrl.agents.value.q_values import Outputs as Outputs
     from jaxrl.config import Config
     from jaxrl.nets.action_values import ActionValues as ActionValues
     from jaxrl.nets.action_values import q_network as q_network
@@ -61,7 +61,9 @@ AGENTS: dict[str, Entry] = {
         "jaxrl.agents.search.alphazero:make_alphazero",
         "AlphaZero: both sides of a game, a tree search and a network that learns of it.",
     ),
-    "dqn": Entry("jaxrl.agents.value.dqn:make_dqn", "Deep Q-learning with experience replay; double and dueling as flags."),
+    "dqn": Entry(
+        "jaxrl.agents.value.dqn:make_dqn", "Deep Q-learning with experience replay; double, dueling and prioritised as flags."
+    ),
     "dyna_q": Entry(
         "jaxrl.agents.tabular.dyna_q:make_dyna_q", "Q-learning with a table that plans with a learned model; Dyna-Q+."
     ),

@@ -5,8 +5,10 @@ returns take several steps, and whole transitions otherwise.
     ring = experience.init()
     ring = experience.store(ring, rollout)
     batches = experience.sample(key, ring, (num_updates, batch_size))      # a `Sample` of [num_updates, batch_size, ...]
+    ring = experience.feed(ring, batches, td_error)                        # where transitions are drawn by priority
 
-`jaxrl.replay.ring` and `jaxrl.replay.frames` hold the rings; an off-policy agent needs this module alone.
+`jaxrl.replay.ring` and `jaxrl.replay.frames` hold the rings, `jaxrl.replay.prioritized` what their places weigh; an off-policy
+agent needs this module alone.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.replay import frames, ring
+from jaxrl.replay import frames, prioritized, ring
+from jaxrl.replay.prioritized import Priorities
 from jaxrl.replay.ring import Transitions
-from jaxrl.types import Array, ArraySpec, PyTree, Rollout, TreeSpec, action_zeros, spec_zeros
+from jaxrl.types import Array, ArraySpec, PyTree, Rollout, TreeSpec, action_zeros, ignore_feedback, spec_zeros
 
 
 class Sample(NamedTuple):
@@ -45,12 +48,22 @@ class Experience(NamedTuple):
     Attributes:
       init: () -> an empty ring.
       store: (ring, rollout [T, B, ...]) -> the ring with T * B transitions more.
-      sample: (key, ring, shape) -> `Sample` of that shape, uniform with replacement.
+      sample: (key, ring, shape) -> `Sample` of that shape, with replacement; uniform, or by priority, where each minibatch,
+        the last axis of the shape, takes one of each equal part of all priorities.
+      feed: (ring, sample, TD errors of the sample's shape) -> the ring with the priorities that come of them.
     """
 
     init: Callable[[], PyTree]
     store: Callable[[PyTree, Rollout], PyTree]
     sample: Callable[[Array, PyTree, tuple[int, ...]], Sample]
+    feed: Callable[[PyTree, Sample, Array], PyTree] = ignore_feedback
+
+
+class Prioritized(NamedTuple):
+    """A ring, and what its places weigh."""
+
+    ring: Any
+    priorities: Priorities
 
 
 def make_experience(
@@ -61,6 +74,7 @@ def make_experience(
     n_step: int,
     gamma: Array | float,
     extras: PyTree = (),
+    exponent: Array | float | None = None,
 ) -> Experience:
     """The replay for observations and actions of these specs; inside a traced function `gamma` may be a tracer.
 
@@ -68,9 +82,14 @@ def make_experience(
       capacity: transitions, of which those of frames lose a few to the first and last frames of each episode.
       n_step: steps of a return.
       extras: what `act` returns beside an action and is to be stored, of one environment (arrays or shapes); () for none.
+      exponent: transitions are drawn in proportion to the size of their last TD error to this power, new ones as if theirs were
+        the largest so far; None draws all alike, which costs less than an exponent of 0.
+
+    References:
+      Schaul et al. 2016, "Prioritized Experience Replay", Algorithm 1.
     """
     if n_step > 1 or (isinstance(obs, ArraySpec) and obs.num_frames > 1):
-        return _of_frames(obs, action, num_envs, capacity, n_step, gamma, extras)
+        return _of_frames(obs, action, num_envs, capacity, n_step, gamma, extras, exponent)
     keeps_extras = bool(jax.tree.leaves(extras))
 
     def init() -> ring.Replay:
@@ -82,14 +101,24 @@ def make_experience(
         steps = StoredStep(rollout.obs, rollout.action, rollout.reward, rollout.terminated, rollout.next_obs, kept)
         return ring.add(replay, jax.tree.map(lambda leaf: leaf.reshape((-1,) + leaf.shape[2:]), steps))
 
-    def sample(key: Array, replay: ring.Replay, shape: tuple[int, ...]) -> Sample:
-        index = ring.sample_indices(key, replay, shape)
+    def gather(replay: ring.Replay, index: Array) -> Transitions:
         steps = ring.gather(replay, index)
         discount = gamma * (1.0 - steps.terminated)
-        transitions = Transitions(steps.obs, steps.action, steps.reward, discount, steps.next_obs, steps.extras)
-        return _uniform(transitions, index, replay.size)
+        return Transitions(steps.obs, steps.action, steps.reward, discount, steps.next_obs, steps.extras)
 
-    return Experience(init, store, sample)
+    def sample(key: Array, replay: ring.Replay, shape: tuple[int, ...]) -> Sample:
+        index = ring.sample_indices(key, replay, shape)
+        return _uniform(gather(replay, index), index, replay.size)
+
+    if exponent is None:
+        return Experience(init, store, sample)
+
+    def store_new(held: Prioritized, rollout: Rollout) -> Prioritized:
+        place = (held.ring.insert + jnp.arange(rollout.reward.size)) % capacity
+        priorities = prioritized.put_new(held.priorities, place, jnp.ones(place.shape, bool), exponent)
+        return Prioritized(store(held.ring, rollout), priorities)
+
+    return _by_priority(init, store_new, gather, lambda replay: replay.size, capacity, exponent)
 
 
 class StoredStep(NamedTuple):
@@ -104,19 +133,61 @@ class StoredStep(NamedTuple):
 
 
 def _of_frames(
-    obs: Any, action: PyTree, num_envs: int, capacity: int, n_step: int, gamma: Array | float, extras: PyTree
+    obs: Any,
+    action: PyTree,
+    num_envs: int,
+    capacity: int,
+    n_step: int,
+    gamma: Array | float,
+    extras: PyTree,
+    exponent: Array | float | None,
 ) -> Experience:
-    def sample(key: Array, replay: frames.FrameReplay, shape: tuple[int, ...]) -> Sample:
-        index = frames.sample_indices(key, replay, (math.prod(shape),), obs)
-        batch = frames.gather(replay, index, obs, n_step, gamma)
-        transitions = jax.tree.map(lambda leaf: leaf.reshape(shape + leaf.shape[1:]), batch)
-        return _uniform(transitions, index.reshape(shape), jnp.sum(replay.steps.is_start, dtype=jnp.int32))
+    def init() -> frames.FrameReplay:
+        return frames.init(obs, num_envs, capacity, action, extras)
 
-    return Experience(
-        init=lambda: frames.init(obs, num_envs, capacity, action, extras),
-        store=lambda replay, rollout: frames.add(replay, rollout, obs),
-        sample=sample,
-    )
+    def gather(replay: frames.FrameReplay, index: Array) -> Transitions:
+        batch = frames.gather(replay, index.reshape(-1), obs, n_step, gamma)
+        return jax.tree.map(lambda leaf: leaf.reshape(index.shape + leaf.shape[1:]), batch)
+
+    def size(replay: frames.FrameReplay) -> Array:
+        return jnp.sum(replay.steps.is_start, dtype=jnp.int32)
+
+    def sample(key: Array, replay: frames.FrameReplay, shape: tuple[int, ...]) -> Sample:
+        index = frames.sample_indices(key, replay, (math.prod(shape),), obs).reshape(shape)
+        return _uniform(gather(replay, index), index, size(replay))
+
+    if exponent is None:
+        return Experience(init, lambda replay, rollout: frames.add(replay, rollout, obs), sample)
+
+    def store_new(held: Prioritized, rollout: Rollout) -> Prioritized:
+        def add_step(held: Prioritized, step: Rollout) -> tuple[Prioritized, None]:
+            after = frames.add(held.ring, step, obs)
+            place, is_start = frames.changed(held.ring, after, obs)
+            return Prioritized(after, prioritized.put_new(held.priorities, place, is_start, exponent)), None
+
+        return jax.lax.scan(add_step, held, jax.tree.map(lambda leaf: leaf[:, None], rollout._replace(info=())))[0]
+
+    return _by_priority(init, store_new, gather, size, capacity // num_envs * num_envs, exponent)
+
+
+def _by_priority(
+    init: Callable[[], Any],
+    store: Callable[[Prioritized, Rollout], Prioritized],
+    gather: Callable[[Any, Array], Transitions],
+    size: Callable[[Any], Array],
+    num_places: int,
+    exponent: Array | float,
+) -> Experience:
+    """The replay of a ring of so many places, `store` of which sets the priorities of what is new."""
+
+    def sample(key: Array, held: Prioritized, shape: tuple[int, ...]) -> Sample:
+        place, probability = prioritized.sample(key, held.priorities, shape)
+        return Sample(gather(held.ring, place), place, probability, size(held.ring))
+
+    def feed(held: Prioritized, drawn: Sample, td_error: Array) -> Prioritized:
+        return held._replace(priorities=prioritized.feed(held.priorities, drawn.place, td_error, exponent))
+
+    return Experience(lambda: Prioritized(init(), prioritized.init(num_places)), store, sample, feed)
 
 
 def _uniform(transitions: Transitions, index: Array, size: Array) -> Sample:

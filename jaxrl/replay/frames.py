@@ -136,6 +136,19 @@ def _add(replay: FrameReplay, step: Rollout, obs_spec: ArraySpec | TreeSpec) -> 
     return FrameReplay(frames, steps, (start + 1) % length, filled)
 
 
+def changed(before: FrameReplay, after: FrameReplay, obs_spec: ArraySpec | TreeSpec) -> tuple[Array, Array]:
+    """(rows [B * K], whether a transition that can be drawn starts there) of all rows where that has changed by an `add` of one
+    step; in the place of others stands the number of rows."""
+    stack, length, num_envs = _stack(obs_spec), _length(before), before.tip.shape[0]
+    advance = ((after.tip - before.tip) % length)[:, None]
+    # From the newest slot of before to where a stack would reach into the newest frames of now.
+    offset = jnp.arange(2 * stack + 1)
+    is_start = offset == advance - 1
+    has_changed = is_start | ((offset > 0) & (offset < advance + stack))
+    rows = _rows(before, before.tip[:, None] + offset)
+    return jnp.where(has_changed, rows, length * num_envs).reshape(-1), is_start.reshape(-1)
+
+
 def sample_indices(key: Array, replay: FrameReplay, shape: tuple[int, ...], obs_spec: ArraySpec | TreeSpec) -> Array:
     """Rows at which a transition starts, uniform with replacement over those whose frames are all held, int32 of `shape`.
 
