@@ -20,7 +20,7 @@ from jaxrl.arguments import plain
 from jaxrl.claims.claim import BEST as BEST
 from jaxrl.claims.claim import GREEDY as GREEDY
 from jaxrl.claims.claim import LAST as LAST
-from jaxrl.claims.claim import Claim, Table, check_claim
+from jaxrl.claims.claim import Claim, Settings, Table, check_claim
 from jaxrl.claims.claim import Protocol as Protocol
 from jaxrl.claims.claim import Published as Published
 from jaxrl.envs import is_own, resolve
@@ -82,15 +82,21 @@ def title_of(family: str) -> str:
     return str(importlib.import_module(f"jaxrl.claims.{family}").__doc__).partition("\n")[0]
 
 
-def tuned(agent: str, env: str, env_options: Mapping[str, Any]) -> Claim | None:
-    """The claim whose settings are advised for an agent in an environment with these options, None without one.
+def advised() -> list[Claim | Settings]:
+    """All settings that `--tuned` takes: of the claims with `tuned=True`, and those that come without a figure."""
+    claims = [claim for claim in all_claims().values() if isinstance(claim, Claim) and claim.tuned]
+    return [*claims, *importlib.import_module("jaxrl.claims.physics").SETTINGS]
 
-    It is the one with `tuned=True`; of an agent, an environment and its options there is at most one.
+
+def tuned(agent: str, env: str, env_options: Mapping[str, Any]) -> Claim | Settings | None:
+    """The settings that are advised for an agent in an environment with these options, None without any.
+
+    Of an agent, an environment and its options there is at most one in `advised()`.
     """
     wanted = _place(env, env_options)
-    for claim in all_claims().values():
-        if isinstance(claim, Claim) and claim.tuned and claim.agent == agent and _place(claim.env, claim.env_options) == wanted:
-            return claim
+    for found in advised():
+        if found.agent == agent and _place(found.env, found.env_options) == wanted:
+            return found
     return None
 
 

@@ -135,6 +135,26 @@ class Claim:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Published settings without a published figure: there is nothing to reproduce, but `--tuned` takes them.
+
+    Attributes:
+      name: unique among claims and settings.
+      config: fields of the agent's config that differ from its defaults.
+      total_steps: env steps of a run.
+      source: where they are published.
+    """
+
+    name: str
+    agent: str
+    env: str
+    env_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    total_steps: int = _ranged(..., low=1)
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
     """A published table of exact values, such as a grid world's.
 

@@ -13,19 +13,19 @@ from typing import Any
 
 from jaxrl.agents import load_agent
 from jaxrl.arguments import declared, named, plain, registered
-from jaxrl.claims import all_claims, tuned
-from jaxrl.claims.claim import Claim
+from jaxrl.claims import advised, tuned
+from jaxrl.claims.claim import Claim, Settings
 from jaxrl.config import Config
 from jaxrl.errors import UsageError, unknown
 from jaxrl.fields import option_words, to_text
 
 
-def settings(claim: Claim) -> dict[str, Any]:
+def settings(claim: Claim | Settings) -> dict[str, Any]:
     """The fields that a claim gives to whoever takes it."""
     return {**claim.config, "total_steps": claim.total_steps}
 
 
-def tuned_claim(agent: str, env: str, env_options: Mapping[str, Any]) -> Claim:
+def tuned_claim(agent: str, env: str, env_options: Mapping[str, Any]) -> Claim | Settings:
     """The claim whose settings are to be taken.
 
     Raises:
@@ -33,13 +33,16 @@ def tuned_claim(agent: str, env: str, env_options: Mapping[str, Any]) -> Claim:
     """
     if (claim := tuned(agent, env, env_options)) is not None:
         return claim
-    claims = [claim for claim in all_claims().values() if isinstance(claim, Claim) and claim.tuned]
-    places = [_shown(claim.env, claim.env_options) for claim in claims if claim.agent == agent]
+    claims = advised()
+    own = [claim for claim in claims if claim.agent == agent]
+    places = [_shown(claim.env, claim.env_options) for claim in own if isinstance(claim, Claim)]
+    # Of a family's environments there are too many to be named.
+    places += sorted({f"most of {claim.env.partition('/')[0]}" for claim in own if isinstance(claim, Settings)})
     there = f"{agent} has one for {', '.join(places)}" if places else f"agents with one are {_agents(claims)}"
     raise UsageError(f"tuned: no claim is about agent={agent} in env={_shown(env, env_options)}; {there}")
 
 
-def _agents(claims: list[Claim]) -> str:
+def _agents(claims: list[Claim | Settings]) -> str:
     return ", ".join(sorted({claim.agent for claim in claims}))
 
 
@@ -47,12 +50,13 @@ def _shown(env: str, env_options: Mapping[str, Any]) -> str:
     return shlex.join([env, *(option_words("env_option", env_options) if env_options else [])])
 
 
-def taken(claim: Claim, config: Config, total_steps: int) -> str:
+def taken(claim: Claim | Settings, config: Config, total_steps: int) -> str:
     """A line that says which settings of a claim a run has."""
     values = {**vars(config), "total_steps": total_steps}
     names = [f"{name}={to_text(value)}" for name, value in settings(claim).items() if values[name] == value]
     own = "" if claim.config else "the agent's defaults, "
-    return f"tuned by the claim {claim.name}: {own}{' '.join(names) or 'every field was given'}"
+    by = f"the claim {claim.name}" if isinstance(claim, Claim) else f"settings of {claim.source}"
+    return f"tuned by {by}: {own}{' '.join(names) or 'every field was given'}"
 
 
 def hint(agent: str, env: str, env_options: Mapping[str, Any], config: Config) -> str:
@@ -60,9 +64,8 @@ def hint(agent: str, env: str, env_options: Mapping[str, Any], config: Config) -
     config_class = type(config)
     if config != config_class() or (claim := tuned(agent, env, env_options)) is None or config_class(**claim.config) == config:
         return ""
-    return (
-        f"the claim {claim.name} has settings for {agent} on {env}, and these are the defaults: --tuned (tuned=True) takes them"
-    )
+    whose = f"the claim {claim.name} has" if isinstance(claim, Claim) else f"{claim.source} has"
+    return f"{whose} settings for {agent} on {env}, and these are the defaults: --tuned (tuned=True) takes them"
 
 
 @declared(agent=registered("ppo"), env=registered("Pendulum-v1"), env_options=named)

@@ -190,7 +190,13 @@ class ActorCritic:
         return memory, memory
 
 
-def actor_critic(config: NetworksConfig, spec: Spec, gru: int | None = None, shared: bool = True) -> ActorCritic:
+def actor_critic(
+    config: NetworksConfig,
+    spec: Spec,
+    gru: int | None = None,
+    shared: bool = True,
+    critic_hidden: tuple[int, ...] | None = None,
+) -> ActorCritic:
     """Builds the networks for an environment; inside a traced function `config`'s numbers may be tracers.
 
     Actor and critic share a convolutional torso, on which they are linear (Mnih et al. 2016, supplement, "Experimental
@@ -199,6 +205,7 @@ def actor_critic(config: NetworksConfig, spec: Spec, gru: int | None = None, sha
     Args:
       gru: units of a recurrent core, None for none.
       shared: False gives actor and critic a convolutional torso each, for agents that fit one without the other.
+      critic_hidden: units of the critic's hidden layers, those of the actor by default; a torso that both share has neither.
 
     Raises:
       UsageError: a torso that cannot see these observations.
@@ -207,6 +214,6 @@ def actor_critic(config: NetworksConfig, spec: Spec, gru: int | None = None, sha
     torso = Torso(kind, orthogonal(2.0**0.5)) if shared and kind != "mlp" else None
     hidden, own = (config.hidden, kind) if torso is None else ((), "mlp")
     actor = Head(distributions.num_parameters(spec.action), 0.01, hidden, config.activation, own)
-    critic = Head(1, 1.0, hidden, config.activation, own)
+    critic = Head(1, 1.0, critic_hidden if torso is None and critic_hidden else hidden, config.activation, own)
     core = None if gru is None else GRU(gru, config.activation)
     return ActorCritic(spec, config, kind, torso, actor, critic, core)

@@ -309,3 +309,21 @@ def test_the_returns_that_values_were_fitted_to_are_counted(name):
 def test_a_whole_return_is_not_discounted_twice():
     with pytest.raises(UsageError, match="discounted=True is for estimator=reward_to_go"):
         check_config(ReinforceConfig(estimator="trajectory", discounted=True))
+
+
+@pytest.mark.parametrize("name", ["a2c", "ppo"])
+def test_scaled_rewards_are_learned_from_as_if_they_had_come_so(name):
+    rollout = random_rollout(DISCRETE, T, B)
+    plain, scaled = build(name), build(name, reward_scaling=4.0)
+    wanted, _ = plain.update(jax.random.key(0), plain.state, rollout._replace(reward=4.0 * rollout.reward), progress())
+    found, _ = scaled.update(jax.random.key(0), scaled.state, rollout, progress())
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    raw, _ = plain.update(jax.random.key(0), plain.state, rollout, progress())
+    assert not np.array_equal(*(state.policy.params["critic"]["params"]["Dense_0"]["kernel"] for state in (raw, found)))
+
+
+def test_a_critic_may_have_other_hidden_layers_than_the_actor():
+    params = build("ppo", critic_hidden=(5, 4)).state.policy.params
+    kernels = {part: [leaf.shape for leaf in jax.tree.leaves(params[part]) if leaf.ndim == 2] for part in ("actor", "critic")}
+    assert sorted(kernels["actor"]) == [(3, 8), (8, 4)] and sorted(kernels["critic"]) == [(3, 5), (4, 1), (5, 4)]

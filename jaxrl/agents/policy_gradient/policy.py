@@ -51,6 +51,7 @@ class RolloutConfig(PolicyConfig):
 
     value_coef: float = traced(0.5, "Weight of the value loss.", low=0.0)
     normalize_reward: bool = static(False, "Divide rewards by the running deviation of the discounted return.")
+    reward_scaling: float = traced(1.0, "What rewards are multiplied by to learn from; scores stay as they are.", low=0.0)
     normalize_value: bool = static(
         False, "Let the critic predict returns over their running deviation; rewards and advantages stay as they are."
     )
@@ -178,10 +179,11 @@ def first_state(config: RolloutConfig, first: Policy) -> RolloutState:
 
 
 def scaled_reward(config: RolloutConfig, scale: PyTree, rollout: Rollout) -> tuple[PyTree, Array]:
-    """The reward scale with a rollout merged, and the rewards [T, B] to learn from; both as they are without normalisation."""
+    """The reward scale with a rollout merged (as it is without normalisation), and the rewards [T, B] to learn from."""
     if not config.normalize_reward:
-        return scale, rollout.reward
-    return normalize.scale_rewards(scale, rollout.reward, episode_end(rollout), config.gamma)
+        return scale, config.reward_scaling * rollout.reward
+    scale, reward = normalize.scale_rewards(scale, rollout.reward, episode_end(rollout), config.gamma)
+    return scale, config.reward_scaling * reward
 
 
 def unit_of_value(moments: PyTree) -> Array:

@@ -62,6 +62,9 @@ class PPOConfig(RolloutConfig):
         False, "Estimate advantages and the value's targets anew before each pass, by the value function as it is then."
     )
     target_kl: float | None = static(None, "End an iteration's updates at this KL divergence from the old policy.", low=1e-8)
+    critic_hidden: tuple[int, ...] | None = static(
+        None, "Units of each hidden layer of the critic where they are not those of the actor.", low=1
+    )
     gru: int | None = static(None, "Units of a recurrent core between observation and heads; none for feed-forward.", low=1)
 
 
@@ -132,7 +135,7 @@ def clipped_loss(config: PPOConfig, batch: Batch, fitted: Fitted) -> tuple[Array
 
 def ppo_networks(config: PPOConfig, spec: Spec) -> ActorCritic:
     """Actor and critic, with a recurrent core where the config names one."""
-    return actor_critic(config, spec, config.gru)
+    return actor_critic(config, spec, config.gru, critic_hidden=config.critic_hidden)
 
 
 def make_ppo(
