@@ -296,9 +296,9 @@ def _stage(folder: Path, seed: int, env_steps: int | None, env_options: Mapping[
 
 def _states(stage: _Stage, env: Env) -> Iterator[PyTree]:
     """The environment's state before each step, and the last one unless the episode ended there."""
-    step = jax.jit(env.step)
+    step, reset = jax.jit(env.step), jax.jit(env.reset)
     key_reset, key = jax.random.split(stage.key)
-    state, obs = env.reset(key_reset, env.params)
+    state, obs = reset(key_reset, env.params)
     memory = stage.agent.initial_memory(1)
     yield state
     for time in range(stage.limit):
