@@ -1,8 +1,9 @@
-"""DQN or PPO on CartPole-v1, jaxrl beside its peers: the same hyperparameters, machine and hour.
+"""DQN or PPO on CartPole-v1, SAC on Pendulum-v1, jaxrl beside its peers: the same hyperparameters, machine and hour.
 
     python benchmarks/peers.py --out benchmarks/results/peers.json
     python benchmarks/peers.py --algorithm ppo --out benchmarks/results/peers-ppo.json
     python benchmarks/peers.py --algorithm ppo --seeds 16 --out benchmarks/results/peers-ppo-16-seeds.json
+    python benchmarks/peers.py --algorithm sac --peers jaxrl rejax sbx --threads 1 --out benchmarks/results/peers-sac.json
 
 Every run is a process of its own, one after the other, repeats interleaved so that a busy machine troubles all alike. Compiling
 is timed apart from running. With `--seeds N` a run trains N seeds in one vmapped program, and its rate counts the env steps of
@@ -74,10 +75,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "max_grad_norm": 0.5,
         "adam_eps": 1e-5,
     },
+    "sac": {
+        "env": "Pendulum-v1",
+        "num_envs": 1,
+        "rollout_length": 1,
+        "capacity": 20_000,
+        "batch_size": 256,
+        "hidden": [256, 256],
+        "learning_rate": 1e-3,
+        "gamma": 0.99,
+        "tau": 0.005,
+        "learning_starts": 1_000,
+    },
 }
-"""PureJaxRL's hyperparameters, for all peers.
+"""PureJaxRL's hyperparameters of DQN and PPO, and the common ones of SAC, for all peers.
 
-DQN takes one update every `num_envs` env steps. PPO has tanh networks for actor and critic apart, normalises the advantages of
+SAC takes one update every env step. DQN takes one update every `num_envs` env steps. PPO has tanh networks for actor and critic apart, normalises the advantages of
 each minibatch, clips the value function as well, and lets the learning rate fall to zero along a straight line.
 """
 
@@ -115,6 +128,7 @@ PEERS = {
         {
             "dqn": Program(("a warm-up phase without updates takes the place of a test at every step",)),
             "ppo": Program(("a time limit bootstraps from the value of the true successor",)),
+            "sac": Program(("a warm-up phase without updates takes the place of a test at every step",)),
         }
     ),
     "purejaxrl": Peer(
@@ -153,6 +167,14 @@ PEERS = {
                     "the learning rate is given as a schedule where a number is expected",
                 )
             ),
+            "sac": Program(
+                (
+                    "no evaluation during training",
+                    "its own actions, not uniform ones, until learning starts",
+                    "time limits count as terminations",
+                    "the actor is updated before the critics",
+                )
+            ),
         },
         ("rejax", "gymnax<1", "six"),
     ),
@@ -176,6 +198,13 @@ PEERS = {
                     "initial weights are LeCun-normal but for the actor's last layer",
                     "the learning rate is one iteration ahead in its fall to zero",
                     "compile_seconds is the wall time of a first call of 1,024 env steps",
+                )
+            ),
+            "sac": Program(
+                (
+                    "environments are Gymnasium's, in Python",
+                    "the critics' loss lacks the factor 1/2, which Adam does not notice",
+                    "compile_seconds is the wall time of a first call of 200 env steps",
                 )
             ),
         },
@@ -220,9 +249,9 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; exits with status 2 on bad input."""
-    parser = argparse.ArgumentParser(description="DQN or PPO on CartPole-v1: jaxrl beside its peers.")
+    parser = argparse.ArgumentParser(description="DQN, PPO or SAC: jaxrl beside its peers.")
     parser.add_argument("--algorithm", choices=list(SETTINGS), default="dqn", help="what is trained (default dqn)")
-    parser.add_argument("--steps", type=int, default=500_000, help="env steps of a seed, in whole iterations (default 500000)")
+    parser.add_argument("--steps", type=int, help="env steps of a seed, in whole iterations (default 500000, 20000 of sac)")
     parser.add_argument("--seeds", type=int, default=1, help="seeds in one vmapped program (default 1)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each peer (default 3)")
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(DEFAULT_PEERS), help="who takes part")
@@ -232,6 +261,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sbx-pip", default="", help="more pip arguments for SBX's environment, such as a build of torch")
     args = parser.parse_args()
     settings = SETTINGS[args.algorithm]
+    args.steps = args.steps or (20_000 if args.algorithm == "sac" else 500_000)
     iteration = settings["num_envs"] * settings["rollout_length"]
     least = settings.get("learning_starts", 0) + iteration
     for option, value, low in (
@@ -273,6 +303,8 @@ def interpreter(name: str, algorithm: str, extra: list[str]) -> str:
     Raises:
       Unavailable: no checkout, or pip failed.
     """
+    if algorithm not in PEERS[name].programs:
+        raise Unavailable(f"skipped; it has no {algorithm}")
     if name == "purejaxrl":
         check_checkout(CHECKOUTS[name], "https://github.com/luchris429/purejaxrl", f"purejaxrl/{algorithm}.py")
     peer = PEERS[name]

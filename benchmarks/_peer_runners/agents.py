@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jaxrl.agents import DQNConfig, PPOConfig, make_dqn, make_ppo
+from jaxrl.agents import DQNConfig, PPOConfig, SACConfig, make_dqn, make_ppo, make_sac
 from jaxrl.config import Config
 
 
@@ -33,6 +33,19 @@ def configured(s: dict[str, Any]) -> tuple[Callable[..., Any], Config]:
             hidden=tuple(s["hidden"]),
             activation="relu",
             max_grad_norm=None,
+        )
+    if s["algorithm"] == "sac":
+        return make_sac, SACConfig(
+            num_envs=s["num_envs"],
+            rollout_length=s["rollout_length"],
+            learning_starts=s["learning_starts"],
+            learning_rate=s["learning_rate"],
+            gamma=s["gamma"],
+            capacity=s["capacity"],
+            batch_size=s["batch_size"],
+            update_to_data=1.0,
+            tau=s["tau"],
+            hidden=tuple(s["hidden"]),
         )
     return make_ppo, PPOConfig(
         num_envs=s["num_envs"],

@@ -1,4 +1,4 @@
-"""DQN and PPO of this repository, the whole run as one compiled program."""
+"""DQN, PPO and SAC of this repository, the whole run as one compiled program."""
 
 import agents
 import common

@@ -1,4 +1,4 @@
-"""Rejax's DQN and PPO, without their evaluations during training; one evaluation follows, outside the clock."""
+"""Rejax's DQN, PPO and SAC, without their evaluations during training; one evaluation follows, outside the clock."""
 
 from typing import Any
 
@@ -51,8 +51,24 @@ def ppo(s: dict[str, Any], shared: dict[str, Any]) -> Any:
     )
 
 
+def sac(s: dict[str, Any], shared: dict[str, Any]) -> Any:
+    """SAC with two critics; `polyak` is the weight of the old parameters."""
+    return get_algo("sac").create(
+        **shared,
+        buffer_size=s["capacity"],
+        fill_buffer=s["learning_starts"],
+        batch_size=s["batch_size"],
+        learning_rate=s["learning_rate"],
+        polyak=1.0 - s["tau"],
+        target_update_freq=1,
+        num_epochs=1,
+        max_grad_norm=jnp.inf,
+        hidden_layer_sizes=tuple(s["hidden"]),
+    )
+
+
 s, seed = common.arguments()
-algorithm = {"dqn": dqn, "ppo": ppo}[s["algorithm"]](
+algorithm = {"dqn": dqn, "ppo": ppo, "sac": sac}[s["algorithm"]](
     s,
     {
         "env": s["env"],
@@ -66,7 +82,7 @@ algorithm = {"dqn": dqn, "ppo": ppo}[s["algorithm"]](
 evaluate = algorithm.eval_callback
 algorithm = algorithm.replace(eval_callback=lambda algo, state, key: ())
 result, compile_seconds, run_seconds = common.time_compiled(algorithm.train, jax.random.PRNGKey(seed), s["seeds"])
-policy = {"dqn": "epsilon 0.005", "ppo": "sampled actions"}[s["algorithm"]]
+policy = {"dqn": "epsilon 0.005", "ppo": "sampled actions", "sac": "sampled actions"}[s["algorithm"]]
 finals = []
 for index in range(s["seeds"]):
     state = jax.tree.map(lambda leaf, index=index: leaf[index], result[0])

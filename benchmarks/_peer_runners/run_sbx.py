@@ -1,4 +1,4 @@
-"""SBX's DQN and PPO (Stable-Baselines3 on JAX): compiled updates, Gymnasium environments stepped in Python.
+"""SBX's DQN, PPO and SAC (Stable-Baselines3 on JAX): compiled updates, Gymnasium environments stepped in Python.
 
 A first call of `learn` compiles everything; then the parameters, the optimizer and the replay are put back to what they were
 and the clock starts.
@@ -56,9 +56,24 @@ def ppo(s: dict[str, Any], shared: dict[str, Any]) -> sbx.PPO:
     )
 
 
+def sac(s: dict[str, Any], shared: dict[str, Any]) -> sbx.SAC:
+    """SAC that learns from its first step on."""
+    return sbx.SAC(
+        **shared,
+        learning_rate=s["learning_rate"],
+        buffer_size=s["capacity"],
+        learning_starts=0,
+        batch_size=s["batch_size"],
+        tau=s["tau"],
+        train_freq=1,
+        gradient_steps=1,
+        policy_kwargs={"net_arch": s["hidden"]},
+    )
+
+
 s, seed = common.arguments()
 np.random.seed(seed)
-model = {"dqn": dqn, "ppo": ppo}[s["algorithm"]](
+model = {"dqn": dqn, "ppo": ppo, "sac": sac}[s["algorithm"]](
     s,
     {
         "policy": "MlpPolicy",
@@ -68,16 +83,17 @@ model = {"dqn": dqn, "ppo": ppo}[s["algorithm"]](
         "device": "cpu",
     },
 )
-names = {"dqn": ("qf_state",), "ppo": ("actor_state", "vf_state")}[s["algorithm"]]
+names = {"dqn": ("qf_state",), "ppo": ("actor_state", "vf_state"), "sac": ("actor_state", "qf_state")}[s["algorithm"]]
+first_call = {"dqn": lambda: 4 * s["target_period"], "ppo": lambda: 2 * s["num_envs"] * s["rollout_length"], "sac": lambda: 200}
 fresh = {name: getattr(model.policy, name) for name in names}
 start = time.perf_counter()
-model.learn(4 * s["target_period"] if s["algorithm"] == "dqn" else 2 * s["num_envs"] * s["rollout_length"])
+model.learn(first_call[s["algorithm"]]())
 jax.block_until_ready([getattr(model.policy, name).params for name in names])
 middle = time.perf_counter()
 
 for name, state in fresh.items():
     setattr(model.policy, name, state)
-if s["algorithm"] == "dqn":
+if s["algorithm"] != "ppo":
     model.replay_buffer.reset()
     model.learning_starts = s["learning_starts"]
 begin = time.perf_counter()
