@@ -90,8 +90,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """PureJaxRL's hyperparameters of DQN and PPO, and the common ones of SAC, for all peers.
 
-SAC takes one update every env step. DQN takes one update every `num_envs` env steps. PPO has tanh networks for actor and critic apart, normalises the advantages of
-each minibatch, clips the value function as well, and lets the learning rate fall to zero along a straight line.
+SAC takes one update every env step, DQN one every `num_envs` env steps. PPO has tanh networks for actor and critic apart,
+normalises the advantages of each minibatch, clips the value function as well, and lets the learning rate fall to zero along a
+straight line.
 """
 
 

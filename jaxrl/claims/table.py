@@ -31,9 +31,9 @@ Each row is one command, `jaxrl reproduce CLAIM`, which writes the JSON file and
 _FOOT = """Higher is better everywhere. Ours is the mean over seeds, IQM their interquartile mean, the interval a 95 %
 percentile bootstrap of the mean over seeds; of few seeds it is too narrow: of 3, 5 and 10 normal scores it holds the true mean
 in 75 %, 84 % and 90 % of cases. Seeds were fixed before any was looked at, and configurations chosen on others (both are in
-the JSON); what had been seen before is in the notes. No seed is left out; one that failed counts as random play. "best" and "final"
-are the best greedy evaluation of training and the last one, where the score is another. Minutes are wall clock of all seeds,
-on the machine that ran them (its cores are in the JSON) beside whatever else it did.
+the JSON); what had been seen before is in the notes. No seed is left out; one that failed counts as random play. "best" and
+"final" are the best greedy evaluation of training and the last one, where the score is another. Minutes are wall clock of all
+seeds, on the machine that ran them (its cores are in the JSON) beside whatever else it did.
 
 * **above**: our interval lies above the published mean.
 * **reproduced**: it contains it, and is no wider to each side than the published deviation over seeds or a tenth of the way

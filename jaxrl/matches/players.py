@@ -157,9 +157,10 @@ class _CompiledSeat:
         """Nothing is left behind."""
 
 
-def _drawn(key: Array, policy: Array, best: Array, temperature: Array) -> Array:
-    """[G] `best` at a temperature of 0, else drawn by the probabilities `policy` [G, A] to the power of its inverse."""
-    logits = jnp.log(policy) / jnp.maximum(temperature, 1e-3)
+def _drawn(key: Array, policy: Array, tried: Array, best: Array, temperature: Array) -> Array:
+    """[G] `best` at a temperature of 0, else drawn from the moves `tried` [G, A] by the probabilities `policy` [G, A] to the
+    power of its inverse: what was not looked at may be any mistake."""
+    logits = jnp.where(tried, jnp.log(policy), -jnp.inf) / jnp.maximum(temperature, 1e-3)
     return jnp.where(temperature > 0.0, jax.random.categorical(key, logits), best).astype(jnp.int32)
 
 
@@ -181,7 +182,7 @@ def plain_player(text: str, game: Game) -> CompiledPlayer:
     def act(key: Array, params: PyTree, memory: PyTree, obs: Position, temperature: Array) -> tuple[Array, PyTree]:
         key, key_draw = jax.random.split(key)
         found = playout_search(key, model, obs, num_simulations, game.longest)
-        return _drawn(key_draw, found.policy, found.action, temperature), memory
+        return _drawn(key_draw, found.policy, found.tried, found.action, temperature), memory
 
     return CompiledPlayer(text, jax.jit(act), details={"simulations": num_simulations})
 
@@ -206,7 +207,7 @@ def run_player(folder: str | Path, game: Game, env_steps: int | None = None, sim
         key, key_draw = jax.random.split(key)
         action, after, found = act_in(key, params, memory, obs, False)
         if isinstance(found, Extras):
-            return _drawn(key_draw, found.policy, action, temperature), after
+            return _drawn(key_draw, found.policy, found.tried, action, temperature), after
         return jnp.where(temperature > 0.0, act_in(key_draw, params, memory, obs, True)[0], action), after
 
     name = str(folder) if env_steps is None else f"{folder}@{env_steps}"
