@@ -91,6 +91,19 @@ def test_every_episode_begins_in_a_fresh_state():
     assert np.all(np.abs(starts) <= 0.1) and len(set(starts.tolist())) == 6
 
 
+def test_many_that_end_at_once_begin_afresh_each():
+    """More than are drawn at once, 40 in groups of 32; the program holds their reset once beside the first one's."""
+    env = physics_env(body(), jnp.float32(0.5), 40, time_limit=1)
+    state, obs = jax.jit(env.reset)(jax.random.key(0), env.params)
+    step = jax.jit(env.step)
+    _, timestep = step(jax.random.key(1), env.params, state, jnp.zeros((40, 1)))
+    assert timestep.truncated.all() and np.array_equal(timestep.next_obs["state"], obs["state"])
+    starts = np.concatenate([obs["state"], timestep.obs["state"]])
+    assert np.all(np.abs(starts) <= 0.1) and len(np.unique(starts)) == 80
+    program = str(jax.make_jaxpr(env.step)(jax.random.key(1), env.params, state, jnp.zeros((40, 1))))
+    assert "while" in program and program.count("random_bits") == 1
+
+
 def test_the_last_observation_is_the_true_successor():
     _, steps = played(3, [1.0, 0.0, 0.0], time_limit=4)
     end = next(step for step in steps[1:] if step.terminated[0])

@@ -96,6 +96,7 @@ def batch_env(
     render: Callable[..., Any] | None = None,
     static: Hashable | None = None,
     units: Units = SAME_UNITS,
+    compiled_once: bool = False,
 ) -> Env:
     """B = `num_envs` auto-resetting environments out of the functions of one.
 
@@ -110,6 +111,7 @@ def batch_env(
       time_limit: truncate an episode after so many steps; the environment's spec has it where its own is not lower.
       render: (params, state) -> [height, width, 3] uint8 of one environment, on the host.
       static, units: as `Env` has them.
+      compiled_once: always reset in groups, of a reset that takes long to compile: drawing all where most ended is another.
 
     Only environments whose episode ended are reset, in groups, so a step costs what ended in it, also under `vmap`; up to
     `GROUP` environments are one group, all of which are drawn where one ended. Each environment's reset has its own key, so
@@ -123,7 +125,7 @@ def batch_env(
         spec = spec._replace(time_limit=min(time_limit, spec.time_limit or time_limit))
 
     check_params(params)
-    batch = _Batch(spec, reset, step, next, num_envs, time_limit)
+    batch = _Batch(spec, reset, step, next, num_envs, time_limit, compiled_once)
 
     def render_one(params: PyTree, state: BatchState, index: int) -> Any:
         assert render is not None
@@ -142,6 +144,7 @@ class _Batch(NamedTuple):
     next: Callable[[Array, PyTree, PyTree, Array], tuple[PyTree, PyTree]] | None
     num_envs: int
     time_limit: int | None
+    compiled_once: bool
 
     def reset_all(self, key: Array, params: PyTree) -> tuple[BatchState, PyTree]:
         def first(key: Array, index: Array) -> tuple[PyTree, PyTree]:
@@ -167,7 +170,7 @@ class _Batch(NamedTuple):
             truncated = truncated | (episode_length >= self.time_limit)
         truncated = truncated & ~terminated
         ended = terminated | truncated
-        inner, obs = _restart(self.begin, self.num_envs)(key, params, ended, (moved.state, moved.obs))
+        inner, obs = _restart(self.begin, self.num_envs, self.compiled_once)(key, params, ended, (moved.state, moved.obs))
         info = {"episode_return": episode_return, "episode_length": episode_length} | (moved.info or {})
         timestep = TimeStep(obs, reward, terminated, truncated, moved.obs, info)
         return BatchState(inner, jnp.where(ended, 0.0, episode_return), jnp.where(ended, 0, episode_length)), timestep
@@ -193,7 +196,9 @@ class _Batch(NamedTuple):
         return self.begun("next", self.next(key, params, old, index))
 
 
-def _restart(begin: Callable[..., tuple[PyTree, PyTree]], num_envs: int) -> Callable[..., tuple[PyTree, PyTree]]:
+def _restart(
+    begin: Callable[..., tuple[PyTree, PyTree]], num_envs: int, compiled_once: bool
+) -> Callable[..., tuple[PyTree, PyTree]]:
     """(key, params, ended [B], (state, obs)) -> (state, obs), with episodes begun where one ended.
 
     Args:
@@ -222,6 +227,8 @@ def _restart(begin: Callable[..., tuple[PyTree, PyTree]], num_envs: int) -> Call
             return jax.lax.while_loop(lambda carry: carry[0] < num_ended, draw, (jnp.int32(0), old))[1]
 
         num_ended = most(jnp.sum(ended, dtype=jnp.int32))
+        if compiled_once:
+            return draw_groups()
         # Where most have ended, as in a data set of one-step episodes, a plain selection is cheaper than the places of each.
         return jax.lax.cond(num_ended > num_envs // 2, lambda: at_once(key, params, ended, old), draw_groups)
 

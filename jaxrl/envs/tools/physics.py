@@ -85,7 +85,16 @@ def physics_env(
     obs = jax.eval_shape(reset, jax.random.key(0), params)[1]
     spec = Spec(tree_spec(obs), Box((body.num_actions,)), time_limit=time_limit)
     return batch_env(
-        spec, params, reset, step, num_envs, time_limit=time_limit, render=render, static=(static, action_repeat), units=UNITS
+        spec,
+        params,
+        reset,
+        step,
+        num_envs,
+        time_limit=time_limit,
+        render=render,
+        static=(static, action_repeat),
+        units=UNITS,
+        compiled_once=True,
     )
 
 
