@@ -16,6 +16,12 @@ from jaxrl.errors import UsageError, import_by_name, one_line, unknown
 if TYPE_CHECKING:
     from jaxrl.agents.attention.ram import RAMConfig as RAMConfig
     from jaxrl.agents.attention.ram import make_ram as make_ram
+    from jaxrl.agents.continuous.ddpg import DDPGConfig as DDPGConfig
+    from jaxrl.agents.continuous.ddpg import make_ddpg as make_ddpg
+    from jaxrl.agents.continuous.sac import SACConfig as SACConfig
+    from jaxrl.agents.continuous.sac import make_sac as make_sac
+    from jaxrl.agents.continuous.td3 import TD3Config as TD3Config
+    from jaxrl.agents.continuous.td3 import make_td3 as make_td3
     from jaxrl.agents.policy_gradient.a2c import A2CConfig as A2CConfig
     from jaxrl.agents.policy_gradient.a2c import make_a2c as make_a2c
     from jaxrl.agents.policy_gradient.actor_critic import ActorCriticConfig as ActorCriticConfig
@@ -61,6 +67,9 @@ AGENTS: dict[str, Entry] = {
         "jaxrl.agents.search.alphazero:make_alphazero",
         "AlphaZero: both sides of a game, a tree search and a network that learns of it.",
     ),
+    "ddpg": Entry(
+        "jaxrl.agents.continuous.ddpg:make_ddpg", "Deep deterministic policy gradient: continuous actions, off-policy."
+    ),
     "dqn": Entry(
         "jaxrl.agents.value.dqn:make_dqn", "Deep Q-learning with experience replay; double, dueling and prioritised as flags."
     ),
@@ -83,7 +92,11 @@ AGENTS: dict[str, Entry] = {
     "reinforce": Entry(
         "jaxrl.agents.policy_gradient.reinforce:make_reinforce", "REINFORCE with every step of variance reduction as a flag."
     ),
+    "sac": Entry("jaxrl.agents.continuous.sac:make_sac", "Soft actor-critic, continuous or discrete; REDQ and DroQ as flags."),
     "sarsa": Entry("jaxrl.agents.tabular.sarsa:make_sarsa", "SARSA with a table, on-policy."),
+    "td3": Entry(
+        "jaxrl.agents.continuous.td3:make_td3", "Twin delayed DDPG: the least of two critics, a smoothed target, a late actor."
+    ),
 }
 
 

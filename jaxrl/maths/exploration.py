@@ -54,3 +54,26 @@ def epsilon_greedy(key: Array, preferences: Array, epsilon: Array | float, legal
         check_shape(preferences.shape, legal=legal)
         random = _legal_at(draws[0], legal)
     return jnp.where(draws[1] < epsilon, random, greedy)
+
+
+def with_noise(key: Array, action: Array, std: Array | float, clip: Array | float | None = None) -> Array:
+    """Actions of a box with normal noise on every component, held within the box.
+
+    Args:
+      key: consumed.
+      action: [...] in [-1, 1].
+      std: [] standard deviation of the noise.
+      clip: [] the noise stays within [-clip, clip]; None leaves it as it is drawn.
+
+    Returns:
+      [...] in [-1, 1].
+
+    References:
+      Fujimoto, van Hoof and Meger 2018, "Addressing Function Approximation Error in Actor-Critic Methods", Algorithm 1.
+    """
+    check_shape((), std=std)
+    noise = std * jax.random.normal(key, action.shape, jnp.float32)
+    if clip is not None:
+        check_shape((), clip=clip)
+        noise = jnp.clip(noise, -clip, clip)
+    return jnp.clip(action + noise, -1.0, 1.0)

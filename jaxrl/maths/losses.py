@@ -90,6 +90,43 @@ def huber(td_error: Array, delta: Array | float = 1.0) -> Array:
     return 0.5 * jnp.square(inside) + delta * (absolute - inside)
 
 
+def soft_value(log_prob: Array, q: Array, temperature: Array | float) -> Array:
+    """sum_a pi(a|s) (q(s, a) - temperature log pi(a|s)), the value of a state whose policy is paid for its entropy.
+
+    Args:
+      log_prob: [..., A] log pi(a|s); finite also where an action is never taken.
+      q: [..., A].
+      temperature: [].
+
+    Returns:
+      [...].
+
+    References:
+      Christodoulou 2019, "Soft Actor-Critic for Discrete Action Settings", eq. 10.
+    """
+    check_equal_shape(log_prob=log_prob, q=q)
+    check_shape((), temperature=temperature)
+    return jnp.sum(jnp.exp(log_prob) * (q - temperature * log_prob), axis=-1)
+
+
+def temperature(log_temperature: Array, entropy: Array, target_entropy: Array | float) -> Array:
+    """exp(log_temperature) (entropy - target_entropy): down this loss the temperature rises where the entropy is too low.
+
+    Args:
+      log_temperature: [].
+      entropy: [] of the policy, which carries no gradient.
+      target_entropy: [].
+
+    Returns:
+      [].
+
+    References:
+      Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", eq. 18.
+    """
+    check_shape((), log_temperature=log_temperature, entropy=entropy, target_entropy=target_entropy)
+    return jnp.exp(log_temperature) * jax.lax.stop_gradient(entropy - target_entropy)
+
+
 def policy_gradient(log_prob: Array, advantage: Array) -> Array:
     """-log pi(a_t | s_t) * advantage_t, whose gradient is the score-function estimator; the advantage carries no gradient.
 

@@ -13,19 +13,20 @@ uses them unchanged.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.maths import distributions, normalize
-from jaxrl.nets.conv import to_float
+from jaxrl.maths import distributions
 from jaxrl.nets.heads import Head
-from jaxrl.nets.inputs import legal_of, network_inputs, seen
 from jaxrl.nets.layers import GRU, orthogonal
 from jaxrl.nets.torso import Torso, torso_of
-from jaxrl.types import Array, Progress, PyTree, Spec, seen_spec, spec_zeros, where_ended
+from jaxrl.nets.view import Policy as Policy
+from jaxrl.nets.view import Seen as Seen
+from jaxrl.nets.view import View
+from jaxrl.types import Array, Progress, PyTree, Spec, seen_spec, where_ended
 
 Params = dict[str, PyTree]
 
@@ -45,30 +46,6 @@ class NetworksConfig(Protocol):
     def log_std_init(self) -> float: ...
     @property
     def normalize_observation(self) -> bool: ...
-
-
-class Policy(NamedTuple):
-    """All that acting reads.
-
-    Attributes:
-      params: actor, critic, log_std [D] of D continuous action components, and torso and core where there is one.
-      moments: of the observation vectors [F] or pictures [H, W, C], () where they are not normalised.
-    """
-
-    params: Params
-    moments: PyTree
-
-
-class Seen(NamedTuple):
-    """An observation on its way through the networks.
-
-    Attributes:
-      x: [..., F] a vector, or a picture [..., H, W, C] where the torso is convolutional; behind the core, features [..., H].
-      legal: [..., A] bool of a `Position`, () where all actions are legal.
-    """
-
-    x: Array
-    legal: Array | tuple[()] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +76,7 @@ class ActorCritic:
     def init(self, key: Array) -> Policy:
         """The first policy."""
         key_actor, key_critic, key_core = jax.random.split(key, 3)
-        x = self._vectors(spec_zeros(self.spec.obs, (1,)))
+        x = self._view.zeros()
         params: Params = {} if self.torso is None else {"torso": self.torso.init(jax.random.fold_in(key, 3), x)}
         behind = jnp.zeros(jax.eval_shape(self._see, params, x).shape, jnp.float32)
         features = behind if self.core is None else jnp.zeros((1, self.core.units), jnp.float32)
@@ -111,8 +88,7 @@ class ActorCritic:
         }
         if self.core is not None:
             params["core"] = self.core.init(key_core, self.initial_memory(1), behind)
-        moments = normalize.init_moments(x.shape[1:]) if self.config.normalize_observation else ()
-        return Policy(params, moments)
+        return Policy(params, self._view.init_moments())
 
     def initial_memory(self, num_envs: int) -> PyTree:
         """[B, units] zeros, () without a recurrent core."""
@@ -120,9 +96,7 @@ class ActorCritic:
 
     def inputs(self, moments: PyTree, obs: PyTree) -> Seen:
         """Observations [..., *shape] as inputs."""
-        x, legal = self._vectors(obs), legal_of(obs)
-        x = normalize.normalize(moments, to_float(x)) if self.config.normalize_observation else x
-        return Seen(x, () if legal is None else legal)
+        return self._view.inputs(moments, obs)
 
     def step(self, params: Params, memory: PyTree, inputs: Seen) -> tuple[PyTree, Seen]:
         """Memory [..., units] and inputs [..., *] -> (memory, features [..., *])."""
@@ -168,17 +142,16 @@ class ActorCritic:
 
     def absorb(self, policy: Policy, obs: PyTree) -> Policy:
         """The policy with the observations' moments merged."""
-        if not self.config.normalize_observation:
-            return policy
-        return policy._replace(moments=normalize.update_moments(policy.moments, to_float(self._vectors(obs))))
+        return policy._replace(moments=self._view.absorb(policy.moments, obs))
 
     def evaluate(self, policy: Policy, obs: PyTree) -> Array:
         """[N] values of observations [N, ...] at the start of an episode."""
         memory = self.initial_memory(jax.tree.leaves(obs)[0].shape[0])
         return self.value(policy.params, self.step(policy.params, memory, self.inputs(policy.moments, obs))[1])
 
-    def _vectors(self, obs: PyTree) -> Array:
-        return network_inputs(seen(obs), seen_spec(self.spec.obs), self.kind)
+    @property
+    def _view(self) -> View:
+        return View(self.spec, self.kind, self.config.normalize_observation)
 
     def _see(self, params: Params, x: Array) -> Array:
         return x if self.torso is None else self.torso.apply(params["torso"], x)  # type: ignore[return-value]

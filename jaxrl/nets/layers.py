@@ -31,17 +31,26 @@ class MLP(nn.Module):
       hidden: units of each layer.
       activation: a name in `ACTIVATIONS`.
       kernel_init: initialiser of the weights.
+      layer_norm: normalise each layer's units before the activation (Ba, Kiros and Hinton 2016).
+      dropout: share of each layer's units that are dropped, before they are normalised (Hiraoka et al. 2022, figure 1).
     """
 
     hidden: Sequence[int]
     activation: str = "relu"
     kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
+    layer_norm: bool = False
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[..., F] -> [..., hidden[-1]]."""
+    def __call__(self, x: Array, drop: bool = False) -> Array:
+        """[..., F] -> [..., hidden[-1]]; `drop` draws what is dropped from the stream "dropout"."""
         for units in self.hidden:
-            x = ACTIVATIONS[self.activation](nn.Dense(units, kernel_init=self.kernel_init)(x))
+            x = nn.Dense(units, kernel_init=self.kernel_init)(x)
+            if self.dropout:
+                x = nn.Dropout(self.dropout, deterministic=not drop)(x)
+            if self.layer_norm:
+                x = nn.LayerNorm()(x)
+            x = ACTIVATIONS[self.activation](x)
         return x
 
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from jaxrl.errors import UsageError
 from jaxrl.replay import frames, prioritized, ring
 from jaxrl.replay.prioritized import Priorities
 from jaxrl.replay.ring import Transitions
@@ -119,6 +120,39 @@ def make_experience(
         return Prioritized(store(held.ring, rollout), priorities)
 
     return _by_priority(init, store_new, gather, lambda replay: replay.size, capacity, exponent)
+
+
+class SizesConfig(Protocol):
+    """What `check_sizes` reads of an agent's config."""
+
+    @property
+    def num_envs(self) -> int: ...
+    @property
+    def rollout_length(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def n_step(self) -> int: ...
+
+
+def check_sizes(config: SizesConfig) -> None:
+    """Checks that a replay holds a minibatch, what an iteration brings, and a return of n steps.
+
+    Raises:
+      UsageError: it does not.
+    """
+    if config.batch_size > config.capacity:
+        raise UsageError(f"batch_size={config.batch_size} exceeds capacity={config.capacity}; raise capacity")
+    per_iteration = config.num_envs * max(config.rollout_length, 1)
+    if per_iteration > config.capacity:
+        raise UsageError(f"capacity={config.capacity} is below num_envs * rollout_length = {per_iteration}; raise capacity")
+    if config.n_step > 1 and config.n_step >= config.capacity // config.num_envs:
+        raise UsageError(
+            f"n_step={config.n_step} reaches around the replay, which holds capacity // num_envs = "
+            f"{config.capacity // config.num_envs} steps of each environment; lower n_step"
+        )
 
 
 class StoredStep(NamedTuple):

@@ -23,7 +23,7 @@ from jaxrl.nets.action_values import ActionValues, q_network
 from jaxrl.nets.inputs import legal_of, stored_spec, to_store
 from jaxrl.nets.layers import ACTIVATIONS
 from jaxrl.nets.torso import TORSO_HELP, TORSOS
-from jaxrl.replay.experience import Sample, make_experience
+from jaxrl.replay.experience import Sample, check_sizes, make_experience
 from jaxrl.replay.prioritized import importance_weights
 from jaxrl.replay.ring import Transitions
 from jaxrl.types import (
@@ -81,16 +81,7 @@ class QConfig(Config):
     max_grad_norm: float | None = static(None, "Global norm that gradients are clipped to; none for no clipping.", low=1e-8)
 
     def check(self) -> None:
-        if self.batch_size > self.capacity:
-            raise UsageError(f"batch_size={self.batch_size} exceeds capacity={self.capacity}; raise capacity")
-        per_iteration = self.num_envs * max(self.rollout_length, 1)
-        if per_iteration > self.capacity:
-            raise UsageError(f"capacity={self.capacity} is below num_envs * rollout_length = {per_iteration}; raise capacity")
-        if self.n_step > 1 and self.n_step >= self.capacity // self.num_envs:
-            raise UsageError(
-                f"n_step={self.n_step} reaches around the replay, which holds capacity // num_envs = "
-                f"{self.capacity // self.num_envs} steps of each environment; lower n_step"
-            )
+        check_sizes(self)
 
 
 class QState(NamedTuple):

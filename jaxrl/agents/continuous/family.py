@@ -1,0 +1,271 @@
+"""What the agents share that learn an actor and its critics off-policy: fields of their configs, state, and the update.
+
+Each iteration stores T x B transitions and then takes `update_to_data` gradient steps for each of them: one of all critics, and
+after every `policy_delay`-th one of the actor. An agent says by an `Algorithm` how it acts, what its critics are fitted to and
+what its actor climbs. In the warm-up actions are drawn uniformly.
+
+With `num_critics=10, update_to_data=20, policy_delay=20` and the mean of the critics as the actor's guide this is REDQ (Chen et
+al. 2021), with two critics, `layer_norm` and `dropout=0.01` in their place DroQ (Hiraoka et al. 2022). Returns of n steps are
+not corrected for older policies, nor for the entropy within them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl.config import MAX_REPEATS, Config, agent_config, rollout_length, static, traced
+from jaxrl.errors import UsageError
+from jaxrl.maths import exploration, losses, optimizer, schedules
+from jaxrl.nets.critics import ActorCritics
+from jaxrl.nets.inputs import legal_of, stored_spec, to_store
+from jaxrl.nets.layers import ACTIVATIONS
+from jaxrl.nets.torso import TORSO_HELP, TORSOS
+from jaxrl.nets.view import Policy, Seen
+from jaxrl.replay.experience import Sample, check_sizes, make_experience
+from jaxrl.replay.ring import Transitions
+from jaxrl.types import Agent, Array, Metrics, Progress, PyTree, ReplayFunctions, Rollout, Spec, off_policy, sample_action
+
+
+@agent_config
+class OffPolicyConfig(Config):
+    """The fields that all of these agents have."""
+
+    num_envs: int = static(1, "Environments stepped side by side (B).", low=1)
+    learning_starts: int = static(1_000, "Env steps of warm-up: actions are uniform, nothing is learned.", low=0)
+    learning_rate: float = traced(1e-3, "Step size of Adam at the start, of actor and critics.", low=0.0, low_open=True)
+    learning_rate_end_share: float = traced(
+        1.0, "Share of the step size that is left at the end, along a straight line; 1 keeps it.", low=0.0, high=1.0
+    )
+    gamma: float = traced(0.99, "Discount of future rewards.", low=0.0, high=1.0)
+    capacity: int = static(200_000, "Transitions that the replay holds.", low=1)
+    batch_size: int = static(256, "Transitions of a minibatch.", low=1)
+    update_to_data: float = static(1.0, "Gradient steps for each env step.", low=0.0, low_open=True)
+    n_step: int = static(1, "Steps of the return that a value is fitted to.", low=1)
+    num_critics: int = static(2, "Critics, each with parameters of its own.", low=1)
+    num_target_critics: int = static(
+        2, "Critics, drawn anew for each gradient step, whose least value is what all are fitted to.", low=1
+    )
+    layer_norm: bool = static(False, "Normalise the units of each hidden layer of the critics.")
+    dropout: float = static(0.0, "Share of the units of each hidden layer of the critics that are dropped.", low=0.0, high=0.9)
+    policy_delay: int = static(1, "Gradient steps of the critics for each of the actor.", low=1, high=MAX_REPEATS)
+    tau: float = traced(0.005, "Weight of the online networks in an update of the targets.", low=0.0, high=1.0, low_open=True)
+    hidden: tuple[int, ...] = static((256, 256), "Units of each hidden layer of actor and critics.", low=1)
+    activation: str = static("relu", "Activation of the hidden layers.", choices=tuple(ACTIVATIONS))
+    torso: str = static("auto", TORSO_HELP, choices=TORSOS)
+    max_grad_norm: float | None = static(None, "Global norm that gradients are clipped to; none for no clipping.", low=1e-8)
+    normalize_observation: bool = static(False, "Normalise observations by running moments.")
+
+    def check(self) -> None:
+        check_sizes(self)
+        if self.num_target_critics > self.num_critics:
+            raise UsageError(
+                f"num_target_critics={self.num_target_critics} exceeds num_critics={self.num_critics}; lower it, or raise that"
+            )
+
+
+class OffPolicyState(NamedTuple):
+    """State of the agent.
+
+    Attributes:
+      policy: the actor's parameters, and the observations' moments.
+      critic: parameters of the critics, leaves [K, ...].
+      target: slowly moving copies by name, "actor" and "critic", of those that have one.
+      log_temperature: [] of an agent that is paid for entropy, () of another.
+      opt_state: by name, "actor", "critic" and "temperature", of `jaxrl.maths.optimizer`.
+      reported: what the last gradient step of the actor reported.
+      replay: the ring of transitions.
+    """
+
+    policy: Policy
+    critic: PyTree
+    target: dict[str, PyTree]
+    log_temperature: PyTree
+    opt_state: dict[str, PyTree]
+    reported: Metrics
+    replay: PyTree
+
+
+class Algorithm(NamedTuple):
+    """What makes an agent of the family. A batch is `Transitions` of [N, ...] whose observations are `Seen`.
+
+    Attributes:
+      act: (key, actor, seen [B, ...], explore) -> action [B, ...].
+      critic_loss: (critic, state, key, batch) -> (loss [], (metrics, td_error [N])); see `td_loss`.
+      actor_loss: (actor, state, key, batch) -> (loss [], metrics).
+      reports: names of the actor's metrics.
+      targets: names of the networks that have a slowly moving copy.
+      targets_wait: the copies move after gradient steps of the actor alone.
+      log_temperature: [] at the start, () without one.
+      adjust: (state, learning_rate) -> state, after a gradient step of the actor, whose metrics are in `state.reported`.
+    """
+
+    act: Callable[[Array, PyTree, Seen, bool], PyTree]
+    critic_loss: Callable[[PyTree, OffPolicyState, Array, Transitions], tuple[Array, tuple[Metrics, Array]]]
+    actor_loss: Callable[[PyTree, OffPolicyState, Array, Transitions], tuple[Array, Metrics]]
+    reports: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ("critic",)
+    targets_wait: bool = False
+    log_temperature: PyTree = ()
+    adjust: Callable[[OffPolicyState, Array], OffPolicyState] = lambda state, learning_rate: state
+
+
+def td_loss(networks: ActorCritics, target: Callable[[Array, OffPolicyState, Transitions], Array]) -> Any:
+    """The `critic_loss` that fits every critic to one target by squared error.
+
+    Args:
+      target: (key, state, batch) -> [N], through which no gradient is taken.
+    """
+
+    def critic_loss(
+        critic: PyTree, state: OffPolicyState, key: Array, batch: Transitions
+    ) -> tuple[Array, tuple[Metrics, Array]]:
+        key_target, key_fit = jax.random.split(key)
+        goal = jax.lax.stop_gradient(target(key_target, state, batch))
+        q = networks.q(critic, batch.obs, batch.action, key_fit)
+        td_error = goal - q
+        loss = jnp.sum(jnp.mean(losses.squared(td_error), axis=1))
+        size = jnp.mean(jnp.abs(td_error), axis=0)
+        return loss, ({"loss": loss, "q_mean": jnp.mean(q), "td_error": jnp.mean(size)}, size)
+
+    return critic_loss
+
+
+def num_updates(config: OffPolicyConfig, spec: Spec) -> int:
+    """Gradient steps of one iteration.
+
+    Raises:
+      UsageError: they are no whole number, or too many.
+    """
+    steps = config.num_envs * rollout_length(config, spec)
+    exact = config.update_to_data * steps
+    count = round(exact)
+    if count < 1 or abs(exact - count) > 1e-6 * count:
+        raise UsageError(
+            f"update_to_data={config.update_to_data:g} makes {exact:g} gradient steps of num_envs * rollout_length = {steps} "
+            f"env steps; give a multiple of {1 / steps:g}"
+        )
+    if count > MAX_REPEATS:
+        raise UsageError(
+            f"update_to_data={config.update_to_data:g} makes {count} gradient steps of num_envs * rollout_length = {steps} env "
+            f"steps; give at most {MAX_REPEATS / steps:g}"
+        )
+    return count
+
+
+def make_off_policy(config: OffPolicyConfig, spec: Spec, networks: ActorCritics, algorithm: Algorithm) -> Agent:
+    """The `Agent` of an algorithm with these networks.
+
+    Raises:
+      UsageError: an update-to-data ratio that makes no whole number of gradient steps.
+    """
+    count, view = num_updates(config, spec), networks.view
+    replay = make_experience(stored_spec(spec.obs), spec.action, config.num_envs, config.capacity, config.n_step, config.gamma)
+
+    def init(key: Array) -> OffPolicyState:
+        policy, critic = networks.init(key)
+        online = {"actor": policy.params, "critic": critic}
+        opt_state = {name: optimizer.init(params) for name, params in online.items()}
+        if not isinstance(algorithm.log_temperature, tuple):
+            opt_state["temperature"] = optimizer.init(algorithm.log_temperature)
+        target = {name: jax.tree.map(jnp.copy, online[name]) for name in algorithm.targets}
+        reported = dict.fromkeys(("actor_grad_norm", *algorithm.reports), jnp.float32(0.0))
+        return OffPolicyState(policy, critic, target, algorithm.log_temperature, opt_state, reported, replay.init())
+
+    def act(
+        key: Array, policy: Policy, memory: PyTree, obs: PyTree, progress: Progress, explore: bool
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        seen = view.inputs(policy.moments, obs)
+        if not explore:
+            return algorithm.act(key, policy.params, seen, False), memory, ()
+        key_own, key_uniform = jax.random.split(key)
+        own, legal = algorithm.act(key_own, policy.params, seen, True), legal_of(obs)
+        if legal is None:
+            uniform = sample_action(key_uniform, spec.action, jax.tree.leaves(obs)[0].shape[:1])
+        else:
+            uniform = exploration.random_legal(key_uniform, legal)
+        return jnp.where(progress.iteration < progress.num_warmup, uniform, own), memory, ()
+
+    def absorb(state: OffPolicyState, rollout: Rollout) -> OffPolicyState:
+        moments = view.absorb(state.policy.moments, rollout.obs)
+        return state._replace(policy=state.policy._replace(moments=moments))
+
+    def store(ring: PyTree, rollout: Rollout) -> PyTree:
+        return replay.store(ring, rollout._replace(obs=to_store(rollout.obs), next_obs=to_store(rollout.next_obs)))
+
+    def sample(key: Array, ring: PyTree) -> Sample:
+        return replay.sample(key, ring, (count, config.batch_size))
+
+    def learn(key: Array, state: OffPolicyState, batches: Sample, progress: Progress) -> tuple[OffPolicyState, Metrics, Array]:
+        rate = schedules.linear(progress, config.learning_rate, config.learning_rate * config.learning_rate_end_share)
+
+        def step(state: OffPolicyState, item: tuple[Array, Array, Transitions]) -> tuple[OffPolicyState, Any]:
+            key, number, batch = item
+            moments = state.policy.moments
+            batch = batch._replace(obs=view.inputs(moments, batch.obs), next_obs=view.inputs(moments, batch.next_obs))
+            return gradient_step(config, algorithm, state, key, number, batch, rate)
+
+        # The number of a gradient step in the run, as far as the delay asks for it: the product may not fit 32 bits.
+        before = ((progress.iteration - progress.num_warmup) % config.policy_delay) * (count % config.policy_delay)
+        items = jax.random.split(key, count), before + jnp.arange(count), batches.transitions
+        after, (metrics, td_error) = jax.lax.scan(step, state._replace(replay=()), items)
+        metrics = jax.tree.map(jnp.mean, metrics) | {"learning_rate": rate}
+        return after._replace(replay=state.replay), metrics, td_error
+
+    return off_policy(init, act, ReplayFunctions(store, sample, learn, absorb), respects_legal=True)
+
+
+def gradient_step(
+    config: OffPolicyConfig,
+    algorithm: Algorithm,
+    state: OffPolicyState,
+    key: Array,
+    number: Array,
+    batch: Transitions,
+    learning_rate: Array,
+) -> tuple[OffPolicyState, tuple[Metrics, Array]]:
+    """One gradient step of the critics, and one of the actor where it is due.
+
+    Args:
+      number: [] int32 of the gradient step, from 0; those are due that `policy_delay` divides once they are done.
+      batch: N transitions, with observations as the networks take them.
+
+    Returns:
+      The state, and the metrics with what was found of each transition, td_error [N].
+    """
+    key_critic, key_actor = jax.random.split(key)
+    grads, (metrics, td_error) = jax.grad(algorithm.critic_loss, has_aux=True)(state.critic, state, key_critic, batch)
+    taken = optimizer.step(state.critic, grads, state.opt_state["critic"], learning_rate, config.max_grad_norm)
+    metrics = metrics | {"grad_norm": taken.grad_norm}
+    state = state._replace(critic=taken.params, opt_state=state.opt_state | {"critic": taken.opt_state})
+
+    def improve(state: OffPolicyState) -> OffPolicyState:
+        grads, found = jax.grad(algorithm.actor_loss, has_aux=True)(state.policy.params, state, key_actor, batch)
+        taken = optimizer.step(state.policy.params, grads, state.opt_state["actor"], learning_rate, config.max_grad_norm)
+        state = state._replace(
+            policy=state.policy._replace(params=taken.params),
+            opt_state=state.opt_state | {"actor": taken.opt_state},
+            reported=found | {"actor_grad_norm": taken.grad_norm},
+        )
+        state = algorithm.adjust(state, learning_rate)
+        return moved(config, state) if algorithm.targets_wait else state
+
+    if config.policy_delay == 1:
+        state = improve(state)
+    else:
+        # The number is the same for all runs of a population, so that under vmap too only one branch is computed.
+        due = (number + 1) % config.policy_delay == 0
+        state = jax.lax.cond(due, improve, lambda state: state, state)
+    state = state if algorithm.targets_wait else moved(config, state)
+    return state, (metrics | state.reported, td_error)
+
+
+def moved(config: OffPolicyConfig, state: OffPolicyState) -> OffPolicyState:
+    """The state with its targets a share `tau` of the way nearer to the networks that learn."""
+    online = {"actor": state.policy.params, "critic": state.critic}
+    target = {name: optax.incremental_update(online[name], held, config.tau) for name, held in state.target.items()}
+    return state._replace(target=target)

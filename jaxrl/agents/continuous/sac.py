@@ -1,0 +1,168 @@
+"""Soft actor-critic (Haarnoja et al. 2018): a random actor that is paid for its entropy, at a temperature that tunes itself.
+
+For actions in a box the actor is a normal distribution squashed by tanh, with a mean and a deviation for each observation; for
+discrete actions (Christodoulou 2019) it is a categorical one, whose expectations are exact sums. Deviations: the temperature is
+the exponential of what is learned, so that it stays positive; with discrete actions the entropy is tuned to a share of log A
+that leaves the better of two actions nearly always to be taken, where the paper's 0.98 leaves it nearly to chance.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.agents.continuous.family import Algorithm, OffPolicyConfig, OffPolicyState, make_off_policy, td_loss
+from jaxrl.config import agent_config, static, traced
+from jaxrl.errors import UsageError
+from jaxrl.maths import losses, optimizer
+from jaxrl.maths.distributions import Categorical, TanhGaussian, from_parameters, num_parameters
+from jaxrl.nets.critics import ActorCritics, actor_critics, drawn
+from jaxrl.nets.inputs import ILLEGAL
+from jaxrl.nets.view import Seen
+from jaxrl.replay.ring import Transitions
+from jaxrl.types import Agent, Array, Box, Discrete, Metrics, Model, PyTree, Spec
+
+LOG_STD_MAX = 2.0
+"""Of the normal distribution before tanh, as in the authors' code: a wider one puts its actions onto the bounds."""
+
+
+@agent_config
+class SACConfig(OffPolicyConfig):
+    """Soft actor-critic."""
+
+    auto_temperature: bool = static(True, "Tune the temperature to the target entropy.")
+    temperature: float = traced(
+        1.0, "Weight of the entropy in what is earned; where it tunes itself, at the start.", low=0.0, low_open=True
+    )
+    target_entropy: float = traced(-1.0, "Entropy in nats that is tuned to, for each component of a continuous action.")
+    target_entropy_share: float = traced(
+        0.3, "Entropy that is tuned to with discrete actions, as a share of log(A), the most there is.", low=0.0, high=1.0
+    )
+    actor_guide: str = static(
+        "min", "What the actor climbs: the least of its critics, or (REDQ, DroQ) their mean.", choices=("min", "mean")
+    )
+
+
+def make_sac(config: SACConfig, spec: Spec, model: Model | None = None) -> Agent:
+    """SAC for actions in a box or discrete ones, and any observations; of a `Position`, legal actions alone.
+
+    Raises:
+      UsageError: mixed actions, or a torso that cannot see the observations.
+    """
+    if isinstance(spec.action, Box):
+        networks = actor_critics(config, spec, 2 * num_parameters(spec.action), 1)
+        return make_off_policy(config, spec, networks, squashed(config, networks))
+    if isinstance(spec.action, Discrete):
+        networks = actor_critics(config, spec, spec.action.n, spec.action.n)
+        return make_off_policy(config, spec, networks, categorical(config, networks))
+    raise UsageError(f"env: sac needs a Box or Discrete actions, not {spec.action}; choose an environment with one of them")
+
+
+def temperature_of(config: SACConfig, state: OffPolicyState) -> Array:
+    """[] the weight of the entropy."""
+    return jnp.exp(state.log_temperature) if config.auto_temperature else jnp.float32(config.temperature)
+
+
+def adjusted(config: SACConfig, target_entropy: Array | float, state: OffPolicyState, learning_rate: Array) -> OffPolicyState:
+    """The state after a gradient step of the temperature, where it tunes itself; it is reported before that step."""
+    reported = state.reported | {"temperature": temperature_of(config, state)}
+    if not config.auto_temperature:
+        return state._replace(reported=reported)
+    gradient = jax.grad(losses.temperature)(state.log_temperature, state.reported["entropy"], target_entropy)
+    taken = optimizer.step(state.log_temperature, gradient, state.opt_state["temperature"], learning_rate)
+    opt_state = state.opt_state | {"temperature": taken.opt_state}
+    return state._replace(log_temperature=taken.params, opt_state=opt_state, reported=reported)
+
+
+def soft_algorithm(
+    config: SACConfig, act: Any, critic_loss: Any, actor_loss: Any, target_entropy: Array | float, **more: Any
+) -> Algorithm:
+    """The `Algorithm` of an agent that is paid for entropy, whose actor's metrics name its "entropy"."""
+    return Algorithm(
+        act,
+        critic_loss,
+        actor_loss,
+        reports=("actor_loss", "entropy", "temperature"),
+        log_temperature=jnp.log(jnp.float32(config.temperature)) if config.auto_temperature else (),
+        adjust=lambda state, learning_rate: adjusted(config, target_entropy, state, learning_rate),
+        **more,
+    )
+
+
+def guide(config: SACConfig, q: Array) -> Array:
+    """[K, ...] values -> [...] what the actor climbs."""
+    return jnp.min(q, axis=0) if config.actor_guide == "min" else jnp.mean(q, axis=0)
+
+
+# --- actions in a box -------------------------------------------------------------------------------------------------
+
+
+def policy_of(networks: ActorCritics, actor: PyTree, seen: Seen) -> TanhGaussian:
+    """What the actor says of observations [N, *]."""
+    outputs: Any = networks.actor.apply(actor, seen.x)
+    mean, log_std = jnp.split(outputs, 2, axis=-1)
+    chosen: TanhGaussian = from_parameters(networks.view.spec.action, mean, jnp.minimum(log_std, LOG_STD_MAX), tanh=True)
+    return chosen
+
+
+def squashed(config: SACConfig, networks: ActorCritics) -> Algorithm:
+    """SAC with a squashed normal distribution (Haarnoja et al. 2018, Algorithm 1)."""
+
+    def act(key: Array, actor: PyTree, seen: Seen, explore: bool) -> Array:
+        chosen = policy_of(networks, actor, seen)
+        return chosen.sample(key) if explore else chosen.mode()
+
+    def target(key: Array, state: OffPolicyState, batch: Transitions) -> Array:
+        key_action, key_critics, key_drop = jax.random.split(key, 3)
+        chosen = policy_of(networks, state.policy.params, batch.next_obs)
+        action, log_prob = chosen.sample_and_log_prob(key_action)
+        critics = drawn(key_critics, state.target["critic"], config.num_target_critics)
+        q = networks.q(critics, batch.next_obs, action, key_drop)
+        value = jnp.min(q, axis=0) - temperature_of(config, state) * log_prob
+        return batch.reward + batch.discount * value
+
+    def actor_loss(actor: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Metrics]:
+        key_action, key_drop = jax.random.split(key)
+        action, log_prob = policy_of(networks, actor, batch.obs).sample_and_log_prob(key_action)
+        q = guide(config, networks.q(state.critic, batch.obs, action, key_drop))
+        loss = jnp.mean(temperature_of(config, state) * log_prob - q)
+        return loss, {"actor_loss": loss, "entropy": -jnp.mean(log_prob)}
+
+    target_entropy = config.target_entropy * num_parameters(networks.view.spec.action)
+    return soft_algorithm(config, act, td_loss(networks, target), actor_loss, target_entropy)
+
+
+# --- discrete actions -------------------------------------------------------------------------------------------------
+
+
+def logits_of(networks: ActorCritics, actor: PyTree, seen: Seen) -> Array:
+    """[N, A] of observations [N, *]; illegal actions are so unlikely that they are never drawn."""
+    logits: Any = networks.actor.apply(actor, seen.x)
+    return logits if isinstance(seen.legal, tuple) else jnp.where(seen.legal, logits, ILLEGAL)
+
+
+def categorical(config: SACConfig, networks: ActorCritics) -> Algorithm:
+    """SAC with a categorical distribution (Christodoulou 2019, Algorithm 1)."""
+
+    def act(key: Array, actor: PyTree, seen: Seen, explore: bool) -> Array:
+        chosen = Categorical(logits_of(networks, actor, seen))
+        return chosen.sample(key) if explore else chosen.mode()
+
+    def target(key: Array, state: OffPolicyState, batch: Transitions) -> Array:
+        key_critics, key_drop = jax.random.split(key)
+        log_prob = jax.nn.log_softmax(logits_of(networks, state.policy.params, batch.next_obs))
+        critics = drawn(key_critics, state.target["critic"], config.num_target_critics)
+        q = jnp.min(networks.critics.apply(critics, batch.next_obs.x, None, key_drop), axis=0)
+        return batch.reward + batch.discount * losses.soft_value(log_prob, q, temperature_of(config, state))
+
+    def actor_loss(actor: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Metrics]:
+        log_prob = jax.nn.log_softmax(logits_of(networks, actor, batch.obs))
+        q = jax.lax.stop_gradient(guide(config, networks.critics.apply(state.critic, batch.obs.x, None, key)))
+        loss = -jnp.mean(losses.soft_value(log_prob, q, temperature_of(config, state)))
+        return loss, {"actor_loss": loss, "entropy": jnp.mean(losses.soft_value(log_prob, jnp.zeros_like(q), 1.0))}
+
+    target_entropy = config.target_entropy_share * math.log(networks.view.spec.action.n)
+    return soft_algorithm(config, act, td_loss(networks, target), actor_loss, target_entropy)
