@@ -4,14 +4,14 @@ A tiny configuration of each agent is compiled once (`setup`) and shared by its 
 value out of an agent's policy; an agent without an entry fails. `VARIANTS` are more configurations of registered agents. Agents
 with a table need observations that name a state: they play a small MDP and twins of the probes, and are held to the same. Those
 that look at pictures play a few glimpses, and are to find what they can only find by looking for it. Those that play both sides
-of a game are to play one that is solved.
+of a game are to play one that is solved. Those that act continuously play twins of the probes whose actions are a number.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +33,7 @@ from jaxrl.envs.tools.mdp_env import mdp_env
 from jaxrl.loop import build, build_in, init_state, iterate, plan, train
 from jaxrl.mdp.model import MDP, make_mdp
 from jaxrl.nets.actor_critic import actor_critic
+from jaxrl.nets.critics import actor_critics
 from jaxrl.nets.glimpse import Glimpse, Look
 from jaxrl.nets.heads import QNetwork
 from jaxrl.runs.pure import evaluate
@@ -46,6 +47,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "reinforce-average": ("reinforce", {"baseline": "average", "discounted": True}),
     "sarsa-rollouts": ("sarsa", {"rollout_length": 3, "average": True}),
     "dyna_q-plus": ("dyna_q", {"rollout_length": 2, "num_successors": 2, "plus": True}),
+    "sac-box": (
+        "sac",
+        {"num_critics": 3, "dropout": 0.1, "layer_norm": True, "policy_delay": 3, "actor_guide": "mean", "n_step": 2}
+        | {"normalize_observation": True},
+    ),
 }
 """Configurations under which an agent carries other state: name -> (agent, fields)."""
 
@@ -58,6 +64,9 @@ ATTENTION = ("ram",)
 GAMES = ("alphazero",)
 """Agents that play both sides of a game."""
 
+CONTINUOUS = ("ddpg", "td3", "sac-box")
+"""Agents and variants that act in a box."""
+
 OWN_TASKS = {*ATTENTION, *GAMES}
 """Agents that learn other things than the probes."""
 
@@ -66,6 +75,9 @@ PROBE = {"num_envs": 16, "hidden": (32,), "capacity": 1024, "batch_size": 64, "l
     "target_period": 64,
     "epsilon_end": 0.5,
     "loss": "squared",
+    "update_to_data": 0.25,
+    "auto_temperature": False,
+    "temperature": 1e-3,
 }
 """Fields for learning the probe environments in a few seconds."""
 
@@ -73,25 +85,35 @@ ROLLOUT_OF = {"ppo": {"rollout_length": 8, "num_minibatches": 2}, "a2c": {"rollo
 """Rollouts short enough that a probe sees hundreds of updates."""
 
 
-def _dqn_value(config: Any, env: Any, policy: Any, obs: jax.Array) -> jax.Array:
+def _dqn_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
     network = QNetwork(env.spec.action.n, config.hidden, config.activation, config.dueling)
-    return network.apply(policy, obs).max(-1)  # type: ignore[union-attr]
+    return network.apply(state.policy, obs).max(-1)  # type: ignore[union-attr]
 
 
-def _critic_value(config: Any, env: Any, policy: Any, obs: jax.Array) -> jax.Array:
-    return actor_critic(config, env.spec, getattr(config, "gru", None)).evaluate(policy, obs)
+def _critic_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
+    return actor_critic(config, env.spec, getattr(config, "gru", None)).evaluate(state.policy, obs)
 
 
-def _table_value(config: Any, env: Any, policy: Any, obs: jax.Array) -> jax.Array:
-    return policy[obs].max(-1)
+def _table_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
+    return state.policy[obs].max(-1)
+
+
+def _guided_value(make_agent: Any, config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
+    """What the critics say of the greedy action, on average."""
+    num_outputs = env.spec.action.n if isinstance(env.spec.action, Discrete) else 1
+    networks = actor_critics(config, env.spec, 1, num_outputs)
+    agent = build(make_agent, as_arrays(config), env.spec)
+    action, _, _ = agent.act(jax.random.key(0), state.policy, (), obs, progress_at(1, 1), False)
+    return networks.q(state.critic, networks.view.inputs(state.policy.moments, obs), action).mean(0)
 
 
 VALUE_OF = (
     {name: _critic_value for name in ("reinforce", "actor_critic", "a2c", "ppo")}
     | {name: _table_value for name in TABULAR}
     | {"dqn": _dqn_value}
+    | {name: partial(_guided_value, load_agent(name)[0]) for name in ("ddpg", "td3", "sac")}
 )
-"""(config, env, policy, obs [N, ...]) -> [N] state values."""
+"""(config, env, agent's state, obs [N, ...]) -> [N] state values."""
 
 
 def make_suite_env(name: str, num_envs: int) -> Env:
@@ -100,6 +122,8 @@ def make_suite_env(name: str, num_envs: int) -> Env:
         return make("glimpse/digits", num_envs, num_glimpses=3, size=4)  # type: ignore[return-value]
     if agent_of(name) in GAMES:
         return nim(num_envs, 4)
+    if name in CONTINUOUS:
+        return make("Pendulum-v1", num_envs, time_limit=50)  # type: ignore[return-value]
     if agent_of(name) not in TABULAR:
         return make("CartPole-v1", num_envs, max_steps_in_episode=50)  # type: ignore[return-value]
     # A slippery row of six states whose last one ends an episode: each step costs 1, in the fourth 3; left and right.
@@ -130,7 +154,8 @@ class Probes(NamedTuple):
 def make_probes(name: str, num_envs: int) -> Probes:
     """Probes; for an agent with a table, their twins whose observations are states 0, 1, ... in the same order."""
     if agent_of(name) not in TABULAR:
-        return _switched([make(f"probe/{probe}", num_envs) for probe in PROBES])
+        probes = _switched([make(f"probe/{probe}", num_envs) for probe in PROBES])
+        return probes._replace(env=_between(probes.env)) if name in CONTINUOUS else probes
     params = {probe: _twin(probe) for probe in PROBES}
     # One step more than most of them have: they are over before it. State 1 of `truncation` is cut off by it.
     return Probes(mdp_env(params[PROBES[0]], num_envs, time_limit=2), params)
@@ -158,6 +183,15 @@ def _switched(envs: list[Any]) -> Probes:
     spec = envs[0].spec._replace(time_limit=max(env.spec.time_limit for env in envs))
     places = {probe: jnp.int32(index) for index, probe in enumerate(PROBES)}
     return Probes(Env(spec, envs[0].num_envs, places[PROBES[0]], reset, step), places)
+
+
+def _between(env: Env) -> Env:
+    """The twin of a probe whose actions are a number in [-1, 1]: rewards of those between the two lie in a straight line."""
+
+    def step(key: jax.Array, which: jax.Array, states: Any, action: jax.Array) -> tuple[Any, TimeStep]:
+        return env.step(key, which, states, (action[:, 0] + 1.0) / 2.0)
+
+    return env._replace(spec=env.spec._replace(action=Box((1,))), step=step)
 
 
 def _twin(probe: str) -> MDP:
@@ -294,7 +328,8 @@ def test_the_state_keeps_its_32_bits_where_64_are_enabled(name: str) -> None:
     config = fitted(name, TINY | ({"rollout_length": 4} if agent_of(name) == "ppo" else {}))
     with jax.enable_x64(True):
         tabular, own = agent_of(name) in TABULAR, agent_of(name) in OWN_TASKS
-        env = make_suite_env(name, config.num_envs) if own else make_probe(config.num_envs, names_states=tabular)
+        env: Any = make_suite_env(name, config.num_envs) if own else make_probe(config.num_envs, names_states=tabular)
+        env = make("probe/lqr", config.num_envs) if name in CONTINUOUS else env
         agent, key, schedule = build_in(make_agent, as_arrays(config), env), jax.random.key(0), plan(config, env.spec, 4000)
         before = jax.eval_shape(lambda key: init_state(key, agent, env), key)
         length = schedule.rollout_length
@@ -310,19 +345,19 @@ def test_the_state_keeps_its_32_bits_where_64_are_enabled(name: str) -> None:
 class Learned(NamedTuple):
     config: Config
     env: Any
-    policy: Any
+    state: Any
 
 
 @cache
 def learner(name: str, steps: int = 16_000) -> tuple[Config, Probes, Callable[..., Any]]:
-    """The config, the probes and (params of a probe) -> policy, compiled once for all of them; gamma is 0.5."""
+    """The config, the probes and (params of a probe) -> the agent's state, compiled once for all of them; gamma is 0.5."""
     make_agent, _ = load_agent(name)
     config = fitted(name, PROBE | ROLLOUT_OF.get(name, {}))
     made = make_probes(name, config.num_envs)
 
     @jax.jit
     def run(params: Any) -> Any:
-        return train(jax.random.key(0), config, make_agent, made.env._replace(params=params), steps).state.agent.policy
+        return train(jax.random.key(0), config, make_agent, made.env._replace(params=params), steps).state.agent
 
     return config, made, run
 
@@ -353,11 +388,11 @@ def test_the_value_of_a_probe_is_learned(name: str, probe: str, cues: list[float
 
 @pytest.mark.parametrize("name", sorted(set(AGENTS).difference(OWN_TASKS)))
 def test_the_better_action_is_chosen(name: str) -> None:
-    config, env, policy = learn_probe(name, "action")
+    config, env, state = learn_probe(name, "action")
     agent = build(load_agent(name)[0], as_arrays(config), env.spec)
     obs, progress = jnp.repeat(observed(name, [0.0]), 2, axis=0), progress_at(1, 1)
-    action, _, _ = agent.act(jax.random.key(0), policy, agent.initial_memory(2), obs, progress, False)
-    assert action.tolist() == [1, 1]
+    action, _, _ = agent.act(jax.random.key(0), state.policy, agent.initial_memory(2), obs, progress, False)
+    np.testing.assert_allclose(action.ravel(), [1, 1], atol=0.1 if name in CONTINUOUS else 0)
 
 
 def make_hidden(num_envs: int) -> Env:

@@ -33,6 +33,7 @@ PROBE = {
     "target_period": 64,
     "epsilon_end": 0.5,
     "num_minibatches": 2,
+    "update_to_data": 0.25,
 }
 """Fields for learning the probes in a few seconds, of every agent that has them."""
 

@@ -60,6 +60,7 @@ ENVS: dict[str, tuple[str, ...]] = {
         "memory",
         "mixed",
         "state",
+        "lqr",
     ),
     "gridworld": ("classic", "jumps", "cliff", "slippery", "custom"),
     "maze": ("classic", "loop", "large", "random"),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.errors import UsageError, unknown
@@ -161,6 +162,54 @@ def mixed(num_envs: int) -> Env:
     return batch_env(spec, (), reset, step, num_envs, static=())
 
 
+class Regulator(NamedTuple):
+    """x' = A x + B a costs x' Q x + a' R a a step.
+
+    Attributes:
+      dynamics: [2, 2] A.
+      control: [2, 1] B.
+      state_cost: [2, 2] Q.
+      action_cost: [1, 1] R.
+    """
+
+    dynamics: Any
+    control: Any
+    state_cost: Any
+    action_cost: Any
+
+
+LQR = Regulator(((1.0, 0.5), (0.0, 1.0)), ((0.5,), (2.0,)), ((1.0, 0.0), (0.0, 1.0)), ((0.5,),))
+"""A point on a line with position and velocity, pushed for half a second at a time."""
+
+
+def lqr(num_envs: int) -> Env:
+    """A linear system with quadratic costs, `LQR`, from positions and velocities in [-1, 1], cut off after five steps.
+
+    Nothing terminates it, so its values are those of a task without an end: V(x) = -x' P x, where P solves the Riccati equation
+
+        P = Q + gamma A' P A - gamma A' P B K,    K = gamma (R + gamma B' P B)^-1 B' P A,
+
+    and the best action is -K x. It stays within 0.92 of 1 from every start, for every discount from 0.9 to 1. The reward is of
+    the state in which the action is taken.
+
+    Anderson and Moore 1989, "Optimal Control: Linear Quadratic Methods", section 2.4.
+    """
+
+    def reset(key: Array, params: Regulator) -> tuple[Array, Array]:
+        state = jax.random.uniform(key, (2,), jnp.float32, -1.0, 1.0)
+        return state, state
+
+    def step(key: Array, params: Regulator, state: Array, action: Array) -> Transition:
+        # Sums, not products of matrices, which an accelerator may round to fewer bits.
+        after = jnp.sum(params.dynamics * state, axis=1) + jnp.sum(params.control * action, axis=1)
+        cost = jnp.sum(params.state_cost * jnp.outer(state, state)) + jnp.sum(params.action_cost * jnp.outer(action, action))
+        return Transition(after, after, -cost, False)
+
+    spec = Spec(ArraySpec((2,), "float32"), Box((1,)))
+    params = Regulator(*(np.array(matrix, np.float32) for matrix in LQR))
+    return batch_env(spec, params, reset, step, num_envs, time_limit=5, static=())
+
+
 class CounterState(NamedTuple):
     """A whole game's state, handed out as the observation: [] int32 total and [] int32 moves left."""
 
@@ -206,4 +255,5 @@ _PROBES: dict[str, Callable[[int], Env]] = {
     "memory": memory,
     "mixed": mixed,
     "state": state,
+    "lqr": lqr,
 }

@@ -142,11 +142,25 @@ def test_the_model_of_state_is_the_environment_itself():
         np.testing.assert_array_equal(root.total, timestep.next_obs.total[0])
 
 
+def test_lqr_moves_and_costs_as_its_matrices_say():
+    """From (1, -0.5) the action 0.5 leads to (1 - 0.25 + 0.25, -0.5 + 1) and costs 1 + 0.25 + 0.125."""
+    env, state, obs = start("lqr")
+    at = jnp.tile(jnp.array([1.0, -0.5]), (B, 1))
+    state, timestep = step(env, state._replace(inner=at), jnp.full((B, 1), 0.5))
+    np.testing.assert_allclose(timestep.next_obs[0], [1.0, 0.5])
+    np.testing.assert_allclose(timestep.reward[0], -1.375)
+    assert np.abs(obs).max() <= 1.0 and len(np.unique(obs)) == 2 * B
+    for i in range(4):
+        assert not episode_end(timestep).any()
+        state, timestep = step(env, state, jnp.zeros((B, 1)), key=i)
+    assert timestep.truncated.all() and not timestep.terminated.any()
+
+
 @pytest.mark.parametrize("name", ENVS["probe"])
 def test_the_time_limit_of_a_probe_covers_its_episodes(name):
     env, state, _ = start(name)
     action = constant_actions(0)
-    if name == "target":
+    if name in ("target", "lqr"):
         action = jnp.zeros((B, 1))
     if name == "mixed":
         action = MixedAction(constant_actions(0), jnp.zeros(B))
