@@ -375,8 +375,8 @@ def test_a_ratio_that_makes_no_whole_number_of_gradient_steps_is_refused() -> No
 
 GAMMA = 0.95
 LQR_FIELDS: dict[str, dict[str, Any]] = {
-    "ddpg": {"exploration_noise": 0.3},
-    "td3": {"exploration_noise": 0.3},
+    "ddpg": {"exploration_noise": 0.2},
+    "td3": {"exploration_noise": 0.2},
     "sac": {"target_entropy": -2.5},
 }
 
@@ -393,7 +393,7 @@ def riccati() -> tuple[np.ndarray, np.ndarray]:
 def learned(name: str) -> tuple[Config, Any]:
     """The config and the agent's state after 30,000 env steps of `probe/lqr`."""
     make_agent, config_class = load_agent(name)
-    own = {"num_envs": 4, "hidden": (64, 64), "gamma": GAMMA, "batch_size": 128, "capacity": 20_000, "tau": 0.01}
+    own = {"num_envs": 8, "hidden": (64, 64), "gamma": GAMMA, "batch_size": 64, "capacity": 5_000, "tau": 0.02}
     config = config_class(**own | {"learning_rate_end_share": 0.1, "update_to_data": 0.5} | LQR_FIELDS[name])
     check_config(config)
     env = make("probe/lqr", config.num_envs)
@@ -402,7 +402,7 @@ def learned(name: str) -> tuple[Config, Any]:
 
 
 def starts() -> np.ndarray:
-    return np.random.default_rng(0).uniform(-1, 1, (512, 2))
+    return np.random.default_rng(0).uniform(-0.75, 0.75, (512, 2))
 
 
 def greedy(name: str, obs: np.ndarray) -> np.ndarray:

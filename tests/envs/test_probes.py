@@ -143,13 +143,13 @@ def test_the_model_of_state_is_the_environment_itself():
 
 
 def test_lqr_moves_and_costs_as_its_matrices_say():
-    """From (1, -0.5) the action 0.5 leads to (1 - 0.25 + 0.25, -0.5 + 1) and costs 1 + 0.25 + 0.125."""
+    """From (1, -0.5) the action 0.5 leads to (1 - 0.25 + 0.125, -0.5 + 0.5) and costs 1 + 0.25 + 0.5."""
     env, state, obs = start("lqr")
     at = jnp.tile(jnp.array([1.0, -0.5]), (B, 1))
     state, timestep = step(env, state._replace(inner=at), jnp.full((B, 1), 0.5))
-    np.testing.assert_allclose(timestep.next_obs[0], [1.0, 0.5])
-    np.testing.assert_allclose(timestep.reward[0], -1.375)
-    assert np.abs(obs).max() <= 1.0 and len(np.unique(obs)) == 2 * B
+    np.testing.assert_allclose(timestep.next_obs[0], [0.875, 0.0])
+    np.testing.assert_allclose(timestep.reward[0], -1.75)
+    assert np.abs(obs).max() <= 0.75 and len(np.unique(obs)) == 2 * B
     for i in range(4):
         assert not episode_end(timestep).any()
         state, timestep = step(env, state, jnp.zeros((B, 1)), key=i)
