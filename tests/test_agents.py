@@ -236,6 +236,9 @@ NAMES = sorted([*AGENTS, *VARIANTS])
 QUICK = ("actor_critic", "dqn", "sarsa")
 """Those of which every check is among the quick tests; the others leave three to the longer ones."""
 
+PROBED = slow_but(set(AGENTS).difference(("ddpg",)), sorted(set(AGENTS).difference(OWN_TASKS)))
+"""Those that learn the probes; of DDPG there is nothing in them that TD3 has not."""
+
 each_agent = pytest.mark.parametrize("name", slow_but(QUICK, NAMES), scope="module")
 
 
@@ -379,14 +382,14 @@ def learn_probe(name: str, probe: str) -> Learned:
         ("truncation", [1.0, -1.0], [1.0, 2.0]),
     ],
 )
-@pytest.mark.parametrize("name", sorted(set(AGENTS).difference(OWN_TASKS)))
+@pytest.mark.parametrize("name", PROBED)
 def test_the_value_of_a_probe_is_learned(name: str, probe: str, cues: list[float], values: list[float]) -> None:
     """On `truncation` only bootstrapping a truncated step from its true successor, and no terminated one, is right."""
     learned = VALUE_OF[name](*learn_probe(name, probe), observed(name, cues))
     np.testing.assert_allclose(learned, values, atol=0.1)
 
 
-@pytest.mark.parametrize("name", sorted(set(AGENTS).difference(OWN_TASKS)))
+@pytest.mark.parametrize("name", PROBED)
 def test_the_better_action_is_chosen(name: str) -> None:
     config, env, state = learn_probe(name, "action")
     agent = build(load_agent(name)[0], as_arrays(config), env.spec)

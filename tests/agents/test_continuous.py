@@ -1,7 +1,7 @@
 """DDPG, TD3 and SAC: targets and losses worked by hand, delays, n-step returns, bad input, and exact answers.
 
 By hand means: networks without hidden layers, whose weights are written down, and minibatches of two transitions or of copies
-of one. The longer tests hold the agents to the Riccati equation and to soft value iteration.
+of one. The longer tests hold SAC to its target entropy and to soft value iteration.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import scipy.linalg
 from helpers import progress_at
 from jaxrl.agents import load_agent
 from jaxrl.cli import main
-from jaxrl.config import Config, as_arrays, check_config
+from jaxrl.config import as_arrays
 from jaxrl.envs import make
 from jaxrl.envs.probe import LQR
 from jaxrl.envs.tools.mdp_env import mdp_env
@@ -31,7 +31,6 @@ from jaxrl.maths import exploration, losses
 from jaxrl.mdp.model import make_mdp
 from jaxrl.nets.critics import Critics, JointHead, actor_critics, drawn
 from jaxrl.nets.layers import MLP
-from jaxrl.nets.view import Seen
 from jaxrl.replay.experience import Sample
 from jaxrl.replay.ring import Transitions
 from jaxrl.types import ArraySpec, Box, Discrete, Rollout, Spec
@@ -374,11 +373,6 @@ def test_a_ratio_that_makes_no_whole_number_of_gradient_steps_is_refused() -> No
 # --- exact answers ------------------------------------------------------------------------------------------------------
 
 GAMMA = 0.9
-LQR_FIELDS: dict[str, dict[str, Any]] = {
-    "ddpg": {"exploration_noise": 0.5},
-    "td3": {"exploration_noise": 0.5},
-    "sac": {"auto_temperature": False, "temperature": 0.1},
-}
 
 
 @cache
@@ -389,30 +383,12 @@ def riccati() -> tuple[np.ndarray, np.ndarray]:
     return p, np.linalg.solve(r + GAMMA * b.T @ p @ b, GAMMA * b.T @ p @ a)
 
 
-@cache
-def learned(name: str) -> tuple[Config, Any]:
-    """The config and the agent's state after 30,000 env steps of `probe/lqr`."""
-    make_agent, config_class = load_agent(name)
-    own = {"num_envs": 8, "hidden": (64, 64), "gamma": GAMMA, "batch_size": 128, "capacity": 5_000, "tau": 0.02}
-    config = config_class(**own | {"learning_rate_end_share": 0.0, "update_to_data": 0.5} | LQR_FIELDS[name])
-    check_config(config)
-    env = make("probe/lqr", config.num_envs)
-    state = jax.jit(lambda key: train(key, config, make_agent, env, 30_000).state.agent)(jax.random.key(0))
-    return config, state._replace(replay=())
-
-
 def starts() -> np.ndarray:
     return np.random.default_rng(0).uniform(-0.75, 0.75, (512, 2))
 
 
-def greedy(name: str, obs: np.ndarray) -> np.ndarray:
-    config, state = learned(name)
-    agent = build(load_agent(name)[0], as_arrays(config), make("probe/lqr", 1).spec)
-    return np.asarray(agent.act(jax.random.key(0), state.policy, (), jnp.float32(obs), progress_at(1, 1), False)[0])
-
-
 def test_the_gain_of_the_riccati_equation_is_feasible_and_its_cost_the_value() -> None:
-    """So that the longer tests compare with what is right: simulated for 100 steps, in float64."""
+    """`probe/lqr` is solved by it: simulated for 100 steps, in float64."""
     p, k = riccati()
     assert _cost(lambda x: -x @ k.T) == pytest.approx(np.mean(np.sum(starts() @ p * starts(), axis=1)), rel=1e-6)
     for scale in (0.9, 1.1):
@@ -429,24 +405,6 @@ def _cost(policy: Any) -> float:
         total += GAMMA**time * np.mean(np.sum(x @ q * x, axis=1) + np.sum(action @ r * action, axis=1))
         x = x @ a.T + action @ b.T
     return float(total)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(LQR_FIELDS))
-def test_a_linear_system_is_controlled_within_five_percent_of_the_optimal_cost(name: str) -> None:
-    assert _cost(lambda x: greedy(name, x)) <= 1.05 * _cost(lambda x: -x @ riccati()[1].T)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(LQR_FIELDS))
-def test_critics_know_the_values_of_the_riccati_equation(name: str) -> None:
-    """On average within 0.15, where optimal values have the mean -1.4; what SAC adds for entropy is in that."""
-    config, state = learned(name)
-    obs = jnp.float32(starts())
-    networks = actor_critics(config, make("probe/lqr", 1).spec, 1, 1)
-    q = networks.q(state.critic, Seen(obs), jnp.asarray(greedy(name, starts()))).mean(0)
-    value = -np.sum(starts() @ riccati()[0] * starts(), axis=1)
-    assert np.mean(np.abs(np.asarray(q) - value)) < 0.15
 
 
 @pytest.mark.slow
