@@ -1,7 +1,7 @@
 """DDPG, TD3 and SAC: targets and losses worked by hand, delays, n-step returns, bad input, and exact answers.
 
 By hand means: networks without hidden layers, whose weights are written down, and minibatches of two transitions or of copies
-of one. The longer tests hold SAC to its target entropy and to soft value iteration.
+of one. A longer test holds SAC to its target entropy.
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ from jaxrl.cli import main
 from jaxrl.config import as_arrays
 from jaxrl.envs import make
 from jaxrl.envs.probe import LQR
-from jaxrl.envs.tools.mdp_env import mdp_env
 from jaxrl.errors import UsageError
 from jaxrl.loop import build, train
 from jaxrl.maths import exploration, losses
-from jaxrl.mdp.model import make_mdp
-from jaxrl.nets.critics import Critics, JointHead, actor_critics, drawn
+from jaxrl.nets.critics import Critics, JointHead, drawn
 from jaxrl.nets.layers import MLP
 from jaxrl.replay.experience import Sample
 from jaxrl.replay.ring import Transitions
@@ -416,32 +414,3 @@ def test_the_temperature_brings_the_entropy_to_its_target() -> None:
     rows = jax.jit(lambda key: train(key, config, make_agent, env, 10_000).rows)(jax.random.key(0))
     assert float(rows["entropy"][-1]) == pytest.approx(-0.5, abs=0.1)
     assert 0 < float(rows["temperature"][-1]) < 1
-
-
-@pytest.mark.slow
-def test_discrete_sac_finds_the_values_of_soft_value_iteration() -> None:
-    """Four states and three actions at random, each of which leads to two states; temperature 0.3, discount 0.8.
-
-    Soft values of the states within 0.1, where they reach 3, and action probabilities within 0.05.
-    """
-    rng, alpha, gamma = np.random.default_rng(3), 0.3, 0.8
-    successors, share = rng.integers(0, 4, (4, 3, 2)), rng.random((4, 3, 1))
-    probabilities, rewards = np.concatenate([share, 1 - share], axis=2), rng.normal(size=(4, 3))
-    value = np.zeros(4)
-    for _ in range(500):
-        q = rewards + gamma * np.sum(probabilities * value[successors], axis=2)
-        value = alpha * np.log(np.sum(np.exp(q / alpha), axis=1))
-    chances = np.exp((q - value[:, None]) / alpha)
-    mdp = make_mdp(successors, np.float32(probabilities), np.float32(rewards), gamma)
-    make_agent, config_class = load_agent("sac")
-    own = {"num_envs": 8, "hidden": (32,), "gamma": gamma, "capacity": 20_000, "learning_rate_end_share": 0.05}
-    config = config_class(**own, learning_rate=3e-3, temperature=alpha, auto_temperature=False, update_to_data=0.5)
-    env = mdp_env(mdp, config.num_envs, time_limit=20)
-    state = jax.jit(lambda key: train(key, config, make_agent, env, 30_000).state.agent)(jax.random.key(0))
-    networks = actor_critics(config, env.spec, 3, 3)
-    seen = networks.view.inputs((), jnp.arange(4))
-    found = np.asarray(networks.critics.apply(state.critic, seen.x, None)).mean(0)
-    policy = np.asarray(jax.nn.softmax(networks.actor.apply(state.policy.params, seen.x)))
-    np.testing.assert_allclose(found, q, atol=0.1)
-    np.testing.assert_allclose(policy, chances, atol=0.05)
-    np.testing.assert_allclose(np.sum(policy * (found - alpha * np.log(policy)), axis=1), value, atol=0.1)
