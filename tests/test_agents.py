@@ -22,6 +22,9 @@ import pytest
 from helpers import JaxHostEnv, assert_close, nim, progress_at, slow_but
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.agents.search.alphazero import network_of
+from jaxrl.agents.value.c51 import c51_network
+from jaxrl.agents.value.iqn import iqn_network
+from jaxrl.agents.value.qr_dqn import qr_network
 from jaxrl.checks import trial
 from jaxrl.checks.probes import make_probe
 from jaxrl.checks.trial import TINY, Trial
@@ -42,6 +45,11 @@ from jaxrl.types import ArraySpec, Box, Discrete, Env, Position, RunState, Spec,
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-recurrent": ("ppo", {"gru": 8, "normalize_observation": True, "normalize_reward": True, "target_kl": 0.5}),
     "dqn-n_step": ("dqn", {"rollout_length": 2, "num_updates": 2, "n_step": 3}),
+    "dqn-noisy": ("dqn", {"noisy": True, "munchausen": True}),
+    "rainbow-none": (
+        "rainbow",
+        {"double": False, "dueling": False, "n_step": 1, "prioritized": False, "noisy": False, "distributional": False},
+    ),
     "dqn-prioritized": ("dqn", {"rollout_length": 2, "num_updates": 2, "n_step": 3, "prioritized": True}),
     "a2c-normalized": ("a2c", {"normalize_observation": True, "normalize_reward": True, "normalize_advantage": True}),
     "reinforce-average": ("reinforce", {"baseline": "average", "discounted": True}),
@@ -90,6 +98,11 @@ def _dqn_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
     return network.apply(state.policy, obs).max(-1)  # type: ignore[union-attr]
 
 
+def _distribution_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
+    network = {"QRDQNConfig": qr_network, "IQNConfig": iqn_network}.get(type(config).__name__, c51_network)(config, env.spec)
+    return network.values(network.apply(None, state.policy, obs)).max(-1)
+
+
 def _critic_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
     return actor_critic(config, env.spec, getattr(config, "gru", None)).evaluate(state.policy, obs)
 
@@ -112,6 +125,7 @@ VALUE_OF = (
     | {name: _table_value for name in TABULAR}
     | {"dqn": _dqn_value}
     | {name: partial(_guided_value, load_agent(name)[0]) for name in ("ddpg", "td3", "sac")}
+    | {name: _distribution_value for name in ("c51", "qr_dqn", "iqn", "rainbow")}
 )
 """(config, env, agent's state, obs [N, ...]) -> [N] state values."""
 

@@ -109,8 +109,14 @@ def masked(num_envs: int) -> Env:
     return batch_env(Spec(tree_spec(obs), Discrete(NUM_ACTIONS), 1), (), reset, step, num_envs)
 
 
-MASKED = {
-    "dqn": {"learning_starts": 320, "epsilon_end": 0.5, "capacity": 2_000, "batch_size": 64, "learning_rate": 3e-3},
+_FROM_REPLAY = {"learning_starts": 320, "epsilon_end": 0.5, "capacity": 2_000, "batch_size": 64, "learning_rate": 3e-3}
+_ATOMS = {"num_atoms": 21, "v_min": -5.0, "v_max": 5.0}
+MASKED: dict[str, dict[str, Any]] = {
+    "dqn": _FROM_REPLAY,
+    "c51": _FROM_REPLAY | _ATOMS,
+    "qr_dqn": _FROM_REPLAY,
+    "iqn": _FROM_REPLAY,
+    "rainbow": _FROM_REPLAY | _ATOMS,
     "a2c": {"rollout_length": 4, "learning_rate": 1e-2, "entropy_coef": 0.01},
     "ppo": {"rollout_length": 8, "learning_rate": 1e-2},
     "reinforce": {},

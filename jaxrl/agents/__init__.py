@@ -41,9 +41,17 @@ if TYPE_CHECKING:
     from jaxrl.agents.tabular.sarsa import make_expected_sarsa as make_expected_sarsa
     from jaxrl.agents.tabular.sarsa import make_sarsa as make_sarsa
     from jaxrl.agents.tabular.table import TabularConfig as TabularConfig
+    from jaxrl.agents.value.c51 import C51Config as C51Config
+    from jaxrl.agents.value.c51 import make_c51 as make_c51
     from jaxrl.agents.value.dqn import DQNConfig as DQNConfig
     from jaxrl.agents.value.dqn import make_dqn as make_dqn
+    from jaxrl.agents.value.iqn import IQNConfig as IQNConfig
+    from jaxrl.agents.value.iqn import make_iqn as make_iqn
     from jaxrl.agents.value.q_values import Outputs as Outputs
+    from jaxrl.agents.value.qr_dqn import QRDQNConfig as QRDQNConfig
+    from jaxrl.agents.value.qr_dqn import make_qr_dqn as make_qr_dqn
+    from jaxrl.agents.value.rainbow import RainbowConfig as RainbowConfig
+    from jaxrl.agents.value.rainbow import make_rainbow as make_rainbow
     from jaxrl.config import Config
     from jaxrl.nets.action_values import ActionValues as ActionValues
     from jaxrl.nets.action_values import q_network as q_network
@@ -67,11 +75,13 @@ AGENTS: dict[str, Entry] = {
         "jaxrl.agents.search.alphazero:make_alphazero",
         "AlphaZero: both sides of a game, a tree search and a network that learns of it.",
     ),
+    "c51": Entry("jaxrl.agents.value.c51:make_c51", "Deep Q-learning of a distribution of returns on fixed atoms."),
     "ddpg": Entry(
         "jaxrl.agents.continuous.ddpg:make_ddpg", "Deep deterministic policy gradient: continuous actions, off-policy."
     ),
     "dqn": Entry(
-        "jaxrl.agents.value.dqn:make_dqn", "Deep Q-learning with experience replay; double, dueling and prioritised as flags."
+        "jaxrl.agents.value.dqn:make_dqn",
+        "Deep Q-learning with experience replay; double, dueling, prioritised, noisy, Munchausen as flags.",
     ),
     "dyna_q": Entry(
         "jaxrl.agents.tabular.dyna_q:make_dyna_q", "Q-learning with a table that plans with a learned model; Dyna-Q+."
@@ -79,12 +89,18 @@ AGENTS: dict[str, Entry] = {
     "expected_sarsa": Entry(
         "jaxrl.agents.tabular.sarsa:make_expected_sarsa", "SARSA with a table that takes the expectation over the next action."
     ),
+    "iqn": Entry("jaxrl.agents.value.iqn:make_iqn", "Deep Q-learning of a distribution of returns, quantiles at drawn levels."),
     "monte_carlo": Entry(
         "jaxrl.agents.tabular.monte_carlo:make_monte_carlo",
         "Monte-Carlo control with a table: averages the returns of whole episodes.",
     ),
     "ppo": Entry("jaxrl.agents.policy_gradient.ppo:make_ppo", "Proximal policy optimization, feed-forward or recurrent (gru)."),
     "q_learning": Entry("jaxrl.agents.tabular.q_learning:make_q_learning", "Q-learning with a table, off-policy."),
+    "qr_dqn": Entry("jaxrl.agents.value.qr_dqn:make_qr_dqn", "Deep Q-learning of a distribution of returns by its quantiles."),
+    "rainbow": Entry(
+        "jaxrl.agents.value.rainbow:make_rainbow",
+        "Double, dueling, n-step, prioritised, noisy, categorical deep Q-learning; each part a flag.",
+    ),
     "ram": Entry(
         "jaxrl.agents.attention.ram:make_ram",
         "The Recurrent Attention Model: glimpses of a picture, REINFORCE says where to look.",

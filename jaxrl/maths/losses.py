@@ -39,6 +39,36 @@ def q_learning_target(r_t: Array, discount_t: Array, q_t: Array, q_t_selector: A
     return jax.lax.stop_gradient(r_t + discount_t * value_t)
 
 
+def munchausen_target(
+    r_t: Array, discount_t: Array, q_tm1: Array, a_tm1: Array, q_t: Array, scaling: Array | float, temperature: Array | float
+) -> Array:
+    """r_t + alpha [tau log pi(a_tm1 | s_tm1)]_-1^0 + discount_t * sum_a pi(a | s_t) (q_t[a] - tau log pi(a | s_t)).
+
+    pi = softmax(q / tau); the last sum is tau log sum_a exp(q_t[a] / tau).
+
+    Args:
+      r_t: [...] reward.
+      discount_t: [...] gamma * (1 - terminated).
+      q_tm1: [..., A] values of the state acted in, from the target network.
+      a_tm1: [...] the action done.
+      q_t: [..., A] values of the successor, from the target network.
+      scaling: [] alpha.
+      temperature: [] tau above 0.
+
+    Returns:
+      [...] target, without gradient.
+
+    References:
+      Vieillard, Pietquin and Geist 2020, "Munchausen Reinforcement Learning", eq. 2 and section 3; the bound -1 is its l_0.
+    """
+    check_shape(q_t.shape[:-1], r_t=r_t, discount_t=discount_t, a_tm1=a_tm1)
+    check_equal_shape(q_t=q_t, q_tm1=q_tm1)
+    check_shape((), scaling=scaling, temperature=temperature)
+    log_prob = select(jnp.maximum(jax.nn.log_softmax(q_tm1 / temperature), -1e30), a_tm1)
+    value_t = temperature * jax.nn.logsumexp(q_t / temperature, axis=-1)
+    return jax.lax.stop_gradient(r_t + scaling * jnp.clip(temperature * log_prob, -1.0, 0.0) + discount_t * value_t)
+
+
 def select(q: Array, action: Array) -> Array:
     """q[..., a], as a product with a one-hot row, which is fast on every backend.
 

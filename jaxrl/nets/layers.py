@@ -1,4 +1,4 @@
-"""Layers that networks are built of: dense ones, a recurrent one, orthogonal weights.
+"""Layers that networks are built of: dense ones, noisy ones, a recurrent one, orthogonal weights.
 
 No initialiser here calls LAPACK: a batched QR inside a vmapped population can deadlock on CPU.
 """
@@ -12,8 +12,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxrl.types import Array
+from jaxrl.types import Array, PyTree
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
@@ -33,6 +34,7 @@ class MLP(nn.Module):
       kernel_init: initialiser of the weights.
       layer_norm: normalise each layer's units before the activation (Ba, Kiros and Hinton 2016).
       dropout: share of each layer's units that are dropped, before they are normalised (Hiraoka et al. 2022, figure 1).
+      dense: the layer, (units, kernel_init=...) -> module.
     """
 
     hidden: Sequence[int]
@@ -40,18 +42,69 @@ class MLP(nn.Module):
     kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
     layer_norm: bool = False
     dropout: float = 0.0
+    dense: Callable[..., nn.Module] = nn.Dense
 
     @nn.compact
     def __call__(self, x: Array, drop: bool = False) -> Array:
         """[..., F] -> [..., hidden[-1]]; `drop` draws what is dropped from the stream "dropout"."""
         for units in self.hidden:
-            x = nn.Dense(units, kernel_init=self.kernel_init)(x)
+            x = self.dense(units, kernel_init=self.kernel_init)(x)
             if self.dropout:
                 x = nn.Dropout(self.dropout, deterministic=not drop)(x)
             if self.layer_norm:
                 x = nn.LayerNorm()(x)
             x = ACTIVATIONS[self.activation](x)
         return x
+
+
+uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""Uniform within +-1 / sqrt(fan in)."""
+
+
+class NoisyDense(nn.Module):
+    """A dense layer with learned, factorised noise: y = (W + S * f(e_out) f(e_in)^T) x + b + s * f(e_out).
+
+    f(e) = sgn(e) sqrt|e| of standard normal e. f(e_in) and f(e_out) are the variables of the collection "noise" (see
+    `draw_noise`); without it the layer is W x + b.
+
+    Attributes:
+      units: of the output.
+      sigma: weights and bias of the noise begin at sigma / sqrt(fan in).
+      kernel_init: of the weights.
+
+    References:
+      Fortunato et al. 2018, "Noisy Networks for Exploration", eqs. 9 to 11 and section 3.2.
+    """
+
+    units: int
+    sigma: Array | float = 0.5
+    kernel_init: Callable[..., Array] = uniform_fan_in
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[..., F] -> [..., units]; one draw of noise for all."""
+        bound = x.shape[-1] ** -0.5
+
+        def start(key: Array, shape: Sequence[int]) -> Array:
+            return jnp.full(shape, self.sigma * bound, jnp.float32)
+
+        shape = (x.shape[-1], self.units)
+        y = x @ self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y += self.param("bias", lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound), shape[1:])
+        kernel, bias = self.param("noisy_kernel", start, shape), self.param("noisy_bias", start, shape[1:])
+        if not (self.has_variable("noise", "into") or self.is_initializing()):
+            return y
+        into = self.variable("noise", "into", jnp.zeros, shape[:1], jnp.float32).value
+        out = self.variable("noise", "out", jnp.zeros, shape[1:], jnp.float32).value
+        return y + out * ((x * into) @ kernel + bias)
+
+
+def draw_noise(key: Array, shapes: PyTree) -> PyTree:
+    """sgn(e) sqrt|e| of standard normal e, for a tree of `jax.ShapeDtypeStruct`s; drawn at once, which compiles fast."""
+    leaves, treedef = jax.tree.flatten(shapes)
+    draw = jax.random.normal(key, (sum(math.prod(leaf.shape) for leaf in leaves),), jnp.float32)
+    parts = jnp.split(jnp.sign(draw) * jnp.sqrt(jnp.abs(draw)), np.cumsum([math.prod(leaf.shape) for leaf in leaves])[:-1])
+    return jax.tree.unflatten(treedef, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
 
 
 class GRU(nn.Module):

@@ -64,24 +64,47 @@ class Torso(nn.Module):
     Attributes:
       kind: a name in `CONVOLUTIONAL`.
       kernel_init: initialiser of the weights.
+      dense: the dense layer, (units, kernel_init=...) -> module; None for none.
     """
 
     kind: str
     kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
+    dense: Callable[..., nn.Module] | None = nn.Dense
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Pictures [..., H, W, C] -> [..., units]; bytes are scaled to [0, 1]."""
+        """Pictures [..., H, W, C] -> [..., units], or all that the last convolution makes; bytes are scaled to [0, 1]."""
         layers, units = CONVOLUTIONAL[self.kind]
         for filters, window, stride in layers:
             x = nn.relu(Conv(filters, (window, window), (stride, stride), self.kernel_init)(x))
         x = x.reshape(*x.shape[:-3], math.prod(x.shape[-3:]))
-        return nn.relu(nn.Dense(units, kernel_init=self.kernel_init)(x))
+        return x if self.dense is None else nn.relu(self.dense(units, kernel_init=self.kernel_init)(x))
 
 
-def make_torso(kind: str, hidden: Sequence[int], activation: str, kernel_init: Callable[..., Array]) -> nn.Module:
-    """The hidden layers ("mlp"), or the convolutions that stand in their place."""
-    return MLP(hidden, activation, kernel_init) if kind == "mlp" else Torso(kind, kernel_init)
+def make_torso(
+    kind: str,
+    hidden: Sequence[int],
+    activation: str,
+    kernel_init: Callable[..., Array],
+    dense: Callable[..., nn.Module] = nn.Dense,
+    has_last: bool = True,
+) -> nn.Module:
+    """The hidden layers ("mlp"), or the convolutions that stand in their place.
+
+    Args:
+      dense: (units, kernel_init=...) -> a dense layer.
+      has_last: False leaves the last dense layer out; `last_units` says what it would have had.
+    """
+    if kind == "mlp":
+        return MLP(hidden if has_last else hidden[:-1], activation, kernel_init, dense=dense)
+    return Torso(kind, kernel_init, dense if has_last else None)
+
+
+def last_units(kind: str, hidden: Sequence[int]) -> int | None:
+    """Units of a torso's last dense layer; None where it has none."""
+    if kind != "mlp":
+        return CONVOLUTIONAL[kind].units
+    return hidden[-1] if hidden else None
 
 
 def torso_of(torso: str, spec: ArraySpec | TreeSpec) -> str:

@@ -101,8 +101,8 @@ def sample(key: Array, priorities: Priorities, shape: tuple[int, ...]) -> tuple[
     be drawn the answer is the last place of the tree, with probability 0.
     """
     count = shape[-1]
-    draws = jax.random.uniform(key, (len(priorities.sums), math.prod(shape)))
-    stratum = jnp.arange(math.prod(shape)) % count
+    draws = jax.random.uniform(key, (len(priorities.sums), math.prod(shape)), jnp.float32)
+    stratum = jnp.arange(math.prod(shape), dtype=jnp.int32) % count
     root = priorities.sums[-1]
     place = _pick((stratum + draws[0]) / count, root)
     weight = root[place]
@@ -123,7 +123,7 @@ def _pick(draw: Array, weights: Array) -> Array:
     total = jnp.matmul(weights, jnp.triu(jnp.ones((width, width), jnp.float32)), precision="highest")
     total = jnp.where(weights > 0.0, total, 0.0)
     target = jnp.minimum(draw, 1.0 - 2.0**-22) * jnp.max(total, axis=-1)
-    return jnp.min(jnp.where(total > target[:, None], jnp.arange(width), width - 1), axis=-1)
+    return jnp.min(jnp.where(total > target[:, None], jnp.arange(width, dtype=jnp.int32), width - 1), axis=-1)
 
 
 def importance_weights(probability: Array, beta: Array | float) -> Array:

@@ -21,6 +21,17 @@ def batch():
     return normal(N, A), action, normal(N), jnp.asarray(discount, jnp.float32), normal(N, A), normal(N, A)
 
 
+def test_the_munchausen_target_by_hand():
+    """Temperature 1/2, weight 0.9. Before: policies (1/4, 3/4), and one whose bonus of -5 is held at -1. Behind: of values 0,
+    V = ln(2) / 2; of 1 and 1 + ln(3) / 2, V = 1 + ln(2). The second transition ended."""
+    half_ln3 = np.log(3.0) / 2
+    before = jnp.array([[0.0, half_ln3], [0.0, half_ln3], [0.0, 5.0]])
+    behind = jnp.array([[0.0, 0.0], [7.0, 3.0], [1.0, 1.0 + half_ln3]])
+    reward, discount, action = jnp.array([2.0, 1.0, 0.0]), jnp.array([0.5, 0.0, 0.5]), jnp.array([0, 1, 0])
+    found = losses.munchausen_target(reward, discount, before, action, behind, 0.9, 0.5)
+    np.testing.assert_allclose(found, [1.549455, 0.870543, -0.053426], atol=1e-5)
+
+
 def test_q_learning_error_equals_rlax(batch):
     q_tm1, a_tm1, r_t, discount_t, q_t, _ = batch
     expected = jax.vmap(rlax.q_learning)(q_tm1, a_tm1, r_t, discount_t, q_t)

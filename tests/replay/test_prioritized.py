@@ -78,7 +78,7 @@ def test_the_last_place_is_in_reach_and_a_weight_of_zero_is_not(monkeypatch):
     """For the largest and least draw that there are."""
     values = np.r_[np.zeros(40), 1e-3, np.zeros(30), 1e3, np.zeros(30)]
     for draw, expected in ((0.0, 40), (np.nextafter(np.float32(1.0), np.float32(0.0)), 71)):
-        monkeypatch.setattr(jax.random, "uniform", lambda key, shape, draw=draw: jnp.full(shape, draw, jnp.float32))
+        monkeypatch.setattr(jax.random, "uniform", lambda key, shape, dtype, draw=draw: jnp.full(shape, draw, dtype))
         assert prioritized.sample(jax.random.key(0), of_values(values), (1,))[0].item() == expected
 
 

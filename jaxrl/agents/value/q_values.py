@@ -1,9 +1,10 @@
 """What the agents of action values share: a config, and an agent that acts by a network of them and learns from replay.
 
-Acting is epsilon-greedy with an epsilon that falls in a straight line; each iteration stores T x B transitions and then takes
-`num_updates` gradient steps on minibatches, drawn alike or by priority (Schaul et al. 2016; priorities change once an
-iteration, which for one update is as in the paper). An agent is `make_q_agent` with a target, a loss and a network of its own;
-`jaxrl.agents.value.dqn` is the one to read.
+Acting is epsilon-greedy with an epsilon that falls in a straight line, or by noisy layers (Fortunato et al. 2018; each
+environment has noise of its own, each network one draw for a minibatch, a greedy policy none). Each iteration stores T x B
+transitions and then takes `num_updates` gradient steps on minibatches, drawn alike or by priority (Schaul et al. 2016;
+priorities change once an iteration, which for one update is as in the paper). An agent is `make_q_agent` with a target, a loss
+and a network of its own; `jaxrl.agents.value.dqn` is the one to read.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ class QConfig(Config):
     tau: float = traced(1.0, "Weight of the online network in a target update; 1 copies it.", low=0.0, high=1.0, low_open=True)
     double: bool = static(True, "Choose the target's action with the online network (double Q-learning).")
     dueling: bool = static(False, "Separate streams for value and advantage.")
+    noisy: bool = static(False, "Explore by learned noise in the dense layers (noisy nets), and not by epsilon.")
+    noisy_sigma: float = traced(0.5, "Scale of that noise at the start.", low=0.0)
     prioritized: bool = static(False, "Draw transitions in proportion to their last TD error.")
     priority_exponent: float = traced(0.6, "Power of the TD error in a priority; 0 draws all alike.", low=0.0)
     priority_beta: float = traced(
@@ -186,7 +189,22 @@ def make_q_agent(
             return jnp.argmax(q, axis=-1).astype(jnp.int32), memory, ()
         return exploration.epsilon_greedy(key, q, epsilon(progress), legal_of(obs)), memory, ()
 
+    def act_by_noise(
+        key: Array, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress, explore: bool
+    ) -> tuple[Array, PyTree, PyTree]:
+        if not explore:
+            return act(key, policy, memory, obs, progress, explore)
+
+        def alone(key: Array, obs: PyTree) -> Array:
+            """Each environment has noise of its own."""
+            q = net.values(net.apply(key, policy, jax.tree.map(lambda leaf: leaf[None], obs)))
+            return jnp.argmax(q[0]).astype(jnp.int32)
+
+        return jax.vmap(alone)(jax.random.split(key, jax.tree.leaves(obs)[0].shape[0]), obs), memory, ()
+
     def epsilon(progress: Progress) -> Array:
+        if config.noisy:
+            return jnp.float32(0.0)
         return schedules.linear(progress, config.epsilon_start, config.epsilon_end, config.exploration_fraction)
 
     def store(ring: PyTree, rollout: Rollout) -> PyTree:
@@ -236,7 +254,12 @@ def make_q_agent(
         metrics = jax.tree.map(jnp.mean, metrics) | {"epsilon": epsilon(progress), "learning_rate": learning_rate}
         return QState(params, changed, opt_state, state.replay), metrics, td_error
 
-    return off_policy(init, act, ReplayFunctions(store, sample, learn, feed=replay.feed), respects_legal=True)
+    return off_policy(
+        init,
+        act_by_noise if config.noisy else act,
+        ReplayFunctions(store, sample, learn, feed=replay.feed),
+        respects_legal=True,
+    )
 
 
 def _try_network(net: ActionValues, spec: Spec) -> None:
