@@ -75,6 +75,9 @@ GAMES = ("alphazero",)
 CONTINUOUS = ("ddpg", "td3", "sac-box")
 """Agents and variants that act in a box."""
 
+DISTRIBUTIONAL = ("c51", "iqn", "qr_dqn", "rainbow")
+"""Agents of distributions of returns, whose probes are left to the longer tests."""
+
 OWN_TASKS = {*ATTENTION, *GAMES}
 """Agents that learn other things than the probes."""
 
@@ -86,6 +89,9 @@ PROBE = {"num_envs": 16, "hidden": (32,), "capacity": 1024, "batch_size": 64, "l
     "update_to_data": 0.25,
     "auto_temperature": False,
     "temperature": 1e-3,
+    "num_atoms": 21,
+    "v_min": -5.0,
+    "v_max": 5.0,
 }
 """Fields for learning the probe environments in a few seconds."""
 
@@ -125,7 +131,7 @@ VALUE_OF = (
     | {name: _table_value for name in TABULAR}
     | {"dqn": _dqn_value}
     | {name: partial(_guided_value, load_agent(name)[0]) for name in ("ddpg", "td3", "sac")}
-    | {name: _distribution_value for name in ("c51", "qr_dqn", "iqn", "rainbow")}
+    | {name: _distribution_value for name in DISTRIBUTIONAL}
 )
 """(config, env, agent's state, obs [N, ...]) -> [N] state values."""
 
@@ -250,7 +256,7 @@ NAMES = sorted([*AGENTS, *VARIANTS])
 QUICK = ("actor_critic", "dqn", "sarsa")
 """Those of which every check is among the quick tests; the others leave three to the longer ones."""
 
-PROBED = slow_but(set(AGENTS).difference(("ddpg",)), sorted(set(AGENTS).difference(OWN_TASKS)))
+PROBED = slow_but(set(AGENTS).difference(("ddpg", *DISTRIBUTIONAL)), sorted(set(AGENTS).difference(OWN_TASKS)))
 """Those that learn the probes; of DDPG there is nothing in them that TD3 has not."""
 
 each_agent = pytest.mark.parametrize("name", slow_but(QUICK, NAMES), scope="module")

@@ -236,8 +236,9 @@ def make_q_agent(
     def learn(key: Array, state: QState, batches: Sample, progress: Progress) -> tuple[QState, Metrics, Array]:
         learning_rate = schedules.cosine(progress, config.learning_rate, config.learning_rate * config.learning_rate_end_share)
 
-        beta = schedules.linear(progress, config.priority_beta, 1.0)
-        weights = importance_weights(batches.probability, beta) if config.prioritized else None
+        weights = None
+        if config.prioritized:
+            weights = importance_weights(batches.probability, schedules.linear(progress, config.priority_beta, 1.0))
 
         def step(
             carry: tuple[PyTree, PyTree], item: tuple[Array, Transitions, Array | None]
