@@ -22,8 +22,8 @@ PPO: Mapping[str, Any] = {
     "normalize_observation": True,
     "normalize_reward": True,
 }
-"""Of all MuJoCo tasks. What is known of it (Huang et al. 2022, "The 37 Implementation Details of Proximal Policy Optimization"),
-with the first deviation, the weight of the value loss and the advantages anew in each pass of Tianshou's benchmark."""
+"""Of all MuJoCo tasks: what PPO is known by there (Huang et al. 2022, "The 37 Implementation Details of Proximal Policy
+Optimization"), with the first deviation, the weight of the value loss and the renewed advantages of Tianshou's benchmark."""
 A2C: Mapping[str, Any] = {
     "num_envs": 16,
     "rollout_length": 5,
