@@ -72,7 +72,7 @@ ATTENTION = ("ram",)
 GAMES = ("alphazero",)
 """Agents that play both sides of a game."""
 
-CONTINUOUS = ("ddpg", "td3", "sac-box")
+CONTINUOUS = ("ddpg", "td3", "tqc", "sac-box")
 """Agents and variants that act in a box."""
 
 DISTRIBUTIONAL = ("c51", "iqn", "qr_dqn", "rainbow")
@@ -119,18 +119,21 @@ def _table_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array
 
 def _guided_value(make_agent: Any, config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
     """What the critics say of the greedy action, on average."""
-    num_outputs = env.spec.action.n if isinstance(env.spec.action, Discrete) else 1
+    num_outputs = env.spec.action.n if isinstance(env.spec.action, Discrete) else getattr(config, "num_quantiles", 1)
     networks = actor_critics(config, env.spec, 1, num_outputs)
     agent = build(make_agent, as_arrays(config), env.spec)
     action, _, _ = agent.act(jax.random.key(0), state.policy, (), obs, progress_at(1, 1), False)
-    return networks.q(state.critic, networks.view.inputs(state.policy.moments, obs), action).mean(0)
+    seen = networks.view.inputs(state.policy.moments, obs)
+    if num_outputs > 1 and not isinstance(env.spec.action, Discrete):
+        return networks.outputs(state.critic, seen, action).mean((0, 2))
+    return networks.q(state.critic, seen, action).mean(0)
 
 
 VALUE_OF = (
     {name: _critic_value for name in ("reinforce", "actor_critic", "a2c", "ppo")}
     | {name: _table_value for name in TABULAR}
     | {"dqn": _dqn_value}
-    | {name: partial(_guided_value, load_agent(name)[0]) for name in ("ddpg", "td3", "sac")}
+    | {name: partial(_guided_value, load_agent(name)[0]) for name in ("ddpg", "td3", "sac", "tqc")}
     | {name: _distribution_value for name in DISTRIBUTIONAL}
 )
 """(config, env, agent's state, obs [N, ...]) -> [N] state values."""

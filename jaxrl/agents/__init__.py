@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from jaxrl.agents.continuous.sac import make_sac as make_sac
     from jaxrl.agents.continuous.td3 import TD3Config as TD3Config
     from jaxrl.agents.continuous.td3 import make_td3 as make_td3
+    from jaxrl.agents.continuous.tqc import TQCConfig as TQCConfig
+    from jaxrl.agents.continuous.tqc import make_tqc as make_tqc
     from jaxrl.agents.policy_gradient.a2c import A2CConfig as A2CConfig
     from jaxrl.agents.policy_gradient.a2c import make_a2c as make_a2c
     from jaxrl.agents.policy_gradient.actor_critic import ActorCriticConfig as ActorCriticConfig
@@ -112,6 +114,10 @@ AGENTS: dict[str, Entry] = {
     "sarsa": Entry("jaxrl.agents.tabular.sarsa:make_sarsa", "SARSA with a table, on-policy."),
     "td3": Entry(
         "jaxrl.agents.continuous.td3:make_td3", "Twin delayed DDPG: the least of two critics, a smoothed target, a late actor."
+    ),
+    "tqc": Entry(
+        "jaxrl.agents.continuous.tqc:make_tqc",
+        "Truncated quantile critics: SAC by the distribution of returns, greatest left out.",
     ),
 }
 

@@ -153,7 +153,11 @@ class ActorCritics(NamedTuple):
         if isinstance(self.view.spec.action, Discrete):
             outputs = self.critics.apply(params, seen.x, None, key)
             return losses.select(outputs, jnp.broadcast_to(action, outputs.shape[:-1]))
-        return self.critics.apply(params, seen.x, self.flat(action), key)[..., 0]
+        return self.outputs(params, seen, action, key)[..., 0]
+
+    def outputs(self, params: PyTree, seen: Seen, action: Array, key: Array | None = None) -> Array:
+        """[K, N, outputs] of actions [N, *shape] of a box; `key` as of `Critics.apply`."""
+        return self.critics.apply(params, seen.x, self.flat(action), key)
 
 
 def actor_critics(config: ActorCriticsConfig, spec: Spec, actor_outputs: int, critic_outputs: int) -> ActorCritics:

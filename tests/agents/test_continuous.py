@@ -1,4 +1,4 @@
-"""DDPG, TD3 and SAC: targets and losses worked by hand, delays, n-step returns, bad input, and exact answers.
+"""DDPG, TD3, SAC and TQC: targets and losses worked by hand, delays, n-step returns, bad input, and exact answers.
 
 By hand means: networks without hidden layers, whose weights are written down, and minibatches of two transitions or of copies
 of one. The longer tests hold the agents to the Riccati equation and to soft value iteration.
@@ -20,6 +20,7 @@ import scipy.linalg
 
 from helpers import progress_at
 from jaxrl.agents import load_agent
+from jaxrl.agents.continuous.tqc import truncated
 from jaxrl.cli import main
 from jaxrl.config import Config, as_arrays, check_config
 from jaxrl.envs import make
@@ -200,6 +201,30 @@ def test_the_temperature_rises_where_the_entropy_is_too_low() -> None:
         assert metrics["temperature"] == pytest.approx(0.5)
 
 
+def test_quantiles_are_fitted_by_the_asymmetric_huber_loss() -> None:
+    """Levels 1/4 and 3/4: 0 errs by 1 and 3, which cost (0.5 + 2.5) / 4; 2 errs by -1 and 1, which cost 0.5 / 4 and 3 0.5 / 4."""
+    loss = losses.quantile_huber(jnp.array([0.0, 2.0]), jnp.array([1.0, 3.0]))
+    assert float(loss) == pytest.approx((0.75 + 0.125 + 0.375) / 4)
+
+
+def test_the_target_of_tqc_pools_the_quantiles_and_leaves_out_the_greatest() -> None:
+    """(5, 1, 3) and (2, 6, 4) without one for each critic: 1, 2, 3, 4, whose mean is 2.5; y = 5 + 0.9 q'."""
+    pooled = truncated(jnp.array([[[5.0, 1.0, 3.0]], [[2.0, 6.0, 4.0]]]), 1)
+    np.testing.assert_array_equal(pooled, [[1.0, 2.0, 3.0, 4.0]])
+    fields = {"num_quantiles": 3, "num_dropped": 1, "auto_temperature": False, "temperature": STILL}
+    agent, state = made("tqc", BOX, **fields)
+    nothing = jnp.zeros((2, 2, 3))
+    state = state._replace(
+        critic=linear(nothing, [[1.0, 2.0, 6.0], [0.0, 0.0, 0.0]]),
+        target={"critic": linear(nothing, [[5.0, 1.0, 3.0], [2.0, 6.0, 4.0]])},
+    )
+    _, metrics = learn(agent, state, copies(2))
+    assert metrics["td_error"] == pytest.approx(((5 + 0.9 * 2.5 - 3) + (5 + 0.9 * 2.5)) / 2, rel=1e-5)
+    assert metrics["q_mean"] == pytest.approx(1.5, rel=1e-5)
+    # The actor climbs the mean of all quantiles.
+    assert metrics["actor_loss"] == pytest.approx(-1.5, rel=1e-5)
+
+
 @pytest.mark.parametrize(("ratio", "steps"), [(1.0, [0, 1, 1, 2]), (3.0, [1, 3, 4, 6])])
 def test_actor_and_targets_of_td3_move_at_every_second_gradient_step(ratio: float, steps: list[int]) -> None:
     agent, state = made("td3", BOX, update_to_data=ratio, learning_rate=0.1)
@@ -340,6 +365,8 @@ def test_critics_drop_units_then_normalise_them_each_on_its_own() -> None:
             ("td3", "--env", "CartPole-v1"),
             r"td3 needs continuous actions, not Discrete\(n=2\); choose an environment with a Box",
         ),
+        (("tqc", "--env", "CartPole-v1"), "tqc needs continuous actions"),
+        (("tqc", "--env", "Pendulum-v1", "--num-dropped", "25"), "num_dropped=25 leaves none of num_quantiles=25"),
         (("ddpg", "--env", "CartPole-v1"), "ddpg needs continuous actions"),
         (("sac", "--env", "probe/mixed"), "sac needs a Box or Discrete actions"),
         (("sac", "--env", "Pendulum-v1", "--env-option", "max_torque=3e38"), "'Pendulum-v1' has unbounded actions"),

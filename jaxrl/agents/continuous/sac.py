@@ -9,7 +9,8 @@ that leaves the better of two actions nearly always to be taken, where the paper
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,14 +31,20 @@ LOG_STD_MAX = 2.0
 
 
 @agent_config
-class SACConfig(OffPolicyConfig):
-    """Soft actor-critic."""
+class SoftConfig(OffPolicyConfig):
+    """The fields of agents with a squashed normal distribution that are paid for its entropy."""
 
     auto_temperature: bool = static(True, "Tune the temperature to the target entropy.")
     temperature: float = traced(
         1.0, "Weight of the entropy in what is earned; where it tunes itself, at the start.", low=0.0, low_open=True
     )
     target_entropy: float = traced(-1.0, "Entropy in nats that is tuned to, for each component of a continuous action.")
+
+
+@agent_config
+class SACConfig(SoftConfig):
+    """Soft actor-critic."""
+
     target_entropy_share: float = traced(
         0.3, "Entropy that is tuned to with discrete actions, as a share of log(A), the most there is.", low=0.0, high=1.0
     )
@@ -54,19 +61,25 @@ def make_sac(config: SACConfig, spec: Spec, model: Model | None = None) -> Agent
     """
     if isinstance(spec.action, Box):
         networks = actor_critics(config, spec, 2 * num_parameters(spec.action), 1)
-        return make_off_policy(config, spec, networks, squashed(config, networks))
+
+        def target(key: Array, state: OffPolicyState, batch: Transitions) -> Array:
+            found = next_of(config, networks, key, state, batch)
+            return batch.reward + batch.discount * (jnp.min(found.outputs[..., 0], axis=0) + found.bonus)
+
+        algorithm = squashed(config, networks, td_loss(networks, target), lambda outputs: guide(config, outputs[..., 0]))
+        return make_off_policy(config, spec, networks, algorithm)
     if isinstance(spec.action, Discrete):
         networks = actor_critics(config, spec, spec.action.n, spec.action.n)
         return make_off_policy(config, spec, networks, categorical(config, networks))
     raise UsageError(f"env: sac needs a Box or Discrete actions, not {spec.action}; choose an environment with one of them")
 
 
-def temperature_of(config: SACConfig, state: OffPolicyState) -> Array:
+def temperature_of(config: SoftConfig, state: OffPolicyState) -> Array:
     """[] the weight of the entropy."""
     return jnp.exp(state.log_temperature) if config.auto_temperature else jnp.float32(config.temperature)
 
 
-def adjusted(config: SACConfig, target_entropy: Array | float, state: OffPolicyState, learning_rate: Array) -> OffPolicyState:
+def adjusted(config: SoftConfig, target_entropy: Array | float, state: OffPolicyState, learning_rate: Array) -> OffPolicyState:
     """The state after a gradient step of the temperature, where it tunes itself; it is reported before that step."""
     reported = state.reported | {"temperature": temperature_of(config, state)}
     if not config.auto_temperature:
@@ -78,7 +91,7 @@ def adjusted(config: SACConfig, target_entropy: Array | float, state: OffPolicyS
 
 
 def soft_algorithm(
-    config: SACConfig, act: Any, critic_loss: Any, actor_loss: Any, target_entropy: Array | float, **more: Any
+    config: SoftConfig, act: Any, critic_loss: Any, actor_loss: Any, target_entropy: Array | float, **more: Any
 ) -> Algorithm:
     """The `Algorithm` of an agent that is paid for entropy, whose actor's metrics name its "entropy"."""
     return Algorithm(
@@ -108,31 +121,48 @@ def policy_of(networks: ActorCritics, actor: PyTree, seen: Seen) -> TanhGaussian
     return chosen
 
 
-def squashed(config: SACConfig, networks: ActorCritics) -> Algorithm:
-    """SAC with a squashed normal distribution (Haarnoja et al. 2018, Algorithm 1)."""
+class Next(NamedTuple):
+    """What a soft target is made of.
+
+    Attributes:
+      outputs: [K, N, outputs] of the target's critics, of the action drawn in the next observation.
+      bonus: [N] what its entropy is worth, -temperature log pi.
+    """
+
+    outputs: Array
+    bonus: Array
+
+
+def next_of(config: SoftConfig, networks: ActorCritics, key: Array, state: OffPolicyState, batch: Transitions) -> Next:
+    """What the target's critics, as many as the config draws, say of what the actor would do next."""
+    key_action, key_critics, key_drop = jax.random.split(key, 3)
+    chosen = policy_of(networks, state.policy.params, batch.next_obs)
+    action, log_prob = chosen.sample_and_log_prob(key_action)
+    critics = drawn(key_critics, state.target["critic"], config.num_target_critics)
+    return Next(networks.outputs(critics, batch.next_obs, action, key_drop), -temperature_of(config, state) * log_prob)
+
+
+def squashed(config: SoftConfig, networks: ActorCritics, critic_loss: Any, guided: Callable[[Array], Array]) -> Algorithm:
+    """An agent whose actor is a squashed normal distribution (Haarnoja et al. 2018, Algorithm 1).
+
+    Args:
+      critic_loss: as of `Algorithm`.
+      guided: critics' outputs [K, N, outputs] -> [N] what the actor climbs.
+    """
 
     def act(key: Array, actor: PyTree, seen: Seen, explore: bool) -> Array:
         chosen = policy_of(networks, actor, seen)
         return chosen.sample(key) if explore else chosen.mode()
 
-    def target(key: Array, state: OffPolicyState, batch: Transitions) -> Array:
-        key_action, key_critics, key_drop = jax.random.split(key, 3)
-        chosen = policy_of(networks, state.policy.params, batch.next_obs)
-        action, log_prob = chosen.sample_and_log_prob(key_action)
-        critics = drawn(key_critics, state.target["critic"], config.num_target_critics)
-        q = networks.q(critics, batch.next_obs, action, key_drop)
-        value = jnp.min(q, axis=0) - temperature_of(config, state) * log_prob
-        return batch.reward + batch.discount * value
-
     def actor_loss(actor: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Metrics]:
         key_action, key_drop = jax.random.split(key)
         action, log_prob = policy_of(networks, actor, batch.obs).sample_and_log_prob(key_action)
-        q = guide(config, networks.q(state.critic, batch.obs, action, key_drop))
+        q = guided(networks.outputs(state.critic, batch.obs, action, key_drop))
         loss = jnp.mean(temperature_of(config, state) * log_prob - q)
         return loss, {"actor_loss": loss, "entropy": -jnp.mean(log_prob)}
 
     target_entropy = config.target_entropy * num_parameters(networks.view.spec.action)
-    return soft_algorithm(config, act, td_loss(networks, target), actor_loss, target_entropy)
+    return soft_algorithm(config, act, critic_loss, actor_loss, target_entropy)
 
 
 # --- discrete actions -------------------------------------------------------------------------------------------------
