@@ -117,7 +117,7 @@ AGENTS: dict[str, Entry] = {
     ),
     "tqc": Entry(
         "jaxrl.agents.continuous.tqc:make_tqc",
-        "Truncated quantile critics: SAC by the distribution of returns, greatest left out.",
+        "Truncated quantile critics: SAC by quantiles of the return, without the greatest.",
     ),
 }
 

@@ -202,7 +202,7 @@ def test_the_temperature_rises_where_the_entropy_is_too_low() -> None:
 
 
 def test_quantiles_are_fitted_by_the_asymmetric_huber_loss() -> None:
-    """Levels 1/4 and 3/4: 0 errs by 1 and 3, which cost (0.5 + 2.5) / 4; 2 errs by -1 and 1, which cost 0.5 / 4 and 3 0.5 / 4."""
+    """Levels 1/4, 3/4: 0 errs by 1 and 3, which cost (0.5 + 2.5) / 4; 2 by -1 and 1, which cost 0.5 / 4 and 1.5 / 4."""
     loss = losses.quantile_huber(jnp.array([0.0, 2.0]), jnp.array([1.0, 3.0]))
     assert float(loss) == pytest.approx((0.75 + 0.125 + 0.375) / 4)
 
