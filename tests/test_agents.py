@@ -259,8 +259,8 @@ NAMES = sorted([*AGENTS, *VARIANTS])
 QUICK = ("actor_critic", "dqn", "sarsa")
 """Those of which every check is among the quick tests; the others leave three to the longer ones."""
 
-PROBED = slow_but(set(AGENTS).difference(("ddpg", *DISTRIBUTIONAL)), sorted(set(AGENTS).difference(OWN_TASKS)))
-"""Those that learn the probes; of DDPG there is nothing in them that TD3 has not."""
+PROBED = slow_but(set(AGENTS).difference(("ddpg", "tqc", *DISTRIBUTIONAL)), sorted(set(AGENTS).difference(OWN_TASKS)))
+"""Those that learn the probes; what DDPG and TQC must get right there, TD3 and SAC must too."""
 
 each_agent = pytest.mark.parametrize("name", slow_but(QUICK, NAMES), scope="module")
 
