@@ -157,26 +157,6 @@ def temperature(log_temperature: Array, entropy: Array, target_entropy: Array | 
     return jnp.exp(log_temperature) * jax.lax.stop_gradient(entropy - target_entropy)
 
 
-def quantile_huber(quantiles: Array, samples: Array) -> Array:
-    """mean over m and i of |tau_m - [samples_i < quantiles_m]| huber(samples_i - quantiles_m), tau_m = (2 m - 1) / (2 M).
-
-    Args:
-      quantiles: [..., M].
-      samples: [..., L] of the distribution that they are fitted to.
-
-    Returns:
-      [...].
-
-    References:
-      Dabney, Rowland, Bellemare and Munos 2018, "Distributional Reinforcement Learning with Quantile Regression", eq. 10.
-    """
-    check_shape((*quantiles.shape[:-1], samples.shape[-1]), samples=samples)
-    num = quantiles.shape[-1]
-    tau = (jnp.arange(num, dtype=jnp.float32) + 0.5) / num
-    error = samples[..., None, :] - quantiles[..., :, None]
-    return jnp.mean(jnp.abs(tau[:, None] - (error < 0.0)) * huber(error), axis=(-2, -1))
-
-
 def policy_gradient(log_prob: Array, advantage: Array) -> Array:
     """-log pi(a_t | s_t) * advantage_t, whose gradient is the score-function estimator; the advantage carries no gradient.
 

@@ -201,12 +201,6 @@ def test_the_temperature_rises_where_the_entropy_is_too_low() -> None:
         assert metrics["temperature"] == pytest.approx(0.5)
 
 
-def test_quantiles_are_fitted_by_the_asymmetric_huber_loss() -> None:
-    """Levels 1/4, 3/4: 0 errs by 1 and 3, which cost (0.5 + 2.5) / 4; 2 by -1 and 1, which cost 0.5 / 4 and 1.5 / 4."""
-    loss = losses.quantile_huber(jnp.array([0.0, 2.0]), jnp.array([1.0, 3.0]))
-    assert float(loss) == pytest.approx((0.75 + 0.125 + 0.375) / 4)
-
-
 def test_the_target_of_tqc_pools_the_quantiles_and_leaves_out_the_greatest() -> None:
     """(5, 1, 3) and (2, 6, 4) without one for each critic: 1, 2, 3, 4, whose mean is 2.5; y = 5 + 0.9 q'."""
     pooled = truncated(jnp.array([[[5.0, 1.0, 3.0]], [[2.0, 6.0, 4.0]]]), 1)

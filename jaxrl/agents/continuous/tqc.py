@@ -14,7 +14,7 @@ from jaxrl.agents.continuous.family import OffPolicyState, make_off_policy
 from jaxrl.agents.continuous.sac import SoftConfig, next_of, squashed
 from jaxrl.config import agent_config, static
 from jaxrl.errors import UsageError
-from jaxrl.maths import losses
+from jaxrl.maths.distributional import midpoints, quantile_huber
 from jaxrl.maths.distributions import num_parameters
 from jaxrl.nets.critics import actor_critics
 from jaxrl.replay.ring import Transitions
@@ -58,7 +58,8 @@ def make_tqc(config: TQCConfig, spec: Spec, model: Model | None = None) -> Agent
         goal = jax.lax.stop_gradient(batch.reward[:, None] + batch.discount[:, None] * kept)
         quantiles = networks.outputs(critic, batch.obs, batch.action, key_fit)
         goals = jnp.broadcast_to(goal, (config.num_critics, *goal.shape))
-        loss = jnp.sum(jnp.mean(losses.quantile_huber(quantiles, goals), axis=1))
+        levels = jnp.broadcast_to(midpoints(config.num_quantiles), quantiles.shape)
+        loss = jnp.sum(jnp.mean(quantile_huber(quantiles, levels, goals, 1.0), axis=1))
         q = jnp.mean(quantiles, axis=-1)
         size = jnp.mean(jnp.abs(jnp.mean(goal, axis=-1) - q), axis=0)
         return loss, ({"loss": loss, "q_mean": jnp.mean(q), "td_error": jnp.mean(size)}, size)
