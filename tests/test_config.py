@@ -96,8 +96,9 @@ def test_every_bounded_field_of_every_agent_refuses_values_below(agent):
     bounded = [f for f in dataclasses.fields(cls) if f.metadata["low"] > -math.inf]
     assert bounded
     for field in bounded:
-        bad = (int if "int" in str(field_types(cls)[field.name]) else float)(field.metadata["low"] - 1)
-        wrapped = (bad,) if isinstance(field.default, tuple) else bad
+        kind = str(field_types(cls)[field.name])
+        bad = (int if "int" in kind else float)(field.metadata["low"] - 1)
+        wrapped = (bad,) if "tuple" in kind else bad
         text = message(lambda name=field.name, value=wrapped: check_config(cls(**{name: value})))
         assert text.startswith(f"{field.name}={bad} is out of range; give a value ")
 
