@@ -95,8 +95,14 @@ PROBE = {"num_envs": 16, "hidden": (32,), "capacity": 1024, "batch_size": 64, "l
 }
 """Fields for learning the probe environments in a few seconds."""
 
-ROLLOUT_OF = {"ppo": {"rollout_length": 8, "num_minibatches": 2}, "a2c": {"rollout_length": 4}}
-"""Rollouts short enough that a probe sees hundreds of updates."""
+OWN_FIELDS: dict[str, dict[str, Any]] = {
+    "ppo": {"rollout_length": 8, "num_minibatches": 2},
+    "a2c": {"rollout_length": 4},
+    "c51": {"learning_rate": 2e-2},
+    "rainbow": {"learning_rate": 2e-2},
+}
+"""Of single agents there: rollouts short enough that a probe sees hundreds of updates; steps that take logits far from 0, where
+an observation of 0 moves the last biases alone."""
 
 
 def _dqn_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
@@ -378,7 +384,7 @@ class Learned(NamedTuple):
 def learner(name: str, steps: int = 16_000) -> tuple[Config, Probes, Callable[..., Any]]:
     """The config, the probes and (params of a probe) -> the agent's state, compiled once for all of them; gamma is 0.5."""
     make_agent, _ = load_agent(name)
-    config = fitted(name, PROBE | ROLLOUT_OF.get(name, {}))
+    config = fitted(name, PROBE | OWN_FIELDS.get(name, {}))
     made = make_probes(name, config.num_envs)
 
     @jax.jit
