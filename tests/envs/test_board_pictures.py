@@ -15,7 +15,7 @@ from jaxrl.envs import has_pictures, make, pictures_per_second
 from jaxrl.envs.tools.board_pictures import board_of, draw_board, draw_game, places
 from jaxrl.envs.tools.boards import BOARDS
 from jaxrl.envs.tools.versus import Opponent, versus
-from jaxrl.runs.trained import _plies
+from jaxrl.runs.trained import _plies, _Stage
 from jaxrl.types import Agent
 
 SHAPES = {"tic_tac_toe": (3, 3), "connect_four": (6, 7), "othello": (8, 8), "hex": (11, 11), "go_5x5": (5, 5)}
@@ -101,7 +101,8 @@ def test_every_position_of_a_game_is_seen_once_with_its_outcome() -> None:
         (versus(game, Opponent(take(2))), [4, 3, 1, 0], 1.0),
         (game, [4, 3, 2, 1, 0], -1.0),
     ):
-        plies = list(_plies(jax.random.key(0), env, game, agent, act, (), 4))
+        stage: Any = _Stage(None, {}, env, agent, act, (), jax.random.key(0))  # type: ignore[arg-type]
+        plies = list(_plies(stage, env, game))
         assert [int(np.argmax(planes[0, :, 0])) for planes, _ in plies] == left
         assert [known for _, known in plies] == [None] * (len(left) - 1) + [outcome]
 

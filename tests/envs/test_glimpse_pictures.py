@@ -1,6 +1,7 @@
 """Pictures of glimpses: what is drawn where, and when."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from jaxrl.envs.tools.datasets import Images
 from jaxrl.envs.tools.glimpse_pictures import color_of, draw_glimpse, render
 from jaxrl.envs.tools.retina import retina
 from jaxrl.nets.glimpse import Look
-from jaxrl.runs.trained import _device_pictures
+from jaxrl.runs.trained import _Stage, _states
 from jaxrl.types import Agent
 
 SIDE, SIZE, SCALES = 20, 4, 3
@@ -98,6 +99,7 @@ def test_an_episode_is_drawn_glimpse_by_glimpse_each_once(monkeypatch):
         return Look(obs.location + 0.25, jnp.zeros(1, jnp.int32)), memory, ()
 
     agent = Agent(init=lambda key: (), act=act, update=lambda *_: ((), {}))
-    frames = list(_device_pictures(jax.random.key(0), env._replace(render=record), agent, act, (), env.spec.time_limit))
+    stage: Any = _Stage(None, {}, env, agent, act, (), jax.random.key(0))  # type: ignore[arg-type]
+    frames = [record(env.params, state, 0) for state in _states(stage, env)]
     assert len(frames) == 3
     assert drawn == [[[0.0, 0.0]], [[0.0, 0.0], [0.25, 0.25]], [[0.0, 0.0], [0.25, 0.25], [0.5, 0.5]]]
