@@ -98,7 +98,7 @@ def test_what_a_notebook_shows_is_short(result):
         repr(SweepResult(STREAM1 / "sweep", results)): "4 runs",
         repr(results): "4 runs",
         repr(env): "Env(4 of Spec(",
-        repr(make_dqn(config, env.spec)): "Agent(make_q_agent, learns from replay)",
+        repr(make_dqn(config, env.spec)): "Agent(make_dqn, learns from replay)",
         repr(make_a2c(A2CConfig(), env.spec)): "Agent(make_a2c, learns from rollouts)",
     }
     for text, expected in shown.items():

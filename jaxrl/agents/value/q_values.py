@@ -255,9 +255,11 @@ def make_q_agent(
         metrics = jax.tree.map(jnp.mean, metrics) | {"epsilon": epsilon(progress), "learning_rate": learning_rate}
         return QState(params, changed, opt_state, state.replay), metrics, td_error
 
+    acting = act_by_noise if config.noisy else act
+    acting.__qualname__ = f"make_{name}.{acting.__name__}"  # By which an `Agent` says what made it.
     return off_policy(
         init,
-        act_by_noise if config.noisy else act,
+        acting,
         ReplayFunctions(store, sample, learn, feed=replay.feed),
         respects_legal=True,
     )
