@@ -9,6 +9,7 @@ The outputs may be more than values: a distribution or quantiles of each action'
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -112,14 +113,18 @@ def module_network(spec: Spec, module: nn.Module, torso: str) -> ModuleNetwork:
     def create(key: Array) -> PyTree:
         return module.init(key, network_inputs(spec_zeros(obs_spec, (1,)), obs_spec, torso))
 
+    @functools.cache
+    def noise() -> PyTree:
+        """Shapes of the noise of its layers, () without."""
+        return jax.eval_shape(create, jax.random.key(0)).get("noise", ())
+
     def init(key: Array) -> PyTree:
         created = create(key)
         return {name: part for name, part in created.items() if name != "noise"} if "noise" in created else created
 
     def apply(key: Array | None, params: PyTree, obs: PyTree, *more: Array) -> Any:
-        shapes = jax.eval_shape(create, jax.random.key(0))
-        if key is not None and "noise" in shapes:
-            params = params | {"noise": draw_noise(key, shapes["noise"])}
+        if key is not None and noise():
+            params = params | {"noise": draw_noise(key, noise())}
         return module.apply(params, network_inputs(seen(obs), obs_spec, torso), *more)
 
     return ModuleNetwork(init, apply)
