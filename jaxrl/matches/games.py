@@ -68,11 +68,8 @@ class Game(NamedTuple):
         key = jax.random.key(0)
         return jax.tree.map(lambda leaf: jnp.repeat(leaf, num, axis=0), self.env.reset(key, self.env.params)[1])
 
-    def moves_of(self, names: Sequence[str], field: str = "first_moves") -> tuple[int, ...]:
+    def moves_of(self, names: Sequence[str]) -> tuple[int, ...]:
         """The actions that these names, in upper or lower case, stand for, from the first move of a game on.
-
-        Args:
-          field: that they come from, for the message.
 
         Raises:
           UsageError: a name that no move of the game has, or a move that is illegal or ends the game.
@@ -80,7 +77,7 @@ class Game(NamedTuple):
         known = {name.lower(): action for action, name in enumerate(self.names)}
         position, moves, still = self.opening(1), list[int](), jnp.ones(1, bool)
         for number, name in enumerate(names):
-            said = f"{field}: move {number + 1}, {name!r},"
+            said = f"first_moves: move {number + 1}, {name!r},"
             move = known.get(name.lower())
             if move is None:
                 raise UsageError(f"{said} is no move of {self.env_id}; its moves are {', '.join(self.names[:3])} ...")
