@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxrl.claims.claim import Settings
+from jaxrl.envs.tools.playground_tasks import CONTROL_SUITE
 
 BRAX = "Brax 0.14, notebooks/training.ipynb"
 PLAYGROUND = "MuJoCo Playground 0.2, config/dm_control_suite_params.py"
@@ -104,33 +105,6 @@ _BACKENDS = (None, "generalized", "spring", "positional", "mjx")
 _SUITE = brax_ppo(
     num_envs=2048, unroll=30, batch=1024, minibatches=32, passes=16, discount=0.995, rate=1e-3, entropy=1e-2, reward=10.0
 )
-_TASKS = (
-    "AcrobotSwingup",
-    "AcrobotSwingupSparse",
-    "BallInCup",
-    "CartpoleBalance",
-    "CartpoleBalanceSparse",
-    "CartpoleSwingup",
-    "CartpoleSwingupSparse",
-    "CheetahRun",
-    "FingerSpin",
-    "FingerTurnEasy",
-    "FingerTurnHard",
-    "FishSwim",
-    "HopperHop",
-    "HopperStand",
-    "HumanoidStand",
-    "HumanoidWalk",
-    "HumanoidRun",
-    "PendulumSwingup",
-    "PointMass",
-    "ReacherEasy",
-    "ReacherHard",
-    "SwimmerSwimmer6",
-    "WalkerRun",
-    "WalkerStand",
-    "WalkerWalk",
-)
 _LONG = ("AcrobotSwingup", "AcrobotSwingupSparse", "SwimmerSwimmer6", "WalkerRun")
 _SHORT_SIGHTED = ("BallInCup", "FingerSpin")
 
@@ -160,4 +134,4 @@ def _task(name: str) -> Settings:
     )
 
 
-SETTINGS = (*(_robot(name, backend) for name in _ROBOTS for backend in _BACKENDS), *(_task(name) for name in _TASKS))
+SETTINGS = (*(_robot(name, backend) for name in _ROBOTS for backend in _BACKENDS), *(_task(name) for name in CONTROL_SUITE))

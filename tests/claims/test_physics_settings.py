@@ -12,6 +12,7 @@ from jaxrl.claims.claim import Claim
 from jaxrl.claims.settings import taken, tuned_claim
 from jaxrl.config import check_config
 from jaxrl.envs import ENVS, resolve
+from jaxrl.envs.tools.playground_tasks import CONTROL_SUITE
 from jaxrl.errors import UsageError
 
 
@@ -56,7 +57,7 @@ def test_where_there_are_none_the_families_are_named():
         tuned_claim("ppo", "brax/hopper", {})
 
 
-@pytest.mark.parametrize("name", physics._TASKS)
+@pytest.mark.parametrize("name", CONTROL_SUITE)
 def test_those_of_playground_are_what_the_package_has(name):
     params = pytest.importorskip("mujoco_playground.config.dm_control_suite_params")
     theirs, ours = params.brax_ppo_config(name), tuned("ppo", f"playground/{name}", {})
