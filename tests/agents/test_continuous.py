@@ -349,6 +349,12 @@ def test_critics_drop_units_then_normalise_them_each_on_its_own() -> None:
     assert whole.shape == (3, 5, 1) and len(np.unique(np.asarray(whole).round(6))) == 3
 
 
+@pytest.mark.parametrize(("name", "spec"), [("ddpg", BOX), ("td3", BOX), ("tqc", BOX), ("sac", BOX), ("sac", TWO)])
+def test_an_agent_says_by_which_function_it_was_made(name: str, spec: Spec) -> None:
+    make_agent, config_class = load_agent(name)
+    assert repr(make_agent(config_class(), spec)) == f"Agent(make_{name}, learns from replay)"
+
+
 # --- bad input ----------------------------------------------------------------------------------------------------------
 
 

@@ -81,4 +81,4 @@ def deterministic(config: DDPGConfig, spec: Spec, name: str, behind: Callable[[A
     algorithm = Algorithm(
         act, td_loss(networks, target), actor_loss, ("actor_loss",), targets=("actor", "critic"), targets_wait=True
     )
-    return make_off_policy(config, spec, networks, algorithm)
+    return make_off_policy(config, spec, name, networks, algorithm)

@@ -157,8 +157,11 @@ def num_updates(config: OffPolicyConfig, spec: Spec) -> int:
     return count
 
 
-def make_off_policy(config: OffPolicyConfig, spec: Spec, networks: ActorCritics, algorithm: Algorithm) -> Agent:
+def make_off_policy(config: OffPolicyConfig, spec: Spec, name: str, networks: ActorCritics, algorithm: Algorithm) -> Agent:
     """The `Agent` of an algorithm with these networks.
+
+    Args:
+      name: of the agent, for what it says of itself.
 
     Raises:
       UsageError: an update-to-data ratio that makes no whole number of gradient steps.
@@ -216,6 +219,7 @@ def make_off_policy(config: OffPolicyConfig, spec: Spec, networks: ActorCritics,
         metrics = jax.tree.map(jnp.mean, metrics) | {"learning_rate": rate}
         return after._replace(replay=state.replay), metrics, td_error
 
+    act.__qualname__ = f"make_{name}.act"  # By which an `Agent` says what made it.
     return off_policy(init, act, ReplayFunctions(store, sample, learn, absorb), respects_legal=True)
 
 

@@ -67,10 +67,10 @@ def make_sac(config: SACConfig, spec: Spec, model: Model | None = None) -> Agent
             return batch.reward + batch.discount * (jnp.min(found.outputs[..., 0], axis=0) + found.bonus)
 
         algorithm = squashed(config, networks, td_loss(networks, target), lambda outputs: guide(config, outputs[..., 0]))
-        return make_off_policy(config, spec, networks, algorithm)
+        return make_off_policy(config, spec, "sac", networks, algorithm)
     if isinstance(spec.action, Discrete):
         networks = actor_critics(config, spec, spec.action.n, spec.action.n)
-        return make_off_policy(config, spec, networks, categorical(config, networks))
+        return make_off_policy(config, spec, "sac", networks, categorical(config, networks))
     raise UsageError(f"env: sac needs a Box or Discrete actions, not {spec.action}; choose an environment with one of them")
 
 

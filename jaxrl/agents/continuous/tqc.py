@@ -65,7 +65,7 @@ def make_tqc(config: TQCConfig, spec: Spec, model: Model | None = None) -> Agent
         return loss, ({"loss": loss, "q_mean": jnp.mean(q), "td_error": jnp.mean(size)}, size)
 
     algorithm = squashed(config, networks, critic_loss, lambda outputs: jnp.mean(outputs, axis=(0, 2)))
-    return make_off_policy(config, spec, networks, algorithm)
+    return make_off_policy(config, spec, "tqc", networks, algorithm)
 
 
 def truncated(quantiles: Array, num_dropped: int) -> Array:
