@@ -39,11 +39,13 @@ from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.nets.critics import actor_critics
 from jaxrl.nets.glimpse import Glimpse, Look
 from jaxrl.nets.heads import QNetwork
+from jaxrl.nets.memory_values import memory_values
 from jaxrl.runs.pure import evaluate
 from jaxrl.types import ArraySpec, Box, Discrete, Env, Position, RunState, Spec, TimeStep, tree_spec
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-recurrent": ("ppo", {"gru": 8, "normalize_observation": True, "normalize_reward": True, "target_kl": 0.5}),
+    "pqn-recurrent": ("pqn", {"gru": 8}),
     "dqn-n_step": ("dqn", {"rollout_length": 2, "num_updates": 2, "n_step": 3}),
     "dqn-noisy": ("dqn", {"noisy": True, "munchausen": True}),
     "rainbow-none": (
@@ -75,6 +77,9 @@ GAMES = ("alphazero",)
 CONTINUOUS = ("ddpg", "td3", "tqc", "sac-box")
 """Agents and variants that act in a box."""
 
+ROLLOUTS = ("ppo", "pqn")
+"""Agents whose rollouts are long unless they are told otherwise."""
+
 DISTRIBUTIONAL = ("c51", "iqn", "qr_dqn", "rainbow")
 """Agents of distributions of returns, whose probes are left to the longer tests."""
 
@@ -98,6 +103,7 @@ PROBE = {"num_envs": 16, "hidden": (32,), "capacity": 1024, "batch_size": 64, "l
 OWN_FIELDS: dict[str, dict[str, Any]] = {
     "ppo": {"rollout_length": 8, "num_minibatches": 2},
     "a2c": {"rollout_length": 4},
+    "pqn": {"rollout_length": 8, "num_minibatches": 2, "learning_rate": 2e-2},
     "c51": {"learning_rate": 2e-2},
     "rainbow": {"learning_rate": 2e-2},
 }
@@ -113,6 +119,11 @@ def _dqn_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
 def _distribution_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
     network = {"QRDQNConfig": qr_network, "IQNConfig": iqn_network}.get(type(config).__name__, c51_network)(config, env.spec)
     return network.values(network.apply(None, state.policy, obs)).max(-1)
+
+
+def _pqn_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
+    network = memory_values(config, env.spec)
+    return network.step(state.policy, network.initial_memory(len(obs)), obs)[1].max(-1)
 
 
 def _critic_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
@@ -138,7 +149,7 @@ def _guided_value(make_agent: Any, config: Any, env: Any, state: Any, obs: jax.A
 VALUE_OF = (
     {name: _critic_value for name in ("reinforce", "actor_critic", "a2c", "ppo")}
     | {name: _table_value for name in TABULAR}
-    | {"dqn": _dqn_value}
+    | {"dqn": _dqn_value, "pqn": _pqn_value}
     | {name: partial(_guided_value, load_agent(name)[0]) for name in ("ddpg", "td3", "sac", "tqc")}
     | {name: _distribution_value for name in DISTRIBUTIONAL}
 )
@@ -279,7 +290,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def setup(name: str) -> Trial:
     make_agent, _ = load_agent(agent_of(name))
-    config = fitted(name, TINY | ({"rollout_length": 16} if agent_of(name) == "ppo" else {}))
+    config = fitted(name, TINY | ({"rollout_length": 16} if agent_of(name) in ROLLOUTS else {}))
     return trial.make_trial(make_agent, config, lambda n: make_suite_env(name, n))
 
 
@@ -357,7 +368,7 @@ def test_metrics_are_finite_scalars(name: str, setup: Trial) -> None:
 def test_the_state_keeps_its_32_bits_where_64_are_enabled(name: str) -> None:
     """Traced and not compiled: what arises without a type has 64 bits there, and no scan carries it."""
     make_agent, _ = load_agent(agent_of(name))
-    config = fitted(name, TINY | ({"rollout_length": 4} if agent_of(name) == "ppo" else {}))
+    config = fitted(name, TINY | ({"rollout_length": 4} if agent_of(name) in ROLLOUTS else {}))
     with jax.enable_x64(True):
         tabular, own = agent_of(name) in TABULAR, agent_of(name) in OWN_TASKS
         env: Any = make_suite_env(name, config.num_envs) if own else make_probe(config.num_envs, names_states=tabular)

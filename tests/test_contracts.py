@@ -119,6 +119,7 @@ MASKED: dict[str, dict[str, Any]] = {
     "rainbow": _FROM_REPLAY | _ATOMS,
     "a2c": {"rollout_length": 4, "learning_rate": 1e-2, "entropy_coef": 0.01},
     "ppo": {"rollout_length": 8, "learning_rate": 1e-2},
+    "pqn": {"rollout_length": 8, "learning_rate": 1e-2, "epsilon_end": 0.5},
     "reinforce": {},
 }
 

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from jaxrl.agents.value.dqn import make_dqn as make_dqn
     from jaxrl.agents.value.iqn import IQNConfig as IQNConfig
     from jaxrl.agents.value.iqn import make_iqn as make_iqn
+    from jaxrl.agents.value.pqn import PQNConfig as PQNConfig
+    from jaxrl.agents.value.pqn import make_pqn as make_pqn
     from jaxrl.agents.value.q_values import Outputs as Outputs
     from jaxrl.agents.value.qr_dqn import QRDQNConfig as QRDQNConfig
     from jaxrl.agents.value.qr_dqn import make_qr_dqn as make_qr_dqn
@@ -97,6 +99,10 @@ AGENTS: dict[str, Entry] = {
         "Monte-Carlo control with a table: averages the returns of whole episodes.",
     ),
     "ppo": Entry("jaxrl.agents.policy_gradient.ppo:make_ppo", "Proximal policy optimization, feed-forward or recurrent (gru)."),
+    "pqn": Entry(
+        "jaxrl.agents.value.pqn:make_pqn",
+        "Parallelised Q-learning: lambda-returns, layer norm, no replay and no target network; recurrent (gru).",
+    ),
     "q_learning": Entry("jaxrl.agents.tabular.q_learning:make_q_learning", "Q-learning with a table, off-policy."),
     "qr_dqn": Entry("jaxrl.agents.value.qr_dqn:make_qr_dqn", "Deep Q-learning of a distribution of returns by its quantiles."),
     "rainbow": Entry(

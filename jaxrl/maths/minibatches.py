@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import parallel
+from jaxrl.errors import UsageError
 from jaxrl.maths.checks import check_equal_shape, check_shape
 from jaxrl.types import Array, Metrics, PyTree
 
@@ -60,6 +61,27 @@ def explained_variance(target: Array, value: Array, weight: Array | float = 1.0)
 
     total = variance(target)
     return jnp.where(total > 1e-8, 1.0 - variance(target - value) / jnp.maximum(total, 1e-8), 0.0)
+
+
+def swap_axes(tree: PyTree) -> PyTree:
+    """[T, N, ...] of every leaf as [N, T, ...], and the other way round."""
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
+
+
+def items(tree: PyTree, sequences: bool = False) -> PyTree:
+    """[T, B, ...] of every leaf as items of a minibatch: transitions [T B, ...], or sequences [B, T, ...]."""
+    return swap_axes(tree) if sequences else jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), tree)
+
+
+def check_minibatches(num_minibatches: int, num_envs: int, length: int, sequences: bool = False) -> None:
+    """Checks that minibatches divide what an iteration has of `items`.
+
+    Raises:
+      UsageError: they do not.
+    """
+    num, what = (num_envs, "num_envs") if sequences else (num_envs * length, "num_envs * rollout_length")
+    if num % num_minibatches:
+        raise UsageError(f"num_minibatches={num_minibatches} does not divide {what} = {num}; give a number that does")
 
 
 Learn = Callable[[Any, PyTree], tuple[Any, Metrics]]

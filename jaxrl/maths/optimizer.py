@@ -1,11 +1,12 @@
-"""Adam, and gradient descent with momentum, with a step size that is given at every step, so that schedules may be traced, and
-clipping by the global norm.
+"""Adam, rectified or not, and gradient descent with momentum, with a step size that is given at every step, so that schedules
+may be traced, and clipping by the global norm.
 
 The moments of all parameters are one vector, which updates in a third of the time of many small arrays.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from jaxrl.maths.checks import check_shape
 from jaxrl.types import Array, PyTree
 
 EPS = 1e-8
+B1, B2 = 0.9, 0.999
+"""Decay of Adam's moments."""
 
 
 class Step(NamedTuple):
@@ -37,7 +40,7 @@ class Step(NamedTuple):
 
 def init(params: PyTree) -> PyTree:
     """The state before the first step: zero moments of the parameters as one vector."""
-    return optax.scale_by_adam().init(ravel_pytree(params)[0])
+    return optax.scale_by_adam(B1, B2).init(ravel_pytree(params)[0])
 
 
 def step(
@@ -47,6 +50,7 @@ def step(
     learning_rate: PyTree,
     max_grad_norm: float | None = None,
     eps: float = EPS,
+    rectified: bool = False,
 ) -> Step:
     """One step of Adam down the gradient.
 
@@ -57,13 +61,21 @@ def step(
       learning_rate: [], or a tree of [] whose leaves are for the parts of `params` at their places.
       max_grad_norm: the gradient is scaled down to this global norm; None leaves it alone.
       eps: what Adam adds to the root of the second moment.
+      rectified: RAdam: the first steps, whose second moment says little, go by the first moment alone, and those after them
+        are shorter.
 
     References:
       Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", Algorithm 1.
+      Liu et al. 2020, "On the Variance of the Adaptive Learning Rate and Beyond", Algorithm 2; with the threshold 5 of the
+        authors' code for its 4.
     """
     flat, unravel, norm = _clipped(params, grads, learning_rate, max_grad_norm)
     # eps_root keeps the derivative of the root finite where a gradient is exactly zero, for gradients through a whole run.
-    direction, opt_state = optax.scale_by_adam(eps=eps, eps_root=1e-20).update(flat, opt_state)
+    direction, opt_state = optax.scale_by_adam(B1, B2, eps=eps, eps_root=1e-20).update(flat, opt_state)
+    if rectified:
+        weight, is_tractable = _rectification(opt_state.count)
+        first_moment = opt_state.mu / -jnp.expm1(opt_state.count * math.log(B1))
+        direction = jnp.where(is_tractable, weight * direction, first_moment)
     return Step(_moved(params, learning_rate, unravel, direction), opt_state, norm)
 
 
@@ -125,6 +137,16 @@ def gradient_of_parts(
     shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda leaf: leaf[0], parts))
     total = jax.lax.scan(add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), parts)[0]
     return jax.tree.map(lambda leaf: leaf * (size / num), total)
+
+
+def _rectification(count: Array) -> tuple[Array, Array]:
+    """(r_t, whether the variance of the adaptive step size is tractable) of the `count`-th step, [] each."""
+    most = 2.0 / (1.0 - B2) - 1.0
+    # expm1 keeps the digits that 1 - B2^t loses while t is small.
+    decayed = count * math.log(B2)
+    length = most + 2.0 * count * jnp.exp(decayed) / jnp.expm1(decayed)
+    share = (length - 4.0) * (length - 2.0) * most / ((most - 4.0) * (most - 2.0) * length)
+    return jnp.sqrt(jnp.maximum(share, 0.0)), length >= 5.0
 
 
 def _clipped(

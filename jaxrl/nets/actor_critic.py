@@ -21,12 +21,12 @@ import jax.numpy as jnp
 
 from jaxrl.maths import distributions
 from jaxrl.nets.heads import Head
-from jaxrl.nets.layers import GRU, orthogonal
+from jaxrl.nets.layers import GRU, memories, orthogonal
 from jaxrl.nets.torso import Torso, torso_of
 from jaxrl.nets.view import Policy as Policy
 from jaxrl.nets.view import Seen as Seen
 from jaxrl.nets.view import View
-from jaxrl.types import Array, Progress, PyTree, Spec, seen_spec, where_ended
+from jaxrl.types import Array, Progress, PyTree, Spec, seen_spec
 
 Params = dict[str, PyTree]
 
@@ -109,12 +109,8 @@ class ActorCritic:
         if self.core is None:
             return memory, inputs._replace(x=x)
 
-        def step(memory: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
-            after, _ = self._remember(params, memory, row[0])
-            return where_ended(row[1], self.initial_memory(after.shape[0]), after), after
-
-        _, memories = jax.lax.scan(step, memory, (x, ended))
-        return memories, inputs._replace(x=memories)
+        after = memories(lambda memory, x: self._remember(params, memory, x)[0], memory, x, ended)
+        return after, inputs._replace(x=after)
 
     def distribution(self, params: Params, features: Seen) -> Any:
         """Of `jaxrl.maths.distributions`; illegal actions have no probability.

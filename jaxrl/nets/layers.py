@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.types import Array, PyTree
+from jaxrl.types import Array, PyTree, where_ended
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
@@ -124,6 +124,23 @@ class GRU(nn.Module):
         x = ACTIVATIONS[self.activation](nn.Dense(self.units, kernel_init=orthogonal(2.0**0.5))(x))
         # Flax's own default for the recurrent kernel is a QR decomposition.
         return nn.GRUCell(self.units, recurrent_kernel_init=orthogonal())(memory, x)[0]
+
+
+def memories(core: Callable[[Array, Array], Array], memory: Array, x: Array, ended: Array) -> Array:
+    """The memory after each step, before any reset, [T, B, units].
+
+    Args:
+      core: (memory [B, units], x [B, F]) -> the next memory.
+      memory: [B, units] before the first step; after a step that ended an episode it is zeros again.
+      x: [T, B, F].
+      ended: [T, B] bool.
+    """
+
+    def step(memory: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+        after = core(memory, row[0])
+        return where_ended(row[1], jnp.zeros_like(after), after), after
+
+    return jax.lax.scan(step, memory, (x, ended))[1]
 
 
 def orthogonal(scale: float = 1.0) -> Callable[..., Array]:

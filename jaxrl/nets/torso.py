@@ -65,20 +65,25 @@ class Torso(nn.Module):
       kind: a name in `CONVOLUTIONAL`.
       kernel_init: initialiser of the weights.
       dense: the dense layer, (units, kernel_init=...) -> module; None for none.
+      layer_norm: normalise before each rectifier: the filters of each place, the units of the dense layer.
     """
 
     kind: str
     kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
     dense: Callable[..., nn.Module] | None = nn.Dense
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Pictures [..., H, W, C] -> [..., units], or all that the last convolution makes; bytes are scaled to [0, 1]."""
         layers, units = CONVOLUTIONAL[self.kind]
         for filters, window, stride in layers:
-            x = nn.relu(Conv(filters, (window, window), (stride, stride), self.kernel_init)(x))
+            x = self._rectified(Conv(filters, (window, window), (stride, stride), self.kernel_init)(x))
         x = x.reshape(*x.shape[:-3], math.prod(x.shape[-3:]))
-        return x if self.dense is None else nn.relu(self.dense(units, kernel_init=self.kernel_init)(x))
+        return x if self.dense is None else self._rectified(self.dense(units, kernel_init=self.kernel_init)(x))
+
+    def _rectified(self, x: Array) -> Array:
+        return nn.relu(nn.LayerNorm()(x) if self.layer_norm else x)
 
 
 def make_torso(
@@ -88,16 +93,18 @@ def make_torso(
     kernel_init: Callable[..., Array],
     dense: Callable[..., nn.Module] = nn.Dense,
     has_last: bool = True,
+    layer_norm: bool = False,
 ) -> nn.Module:
     """The hidden layers ("mlp"), or the convolutions that stand in their place.
 
     Args:
       dense: (units, kernel_init=...) -> a dense layer.
       has_last: False leaves the last dense layer out; `last_units` says what it would have had.
+      layer_norm: normalise each layer before its activation.
     """
     if kind == "mlp":
-        return MLP(hidden if has_last else hidden[:-1], activation, kernel_init, dense=dense)
-    return Torso(kind, kernel_init, dense if has_last else None)
+        return MLP(hidden if has_last else hidden[:-1], activation, kernel_init, layer_norm, dense=dense)
+    return Torso(kind, kernel_init, dense if has_last else None, layer_norm)
 
 
 def last_units(kind: str, hidden: Sequence[int]) -> int | None:

@@ -10,7 +10,7 @@ from helpers import assert_close
 from jaxrl.maths import optimizer
 
 STEPS = 6
-step = jax.jit(optimizer.step, static_argnames=("max_grad_norm", "eps"))
+step = jax.jit(optimizer.step, static_argnames=("max_grad_norm", "eps", "rectified"))
 momentum_step = jax.jit(optimizer.momentum_step, static_argnames="max_grad_norm")
 
 
@@ -51,6 +51,26 @@ def optax_s(params, gradients, transformation):
 def test_steps_equal_optax_adam(params, gradients, eps):
     expected = optax_s(params, gradients, optax.adam(0.03, eps=eps))
     assert_close(ours(params, gradients, [0.03] * STEPS, eps=eps), expected, rtol=1e-5)
+
+
+def test_rectified_steps_equal_optax_radam_in_64_bits(params, gradients):
+    """Twelve steps: the first five go by the first moment. In 32 bits optax loses the digits of 1 - b2^t."""
+    gradients = [*gradients, *gradients]
+    found = ours(params, gradients, [0.03] * 2 * STEPS, rectified=True)
+    with jax.enable_x64(True):
+        wide = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), tree)  # noqa: E731
+        expected = optax_s(wide(params), [wide(grads) for grads in gradients], optax.radam(0.03))
+    assert_close(found, jax.tree.map(np.float32, expected), rtol=1e-4)
+
+
+def test_the_rectification_by_hand():
+    """rho_inf = 1999, rho_6 = 1999 - 12 b / (1 - b) = 5.99 where b = 0.999^6."""
+    b = 0.999**6
+    rho = 1999.0 - 12.0 * b / (1.0 - b)
+    expected = np.sqrt((rho - 4.0) * (rho - 2.0) * 1999.0 / (1995.0 * 1997.0 * rho))
+    weight, tractable = optimizer._rectification(jnp.int32(6))
+    np.testing.assert_allclose(weight, expected, rtol=1e-3)
+    assert tractable and not optimizer._rectification(jnp.int32(5))[1]
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.5, 1e4])

@@ -33,9 +33,8 @@ from jaxrl.agents.policy_gradient.policy import (
 from jaxrl.config import MAX_REPEATS, agent_config, rollout_length, static, traced
 from jaxrl.contracts.parts import own_part
 from jaxrl.contracts.returns import described, parts_of, refuse, same_structure
-from jaxrl.errors import UsageError
 from jaxrl.maths import losses, optimizer
-from jaxrl.maths.minibatches import epochs, explained_variance, standardize
+from jaxrl.maths.minibatches import check_minibatches, epochs, explained_variance, items, standardize, swap_axes
 from jaxrl.nets.actor_critic import ActorCritic, Params, Seen, actor_critic
 from jaxrl.types import Agent, Array, Metrics, Model, Progress, PyTree, Rollout, Spec, episode_end
 
@@ -156,13 +155,7 @@ def make_ppo(
     Raises:
       UsageError: minibatches that do not divide the transitions (environments, for a recurrent agent) of an iteration.
     """
-    recurrent = config.gru is not None
-    num_items = config.num_envs if recurrent else config.num_envs * rollout_length(config, spec)
-    if num_items % config.num_minibatches:
-        what = "num_envs" if recurrent else "num_envs * rollout_length"
-        raise UsageError(
-            f"num_minibatches={config.num_minibatches} does not divide {what} = {num_items}; give a number that does"
-        )
+    check_minibatches(config.num_minibatches, config.num_envs, rollout_length(config, spec), config.gru is not None)
     networks = policy.made(network, config, spec)
 
     def update(key: Array, state: RolloutState, rollout: Rollout, progress: Progress) -> tuple[RolloutState, Metrics]:
@@ -206,11 +199,7 @@ def prepare(
     memory = jax.tree.map(lambda leaf: leaf[0], rollout.extras)
     unit = policy.unit_of_value(state.returns)
 
-    def laid(tree: PyTree) -> PyTree:
-        """[T, B, ...] as items of a minibatch."""
-        if config.gru is not None:
-            return swap_axes(tree)
-        return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), tree)
+    laid = partial(items, sequences=config.gru is not None)
 
     def judge(params: Params) -> tuple[PyTree, Array, policy.Estimate]:
         """(features, the critic's outputs, advantages, and what those outputs are fitted to)."""
@@ -227,11 +216,6 @@ def prepare(
     if config.gru is not None:
         batch = batch._replace(memory=memory)
     return scale, batch, lambda params: laid(judge(params)[2])
-
-
-def swap_axes(tree: PyTree) -> PyTree:
-    """[T, N, ...] of every leaf as [N, T, ...], and the other way round."""
-    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
 
 
 def objective(config: PPOConfig, networks: ActorCritic, loss: Loss, params: Params, batch: Batch) -> tuple[Array, Metrics]:
