@@ -21,6 +21,7 @@ import pytest
 
 from helpers import JaxHostEnv, assert_close, nim, progress_at, slow_but
 from jaxrl.agents import AGENTS, load_agent
+from jaxrl.agents.continuous.crossq import CrossQConfig, crossq_networks
 from jaxrl.agents.search.alphazero import network_of
 from jaxrl.agents.value.c51 import c51_network
 from jaxrl.agents.value.iqn import iqn_network
@@ -74,7 +75,7 @@ ATTENTION = ("ram",)
 GAMES = ("alphazero",)
 """Agents that play both sides of a game."""
 
-CONTINUOUS = ("ddpg", "td3", "tqc", "sac-box")
+CONTINUOUS = ("crossq", "ddpg", "td3", "tqc", "sac-box")
 """Agents and variants that act in a box."""
 
 ROLLOUTS = ("ppo", "pqn")
@@ -137,7 +138,8 @@ def _table_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array
 def _guided_value(make_agent: Any, config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
     """What the critics say of the greedy action, on average."""
     num_outputs = env.spec.action.n if isinstance(env.spec.action, Discrete) else getattr(config, "num_quantiles", 1)
-    networks = actor_critics(config, env.spec, 1, num_outputs)
+    crosses = isinstance(config, CrossQConfig)
+    networks = crossq_networks(config, env.spec) if crosses else actor_critics(config, env.spec, 1, num_outputs)
     agent = build(make_agent, as_arrays(config), env.spec)
     action, _, _ = agent.act(jax.random.key(0), state.policy, (), obs, progress_at(1, 1), False)
     seen = networks.view.inputs(state.policy.moments, obs)
@@ -150,7 +152,7 @@ VALUE_OF = (
     {name: _critic_value for name in ("reinforce", "actor_critic", "a2c", "ppo")}
     | {name: _table_value for name in TABULAR}
     | {"dqn": _dqn_value, "pqn": _pqn_value}
-    | {name: partial(_guided_value, load_agent(name)[0]) for name in ("ddpg", "td3", "sac", "tqc")}
+    | {name: partial(_guided_value, load_agent(name)[0]) for name in ("crossq", "ddpg", "td3", "sac", "tqc")}
     | {name: _distribution_value for name in DISTRIBUTIONAL}
 )
 """(config, env, agent's state, obs [N, ...]) -> [N] state values."""
@@ -276,8 +278,8 @@ NAMES = sorted([*AGENTS, *VARIANTS])
 QUICK = ("actor_critic", "dqn", "sarsa")
 """Those of which every check is among the quick tests; the others leave three to the longer ones."""
 
-PROBED = slow_but(set(AGENTS).difference(("ddpg", "tqc", *DISTRIBUTIONAL)), sorted(set(AGENTS).difference(OWN_TASKS)))
-"""Those that learn the probes; what DDPG and TQC must get right there, TD3 and SAC must too."""
+PROBED = slow_but(set(AGENTS).difference(("crossq", "ddpg", "tqc", *DISTRIBUTIONAL)), sorted(set(AGENTS).difference(OWN_TASKS)))
+"""Those that learn the probes; what those left to the longer tests must get right there, TD3 and SAC must too."""
 
 each_agent = pytest.mark.parametrize("name", slow_but(QUICK, NAMES), scope="module")
 

@@ -16,6 +16,8 @@ from jaxrl.errors import UsageError, import_by_name, one_line, unknown
 if TYPE_CHECKING:
     from jaxrl.agents.attention.ram import RAMConfig as RAMConfig
     from jaxrl.agents.attention.ram import make_ram as make_ram
+    from jaxrl.agents.continuous.crossq import CrossQConfig as CrossQConfig
+    from jaxrl.agents.continuous.crossq import make_crossq as make_crossq
     from jaxrl.agents.continuous.ddpg import DDPGConfig as DDPGConfig
     from jaxrl.agents.continuous.ddpg import make_ddpg as make_ddpg
     from jaxrl.agents.continuous.sac import SACConfig as SACConfig
@@ -80,6 +82,9 @@ AGENTS: dict[str, Entry] = {
         "AlphaZero: both sides of a game, a tree search and a network that learns of it.",
     ),
     "c51": Entry("jaxrl.agents.value.c51:make_c51", "Deep Q-learning of a distribution of returns on fixed atoms."),
+    "crossq": Entry(
+        "jaxrl.agents.continuous.crossq:make_crossq", "SAC with batch normalisation in the place of target networks."
+    ),
     "ddpg": Entry(
         "jaxrl.agents.continuous.ddpg:make_ddpg", "Deep deterministic policy gradient: continuous actions, off-policy."
     ),

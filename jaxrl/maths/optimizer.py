@@ -51,6 +51,7 @@ def step(
     max_grad_norm: float | None = None,
     eps: float = EPS,
     rectified: bool = False,
+    b1: Array | float = B1,
 ) -> Step:
     """One step of Adam down the gradient.
 
@@ -63,6 +64,7 @@ def step(
       eps: what Adam adds to the root of the second moment.
       rectified: RAdam: the first steps, whose second moment says little, go by the first moment alone, and those after them
         are shorter.
+      b1: [] share of the first moment that a gradient leaves.
 
     References:
       Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", Algorithm 1.
@@ -71,10 +73,10 @@ def step(
     """
     flat, unravel, norm = _clipped(params, grads, learning_rate, max_grad_norm)
     # eps_root keeps the derivative of the root finite where a gradient is exactly zero, for gradients through a whole run.
-    direction, opt_state = optax.scale_by_adam(B1, B2, eps=eps, eps_root=1e-20).update(flat, opt_state)
+    direction, opt_state = optax.scale_by_adam(b1, B2, eps=eps, eps_root=1e-20).update(flat, opt_state)
     if rectified:
         weight, is_tractable = _rectification(opt_state.count)
-        first_moment = opt_state.mu / -jnp.expm1(opt_state.count * math.log(B1))
+        first_moment = opt_state.mu / -jnp.expm1(opt_state.count * jnp.log(b1))
         direction = jnp.where(is_tractable, weight * direction, first_moment)
     return Step(_moved(params, learning_rate, unravel, direction), opt_state, norm)
 

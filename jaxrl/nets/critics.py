@@ -9,7 +9,7 @@ All critics are one program over an axis in front of their parameters, so that a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.maths import losses
+from jaxrl.nets.batch_norm import STATISTICS
 from jaxrl.nets.layers import MLP
 from jaxrl.nets.torso import Torso, torso_of
 from jaxrl.nets.view import Policy, Seen, View
@@ -53,7 +54,7 @@ class JointHead(nn.Module):
       activation: a name in `ACTIVATIONS`.
       torso: "mlp" (nothing in front of the hidden layers), or a name in `CONVOLUTIONAL`.
       scale: of the last layer's weights; a small one makes an actor's first actions nearly the same everywhere.
-      layer_norm, dropout: of the hidden layers, see `MLP`.
+      layer_norm, dropout, batch_norm: of the hidden layers, see `MLP`.
     """
 
     outputs: int
@@ -63,15 +64,18 @@ class JointHead(nn.Module):
     scale: float = 1.0
     layer_norm: bool = False
     dropout: float = 0.0
+    batch_norm: Callable[[], nn.Module] | None = None
 
     @nn.compact
-    def __call__(self, x: Array, action: Array | None = None, drop: bool = False) -> Array:
+    def __call__(self, x: Array, action: Array | None = None, drop: bool = False, fit: bool = False) -> Array:
         """x [..., F] or pictures [..., H, W, C], action [..., D] -> [..., outputs]."""
         if self.torso != "mlp":
             x = Torso(self.torso)(x)
         if action is not None:
             x = jnp.concatenate([x, action], axis=-1)
-        x = MLP(self.hidden, self.activation, layer_norm=self.layer_norm, dropout=self.dropout)(x, drop)
+        x = MLP(self.hidden, self.activation, layer_norm=self.layer_norm, dropout=self.dropout, batch_norm=self.batch_norm)(
+            x, drop, fit
+        )
         # With a scale of 1 this is Flax's own initialiser.
         init = nn.initializers.variance_scaling(self.scale**2, "fan_in", "truncated_normal")
         return nn.Dense(self.outputs, kernel_init=init)(x)
@@ -98,12 +102,24 @@ class Critics(NamedTuple):
         Args:
           key: for what is dropped, in each critic on its own; None drops nothing.
         """
+        outputs: Array = self._each(params, x, action, key)
+        return outputs
+
+    def fit(self, params: PyTree, x: Array, action: Array | None, key: Array | None = None) -> tuple[Array, PyTree]:
+        """As `apply`, but normalised by the statistics of this batch where critics normalise by batches.
+
+        Returns:
+          [K, N, outputs], and what takes the place of the running statistics among `params`, {} where there are none.
+        """
+        outputs, changed = self._each(params, x, action, key, fit=True, mutable=[STATISTICS])
+        return outputs, changed
+
+    def _each(self, params: PyTree, x: Array, action: Array | None, key: Array | None, **more: Any) -> Any:
         if key is None or not self.head.dropout:
-            outputs: Array = jax.vmap(lambda params: self.head.apply(params, x, action))(params)  # type: ignore[assignment]
-            return outputs
+            return jax.vmap(lambda params: self.head.apply(params, x, action, **more))(params)
 
         def one(params: PyTree, key: Array) -> Any:
-            return self.head.apply(params, x, action, drop=True, rngs={"dropout": key})
+            return self.head.apply(params, x, action, drop=True, rngs={"dropout": key}, **more)
 
         return jax.vmap(one)(params, jax.random.split(key, jax.tree.leaves(params)[0].shape[0]))
 
@@ -144,6 +160,11 @@ class ActorCritics(NamedTuple):
         given = None if isinstance(action, Discrete) else self.flat(action_zeros(action, (1,)))
         return Policy(self.actor.init(key_actor, x), self.view.init_moments()), self.critics.init(key_critics, x, given)
 
+    def fit_actor(self, actor: PyTree, seen: Seen) -> tuple[Array, PyTree]:
+        """The actor's outputs [N, P] of observations [N, *] that it learns from, and what changes, as of `Critics.fit`."""
+        outputs, changed = self.actor.apply(actor, seen.x, fit=True, mutable=[STATISTICS])
+        return outputs, changed
+
     def flat(self, action: Array) -> Array:
         """Actions [N, *shape] of a box as vectors [N, D]."""
         return action.reshape(action.shape[0], -1)
@@ -160,15 +181,30 @@ class ActorCritics(NamedTuple):
         return self.critics.apply(params, seen.x, self.flat(action), key)
 
 
-def actor_critics(config: ActorCriticsConfig, spec: Spec, actor_outputs: int, critic_outputs: int) -> ActorCritics:
+def actor_critics(
+    config: ActorCriticsConfig,
+    spec: Spec,
+    actor_outputs: int,
+    critic_outputs: int,
+    batch_norm: Callable[[], nn.Module] | None = None,
+) -> ActorCritics:
     """Builds the networks for an environment.
+
+    Args:
+      batch_norm: of the hidden layers of all of them, see `MLP`.
 
     Raises:
       UsageError: a torso that cannot see these observations.
     """
     torso = torso_of(config.torso, seen_spec(spec.obs))
-    actor = JointHead(actor_outputs, config.hidden, config.activation, torso, scale=0.01)
+    actor = JointHead(actor_outputs, config.hidden, config.activation, torso, scale=0.01, batch_norm=batch_norm)
     critic = JointHead(
-        critic_outputs, config.hidden, config.activation, torso, layer_norm=config.layer_norm, dropout=config.dropout
+        critic_outputs,
+        config.hidden,
+        config.activation,
+        torso,
+        layer_norm=config.layer_norm,
+        dropout=config.dropout,
+        batch_norm=batch_norm,
     )
     return ActorCritics(View(spec, torso, config.normalize_observation), actor, Critics(critic, config.num_critics))

@@ -33,6 +33,8 @@ class MLP(nn.Module):
       activation: a name in `ACTIVATIONS`.
       kernel_init: initialiser of the weights.
       layer_norm: normalise each layer's units before the activation (Ba, Kiros and Hinton 2016).
+      batch_norm: () -> a layer that normalises the input, and each layer's units behind the activation, by the batch (Bhatt et
+        al. 2024, figure 2); None for none.
       dropout: share of each layer's units that are dropped, before they are normalised (Hiraoka et al. 2022, figure 1).
       dense: the layer, (units, kernel_init=...) -> module.
     """
@@ -42,11 +44,13 @@ class MLP(nn.Module):
     kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
     layer_norm: bool = False
     dropout: float = 0.0
+    batch_norm: Callable[[], nn.Module] | None = None
     dense: Callable[..., nn.Module] = nn.Dense
 
     @nn.compact
-    def __call__(self, x: Array, drop: bool = False) -> Array:
-        """[..., F] -> [..., hidden[-1]]; `drop` draws what is dropped from the stream "dropout"."""
+    def __call__(self, x: Array, drop: bool = False, fit: bool = False) -> Array:
+        """[..., F] -> [..., hidden[-1]]; `drop` draws what is dropped from the stream "dropout", `fit` is of `batch_norm`."""
+        x = x if self.batch_norm is None else self.batch_norm()(x, fit)
         for units in self.hidden:
             x = self.dense(units, kernel_init=self.kernel_init)(x)
             if self.dropout:
@@ -54,6 +58,7 @@ class MLP(nn.Module):
             if self.layer_norm:
                 x = nn.LayerNorm()(x)
             x = ACTIVATIONS[self.activation](x)
+            x = x if self.batch_norm is None else self.batch_norm()(x, fit)
         return x
 
 

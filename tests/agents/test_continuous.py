@@ -1,4 +1,4 @@
-"""DDPG, TD3, SAC and TQC: targets and losses worked by hand, delays, n-step returns, bad input, and exact answers.
+"""DDPG, TD3, SAC, TQC and CrossQ: targets and losses worked by hand, delays, n-step returns, bad input, and exact answers.
 
 By hand means: networks without hidden layers, whose weights are written down, and minibatches of two transitions or of copies
 of one. The longer tests hold the agents to the Riccati equation and to soft value iteration.
@@ -20,6 +20,7 @@ import scipy.linalg
 
 from helpers import progress_at
 from jaxrl.agents import load_agent
+from jaxrl.agents.continuous.crossq import crossq_networks
 from jaxrl.agents.continuous.tqc import truncated
 from jaxrl.cli import main
 from jaxrl.config import Config, as_arrays, check_config
@@ -349,7 +350,9 @@ def test_critics_drop_units_then_normalise_them_each_on_its_own() -> None:
     assert whole.shape == (3, 5, 1) and len(np.unique(np.asarray(whole).round(6))) == 3
 
 
-@pytest.mark.parametrize(("name", "spec"), [("ddpg", BOX), ("td3", BOX), ("tqc", BOX), ("sac", BOX), ("sac", TWO)])
+@pytest.mark.parametrize(
+    ("name", "spec"), [("crossq", BOX), ("ddpg", BOX), ("td3", BOX), ("tqc", BOX), ("sac", BOX), ("sac", TWO)]
+)
 def test_an_agent_says_by_which_function_it_was_made(name: str, spec: Spec) -> None:
     make_agent, config_class = load_agent(name)
     assert repr(make_agent(config_class(), spec)) == f"Agent(make_{name}, learns from replay)"
@@ -365,6 +368,7 @@ def test_an_agent_says_by_which_function_it_was_made(name: str, spec: Spec) -> N
             ("td3", "--env", "CartPole-v1"),
             r"td3 needs continuous actions, not Discrete\(n=2\); choose an environment with a Box",
         ),
+        (("crossq", "--env", "CartPole-v1"), "crossq needs continuous actions"),
         (("tqc", "--env", "CartPole-v1"), "tqc needs continuous actions"),
         (("tqc", "--env", "Pendulum-v1", "--num-dropped", "25"), "num_dropped=25 leaves none of num_quantiles=25"),
         (("ddpg", "--env", "CartPole-v1"), "ddpg needs continuous actions"),
@@ -402,9 +406,10 @@ def test_a_ratio_that_makes_no_whole_number_of_gradient_steps_is_refused() -> No
 
 GAMMA = 0.9
 LQR_FIELDS: dict[str, dict[str, Any]] = {
-    "ddpg": {"exploration_noise": 0.5},
-    "td3": {"exploration_noise": 0.5, "target_noise": 0.05},
-    "sac": {"auto_temperature": False, "temperature": 0.1},
+    "crossq": {"auto_temperature": False, "temperature": 0.1, "batch_norm_warmup": 2000},
+    "ddpg": {"exploration_noise": 0.5, "tau": 0.02},
+    "td3": {"exploration_noise": 0.5, "target_noise": 0.05, "tau": 0.02},
+    "sac": {"auto_temperature": False, "temperature": 0.1, "tau": 0.02},
 }
 
 
@@ -420,7 +425,7 @@ def riccati() -> tuple[np.ndarray, np.ndarray]:
 def learned(name: str) -> tuple[Config, Any]:
     """The config and the agent's state after 30,000 env steps of `probe/lqr`; a smooth activation suits its smooth values."""
     make_agent, config_class = load_agent(name)
-    own = {"num_envs": 8, "hidden": (64, 64), "gamma": GAMMA, "batch_size": 128, "capacity": 10_000, "tau": 0.02}
+    own = {"num_envs": 8, "hidden": (64, 64), "gamma": GAMMA, "batch_size": 128, "capacity": 10_000}
     own |= {"activation": "gelu", "learning_rate_end_share": 0.0, "update_to_data": 0.5}
     config = config_class(**own | LQR_FIELDS[name])
     check_config(config)
@@ -471,12 +476,14 @@ def test_critics_know_the_values_of_the_riccati_equation(name: str) -> None:
     """On average within 0.3, where optimal values have the mean -1.07: 0.03 a step, which bootstrapping multiplies by ten.
 
     The optimal q(x, a) is -x' P x - m (a + K x)^2 with m = R + gamma B' P B. TD3's noise of deviation s costs m s^2 in each
-    step after the first. SAC is paid log of the integral of exp(q / alpha), alpha / 2 log(pi alpha / m), in each.
+    step after the first. SAC and CrossQ are paid log of the integral of exp(q / alpha), alpha / 2 log(pi alpha / m), in each.
     """
     p, m = riccati()[0], float((np.array(LQR.action_cost) + GAMMA * np.array(LQR.control).T @ riccati()[0] @ LQR.control)[0, 0])
-    each = {"ddpg": 0.0, "td3": -m * 0.05**2, "sac": 0.1 / 2 * math.log(math.pi * 0.1 / m)}[name]
+    soft = 0.1 / 2 * math.log(math.pi * 0.1 / m)
+    each = {"ddpg": 0.0, "td3": -m * 0.05**2, "sac": soft, "crossq": soft}[name]
     config, state = learned(name)
-    networks = actor_critics(config, make("probe/lqr", 1).spec, 1, 1)
+    spec = make("probe/lqr", 1).spec
+    networks = crossq_networks(config, spec) if name == "crossq" else actor_critics(config, spec, 1, 1)
     q = networks.q(state.critic, Seen(jnp.float32(starts())), jnp.asarray(greedy(name, starts()))).mean(0)
     value = -np.sum(starts() @ p * starts(), axis=1) + each * GAMMA / (1 - GAMMA)
     assert np.mean(np.abs(np.asarray(q) - value)) < 0.3

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.continuous.family import Algorithm, OffPolicyConfig, OffPolicyState, make_off_policy, td_loss
+from jaxrl.agents.continuous.family import Algorithm, Found, OffPolicyState, TargetsConfig, make_off_policy, td_loss
 from jaxrl.config import agent_config, static, traced
 from jaxrl.errors import UsageError
 from jaxrl.maths import exploration
@@ -19,11 +19,11 @@ from jaxrl.maths.distributions import num_parameters
 from jaxrl.nets.critics import actor_critics, drawn
 from jaxrl.nets.view import Seen
 from jaxrl.replay.ring import Transitions
-from jaxrl.types import Agent, Array, Box, Metrics, Model, PyTree, Spec
+from jaxrl.types import Agent, Array, Box, Model, PyTree, Spec
 
 
 @agent_config
-class DDPGConfig(OffPolicyConfig):
+class DDPGConfig(TargetsConfig):
     """Deep deterministic policy gradient."""
 
     num_critics: int = static(1, "Critics, each with parameters of its own.", low=1)
@@ -73,12 +73,18 @@ def deterministic(config: DDPGConfig, spec: Spec, name: str, behind: Callable[[A
         q = networks.q(critics, batch.next_obs, action, key_drop)
         return batch.reward + batch.discount * jnp.min(q, axis=0)
 
-    def actor_loss(actor: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Metrics]:
+    def actor_loss(actor: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Found]:
         first = jax.tree.map(lambda leaf: leaf[:1], state.critic)
         loss = -jnp.mean(networks.q(first, batch.obs, chosen(actor, batch.obs), key))
-        return loss, {"actor_loss": loss}
+        return loss, Found({"actor_loss": loss})
 
     algorithm = Algorithm(
-        act, td_loss(networks, target), actor_loss, ("actor_loss",), targets=("actor", "critic"), targets_wait=True
+        act,
+        td_loss(networks, target),
+        actor_loss,
+        ("actor_loss",),
+        targets=("actor", "critic"),
+        tau=config.tau,
+        targets_wait=True,
     )
     return make_off_policy(config, spec, name, networks, algorithm)

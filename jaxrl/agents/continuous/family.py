@@ -53,7 +53,9 @@ class OffPolicyConfig(Config):
     layer_norm: bool = static(False, "Normalise the units of each hidden layer of the critics.")
     dropout: float = static(0.0, "Share of the units of each hidden layer of the critics that are dropped.", low=0.0, high=0.9)
     policy_delay: int = static(1, "Gradient steps of the critics for each of the actor.", low=1, high=MAX_REPEATS)
-    tau: float = traced(0.005, "Weight of the online networks in an update of the targets.", low=0.0, high=1.0, low_open=True)
+    adam_b1: float = traced(
+        0.9, "Share of Adam's mean of gradients that a new one leaves, of actor and critics.", low=0.0, high=0.9999
+    )
     hidden: tuple[int, ...] = static((256, 256), "Units of each hidden layer of actor and critics.", low=1)
     activation: str = static("relu", "Activation of the hidden layers.", choices=tuple(ACTIVATIONS))
     torso: str = static("auto", TORSO_HELP, choices=TORSOS)
@@ -68,12 +70,20 @@ class OffPolicyConfig(Config):
             )
 
 
+@agent_config
+class TargetsConfig(OffPolicyConfig):
+    """The field of those whose targets are slowly moving copies."""
+
+    tau: float = traced(0.005, "Weight of the online networks in an update of the targets.", low=0.0, high=1.0, low_open=True)
+
+
 class OffPolicyState(NamedTuple):
     """State of the agent.
 
     Attributes:
-      policy: the actor's parameters, and the observations' moments.
-      critic: parameters of the critics, leaves [K, ...].
+      policy: the actor's variables (parameters, and running statistics where it normalises by batches), and the observations'
+        moments.
+      critic: those of the critics, leaves [K, ...].
       target: slowly moving copies by name, "actor" and "critic", of those that have one.
       log_temperature: [] of an agent that is paid for entropy, () of another.
       opt_state: by name, "actor", "critic" and "temperature", of `jaxrl.maths.optimizer`.
@@ -90,49 +100,72 @@ class OffPolicyState(NamedTuple):
     replay: PyTree
 
 
+class Found(NamedTuple):
+    """What a loss says beside its value.
+
+    Attributes:
+      metrics: by name.
+      td_error: [N], of the critics alone.
+      changed: what takes the place of the network's running statistics, () without; see `jaxrl.nets.critics.Critics.fit`.
+    """
+
+    metrics: Metrics
+    td_error: Array | tuple[()] = ()
+    changed: PyTree = ()
+
+
+Loss = Callable[[PyTree, OffPolicyState, Array, Transitions], tuple[Array, Found]]
+"""(a network's variables, state, key, batch) -> (loss [], what is found)."""
+
+
 class Algorithm(NamedTuple):
     """What makes an agent of the family. A batch is `Transitions` of [N, ...] whose observations are `Seen`.
 
     Attributes:
       act: (key, actor, seen [B, ...], explore) -> action [B, ...].
-      critic_loss: (critic, state, key, batch) -> (loss [], (metrics, td_error [N])); see `td_loss`.
-      actor_loss: (actor, state, key, batch) -> (loss [], metrics).
+      critic_loss: of the critics; see `td_loss`.
+      actor_loss: of the actor.
       reports: names of the actor's metrics.
       targets: names of the networks that have a slowly moving copy.
+      tau: [] weight of those networks in an update of their copies.
       targets_wait: the copies move after gradient steps of the actor alone.
       log_temperature: [] at the start, () without one.
       adjust: (state, learning_rate) -> state, after a gradient step of the actor, whose metrics are in `state.reported`.
     """
 
     act: Callable[[Array, PyTree, Seen, bool], PyTree]
-    critic_loss: Callable[[PyTree, OffPolicyState, Array, Transitions], tuple[Array, tuple[Metrics, Array]]]
-    actor_loss: Callable[[PyTree, OffPolicyState, Array, Transitions], tuple[Array, Metrics]]
+    critic_loss: Loss
+    actor_loss: Loss
     reports: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ("critic",)
+    targets: tuple[str, ...] = ()
+    tau: Array | float = 0.0
     targets_wait: bool = False
     log_temperature: PyTree = ()
     adjust: Callable[[OffPolicyState, Array], OffPolicyState] = lambda state, learning_rate: state
 
 
-def td_loss(networks: ActorCritics, target: Callable[[Array, OffPolicyState, Transitions], Array]) -> Any:
+def td_loss(networks: ActorCritics, target: Callable[[Array, OffPolicyState, Transitions], Array]) -> Loss:
     """The `critic_loss` that fits every critic to one target by squared error.
 
     Args:
       target: (key, state, batch) -> [N], through which no gradient is taken.
     """
 
-    def critic_loss(
-        critic: PyTree, state: OffPolicyState, key: Array, batch: Transitions
-    ) -> tuple[Array, tuple[Metrics, Array]]:
+    def critic_loss(critic: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Found]:
         key_target, key_fit = jax.random.split(key)
         goal = jax.lax.stop_gradient(target(key_target, state, batch))
         q = networks.q(critic, batch.obs, batch.action, key_fit)
-        td_error = goal - q
-        loss = jnp.sum(jnp.mean(losses.squared(td_error), axis=1))
-        size = jnp.mean(jnp.abs(td_error), axis=0)
-        return loss, ({"loss": loss, "q_mean": jnp.mean(q), "td_error": jnp.mean(size)}, size)
+        return squared_error(goal, q)
 
     return critic_loss
+
+
+def squared_error(goal: Array, q: Array) -> tuple[Array, Found]:
+    """The loss of critics q [K, N] that are fitted to one goal [N], halves of squared errors, summed over critics."""
+    td_error = goal - q
+    loss = jnp.sum(jnp.mean(losses.squared(td_error), axis=1))
+    size = jnp.mean(jnp.abs(td_error), axis=0)
+    return loss, Found({"loss": loss, "q_mean": jnp.mean(q), "td_error": jnp.mean(size)}, size)
 
 
 def num_updates(config: OffPolicyConfig, spec: Spec) -> int:
@@ -172,7 +205,7 @@ def make_off_policy(config: OffPolicyConfig, spec: Spec, name: str, networks: Ac
     def init(key: Array) -> OffPolicyState:
         policy, critic = networks.init(key)
         online = {"actor": policy.params, "critic": critic}
-        opt_state = {name: optimizer.init(params) for name, params in online.items()}
+        opt_state = {name: optimizer.init(learned(variables)) for name, variables in online.items()}
         if not isinstance(algorithm.log_temperature, tuple):
             opt_state["temperature"] = optimizer.init(algorithm.log_temperature)
         target = {name: jax.tree.map(jnp.copy, online[name]) for name in algorithm.targets}
@@ -242,21 +275,30 @@ def gradient_step(
       The state, and the metrics with what was found of each transition, td_error [N].
     """
     key_critic, key_actor = jax.random.split(key)
-    grads, (metrics, td_error) = jax.grad(algorithm.critic_loss, has_aux=True)(state.critic, state, key_critic, batch)
-    taken = optimizer.step(state.critic, grads, state.opt_state["critic"], learning_rate, config.max_grad_norm)
-    metrics = metrics | {"grad_norm": taken.grad_norm}
-    state = state._replace(critic=taken.params, opt_state=state.opt_state | {"critic": taken.opt_state})
+
+    def descend(
+        name: str, variables: PyTree, loss: Loss, state: OffPolicyState, key: Array
+    ) -> tuple[Any, optimizer.Step, Found]:
+        """A network's variables after a step down a loss."""
+        params = learned(variables)
+        grads, found = jax.grad(lambda params: loss(variables | params, state, key, batch), has_aux=True)(params)
+        held = state.opt_state[name]
+        taken = optimizer.step(params, grads, held, learning_rate, config.max_grad_norm, b1=config.adam_b1)
+        return variables | dict(found.changed) | taken.params, taken, found
+
+    critic, taken, found = descend("critic", state.critic, algorithm.critic_loss, state, key_critic)
+    metrics, td_error = found.metrics | {"grad_norm": taken.grad_norm}, jnp.asarray(found.td_error)
+    state = state._replace(critic=critic, opt_state=state.opt_state | {"critic": taken.opt_state})
 
     def improve(state: OffPolicyState) -> OffPolicyState:
-        grads, found = jax.grad(algorithm.actor_loss, has_aux=True)(state.policy.params, state, key_actor, batch)
-        taken = optimizer.step(state.policy.params, grads, state.opt_state["actor"], learning_rate, config.max_grad_norm)
+        actor, taken, found = descend("actor", state.policy.params, algorithm.actor_loss, state, key_actor)
         state = state._replace(
-            policy=state.policy._replace(params=taken.params),
+            policy=state.policy._replace(params=actor),
             opt_state=state.opt_state | {"actor": taken.opt_state},
-            reported=found | {"actor_grad_norm": taken.grad_norm},
+            reported=found.metrics | {"actor_grad_norm": taken.grad_norm},
         )
         state = algorithm.adjust(state, learning_rate)
-        return moved(config, state) if algorithm.targets_wait else state
+        return moved(algorithm, state) if algorithm.targets_wait else state
 
     if config.policy_delay == 1:
         state = improve(state)
@@ -264,12 +306,17 @@ def gradient_step(
         # The number is the same for all runs of a population, so that under vmap too only one branch is computed.
         due = (number + 1) % config.policy_delay == 0
         state = jax.lax.cond(due, improve, lambda state: state, state)
-    state = state if algorithm.targets_wait else moved(config, state)
+    state = state if algorithm.targets_wait else moved(algorithm, state)
     return state, (metrics | state.reported, td_error)
 
 
-def moved(config: OffPolicyConfig, state: OffPolicyState) -> OffPolicyState:
+def learned(variables: PyTree) -> PyTree:
+    """Those of a network's variables that gradients move."""
+    return {"params": variables["params"]}
+
+
+def moved(algorithm: Algorithm, state: OffPolicyState) -> OffPolicyState:
     """The state with its targets a share `tau` of the way nearer to the networks that learn."""
     online = {"actor": state.policy.params, "critic": state.critic}
-    target = {name: optax.incremental_update(online[name], held, config.tau) for name, held in state.target.items()}
+    target = {name: optax.incremental_update(online[name], held, algorithm.tau) for name, held in state.target.items()}
     return state._replace(target=target)

@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.continuous.family import Algorithm, OffPolicyConfig, OffPolicyState, make_off_policy, td_loss
+from jaxrl.agents.continuous.family import (
+    Algorithm,
+    Found,
+    Loss,
+    OffPolicyConfig,
+    OffPolicyState,
+    TargetsConfig,
+    make_off_policy,
+    td_loss,
+)
 from jaxrl.config import agent_config, static, traced
 from jaxrl.errors import UsageError
 from jaxrl.maths import losses, optimizer
@@ -24,7 +33,7 @@ from jaxrl.nets.critics import ActorCritics, actor_critics, drawn
 from jaxrl.nets.inputs import ILLEGAL
 from jaxrl.nets.view import Seen
 from jaxrl.replay.ring import Transitions
-from jaxrl.types import Agent, Array, Box, Discrete, Metrics, Model, PyTree, Spec
+from jaxrl.types import Agent, Array, Box, Discrete, Model, PyTree, Spec
 
 LOG_STD_MAX = 2.0
 """Of the normal distribution before tanh, as in the authors' code: a wider one puts its actions onto the bounds."""
@@ -42,7 +51,7 @@ class SoftConfig(OffPolicyConfig):
 
 
 @agent_config
-class SACConfig(SoftConfig):
+class SACConfig(SoftConfig, TargetsConfig):
     """Soft actor-critic."""
 
     target_entropy_share: float = traced(
@@ -66,7 +75,9 @@ def make_sac(config: SACConfig, spec: Spec, model: Model | None = None) -> Agent
             found = next_of(config, networks, key, state, batch)
             return batch.reward + batch.discount * (jnp.min(found.outputs[..., 0], axis=0) + found.bonus)
 
-        algorithm = squashed(config, networks, td_loss(networks, target), lambda outputs: guide(config, outputs[..., 0]))
+        algorithm = squashed(
+            config, networks, td_loss(networks, target), lambda outputs: guide(config, outputs[..., 0]), config.tau
+        )
         return make_off_policy(config, spec, "sac", networks, algorithm)
     if isinstance(spec.action, Discrete):
         networks = actor_critics(config, spec, spec.action.n, spec.action.n)
@@ -91,17 +102,23 @@ def adjusted(config: SoftConfig, target_entropy: Array | float, state: OffPolicy
 
 
 def soft_algorithm(
-    config: SoftConfig, act: Any, critic_loss: Any, actor_loss: Any, target_entropy: Array | float, **more: Any
+    config: SoftConfig,
+    act: Any,
+    critic_loss: Loss,
+    actor_loss: Loss,
+    target_entropy: Array | float,
+    tau: Array | float | None,
 ) -> Algorithm:
-    """The `Algorithm` of an agent that is paid for entropy, whose actor's metrics name its "entropy"."""
+    """The `Algorithm` of an agent that is paid for entropy, whose actor's metrics name its "entropy"; `tau`: see `squashed`."""
     return Algorithm(
         act,
         critic_loss,
         actor_loss,
         reports=("actor_loss", "entropy", "temperature"),
         log_temperature=jnp.log(jnp.float32(config.temperature)) if config.auto_temperature else (),
+        targets=() if tau is None else ("critic",),
+        tau=0.0 if tau is None else tau,
         adjust=lambda state, learning_rate: adjusted(config, target_entropy, state, learning_rate),
-        **more,
     )
 
 
@@ -115,7 +132,11 @@ def guide(config: SACConfig, q: Array) -> Array:
 
 def policy_of(networks: ActorCritics, actor: PyTree, seen: Seen) -> TanhGaussian:
     """What the actor says of observations [N, *]."""
-    outputs: Any = networks.actor.apply(actor, seen.x)
+    return policy_from(networks, networks.actor.apply(actor, seen.x))
+
+
+def policy_from(networks: ActorCritics, outputs: Any) -> TanhGaussian:
+    """What the actor says by its outputs [N, 2 D]."""
     mean, log_std = jnp.split(outputs, 2, axis=-1)
     chosen: TanhGaussian = from_parameters(networks.view.spec.action, mean, jnp.minimum(log_std, LOG_STD_MAX), tanh=True)
     return chosen
@@ -142,27 +163,35 @@ def next_of(config: SoftConfig, networks: ActorCritics, key: Array, state: OffPo
     return Next(networks.outputs(critics, batch.next_obs, action, key_drop), -temperature_of(config, state) * log_prob)
 
 
-def squashed(config: SoftConfig, networks: ActorCritics, critic_loss: Any, guided: Callable[[Array], Array]) -> Algorithm:
+def squashed(
+    config: SoftConfig,
+    networks: ActorCritics,
+    critic_loss: Loss,
+    guided: Callable[[Array], Array],
+    tau: Array | float | None = None,
+) -> Algorithm:
     """An agent whose actor is a squashed normal distribution (Haarnoja et al. 2018, Algorithm 1).
 
     Args:
       critic_loss: as of `Algorithm`.
       guided: critics' outputs [K, N, outputs] -> [N] what the actor climbs.
+      tau: [] weight of the critics in an update of their slowly moving copy; None for none.
     """
 
     def act(key: Array, actor: PyTree, seen: Seen, explore: bool) -> Array:
         chosen = policy_of(networks, actor, seen)
         return chosen.sample(key) if explore else chosen.mode()
 
-    def actor_loss(actor: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Metrics]:
+    def actor_loss(actor: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Found]:
         key_action, key_drop = jax.random.split(key)
-        action, log_prob = policy_of(networks, actor, batch.obs).sample_and_log_prob(key_action)
+        outputs, changed = networks.fit_actor(actor, batch.obs)
+        action, log_prob = policy_from(networks, outputs).sample_and_log_prob(key_action)
         q = guided(networks.outputs(state.critic, batch.obs, action, key_drop))
         loss = jnp.mean(temperature_of(config, state) * log_prob - q)
-        return loss, {"actor_loss": loss, "entropy": -jnp.mean(log_prob)}
+        return loss, Found({"actor_loss": loss, "entropy": -jnp.mean(log_prob)}, changed=changed)
 
     target_entropy = config.target_entropy * num_parameters(networks.view.spec.action)
-    return soft_algorithm(config, act, critic_loss, actor_loss, target_entropy)
+    return soft_algorithm(config, act, critic_loss, actor_loss, target_entropy, tau)
 
 
 # --- discrete actions -------------------------------------------------------------------------------------------------
@@ -188,11 +217,12 @@ def categorical(config: SACConfig, networks: ActorCritics) -> Algorithm:
         q = jnp.min(networks.critics.apply(critics, batch.next_obs.x, None, key_drop), axis=0)
         return batch.reward + batch.discount * losses.soft_value(log_prob, q, temperature_of(config, state))
 
-    def actor_loss(actor: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Metrics]:
+    def actor_loss(actor: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Found]:
         log_prob = jax.nn.log_softmax(logits_of(networks, actor, batch.obs))
         q = jax.lax.stop_gradient(guide(config, networks.critics.apply(state.critic, batch.obs.x, None, key)))
         loss = -jnp.mean(losses.soft_value(log_prob, q, temperature_of(config, state)))
-        return loss, {"actor_loss": loss, "entropy": jnp.mean(losses.soft_value(log_prob, jnp.zeros_like(q), 1.0))}
+        entropy = jnp.mean(losses.soft_value(log_prob, jnp.zeros_like(q), 1.0))
+        return loss, Found({"actor_loss": loss, "entropy": entropy})
 
     target_entropy = config.target_entropy_share * math.log(networks.view.spec.action.n)
-    return soft_algorithm(config, act, td_loss(networks, target), actor_loss, target_entropy)
+    return soft_algorithm(config, act, td_loss(networks, target), actor_loss, target_entropy, config.tau)

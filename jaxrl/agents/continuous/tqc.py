@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.continuous.family import OffPolicyState, make_off_policy
+from jaxrl.agents.continuous.family import Found, OffPolicyState, TargetsConfig, make_off_policy
 from jaxrl.agents.continuous.sac import SoftConfig, next_of, squashed
 from jaxrl.config import agent_config, static
 from jaxrl.errors import UsageError
@@ -18,11 +18,11 @@ from jaxrl.maths.distributional import midpoints, quantile_huber
 from jaxrl.maths.distributions import num_parameters
 from jaxrl.nets.critics import actor_critics
 from jaxrl.replay.ring import Transitions
-from jaxrl.types import Agent, Array, Box, Metrics, Model, PyTree, Spec
+from jaxrl.types import Agent, Array, Box, Model, PyTree, Spec
 
 
 @agent_config
-class TQCConfig(SoftConfig):
+class TQCConfig(SoftConfig, TargetsConfig):
     """Truncated quantile critics."""
 
     num_target_critics: int = static(
@@ -49,9 +49,7 @@ def make_tqc(config: TQCConfig, spec: Spec, model: Model | None = None) -> Agent
         raise UsageError(f"env: tqc needs continuous actions, not {spec.action}; choose an environment with a Box, or sac")
     networks = actor_critics(config, spec, 2 * num_parameters(spec.action), config.num_quantiles)
 
-    def critic_loss(
-        critic: PyTree, state: OffPolicyState, key: Array, batch: Transitions
-    ) -> tuple[Array, tuple[Metrics, Array]]:
+    def critic_loss(critic: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Found]:
         key_target, key_fit = jax.random.split(key)
         found = next_of(config, networks, key_target, state, batch)
         kept = truncated(found.outputs, config.num_dropped) + found.bonus[:, None]
@@ -62,9 +60,9 @@ def make_tqc(config: TQCConfig, spec: Spec, model: Model | None = None) -> Agent
         loss = jnp.sum(jnp.mean(quantile_huber(quantiles, levels, goals, 1.0), axis=1))
         q = jnp.mean(quantiles, axis=-1)
         size = jnp.mean(jnp.abs(jnp.mean(goal, axis=-1) - q), axis=0)
-        return loss, ({"loss": loss, "q_mean": jnp.mean(q), "td_error": jnp.mean(size)}, size)
+        return loss, Found({"loss": loss, "q_mean": jnp.mean(q), "td_error": jnp.mean(size)}, size)
 
-    algorithm = squashed(config, networks, critic_loss, lambda outputs: jnp.mean(outputs, axis=(0, 2)))
+    algorithm = squashed(config, networks, critic_loss, lambda outputs: jnp.mean(outputs, axis=(0, 2)), config.tau)
     return make_off_policy(config, spec, "tqc", networks, algorithm)
 
 
