@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
@@ -47,7 +46,7 @@ from jaxrl.matches.games import Game, game_of
 from jaxrl.matches.named import Named, named
 from jaxrl.matches.pictures import draw_opinion, opinion_of, save_game
 from jaxrl.matches.play import play_match
-from jaxrl.matches.players import CompiledPlayer, run_player
+from jaxrl.matches.players import CompiledPlayer, Drawing, run_player
 from jaxrl.records.files import read_json, write_json, write_whole
 from jaxrl.runs.actor import game_options
 from jaxrl.runs.definition import read_run, versions
@@ -64,7 +63,7 @@ def moves_of(player: CompiledPlayer, solved: Solved) -> np.ndarray:
         # One shape for all of them, hence one program.
         position = rows(solved.obs, np.minimum(np.arange(start, start + _AT_ONCE), num - 1))
         memory = player.initial_memory(_AT_ONCE)
-        parts.append(np.asarray(player.act(jax.random.key(0), player.params, memory, position, jnp.float32(0.0))[0]))
+        parts.append(np.asarray(player.act(jax.random.key(0), player.params, memory, position, Drawing())[0]))
     return np.concatenate(parts)[:num]
 
 

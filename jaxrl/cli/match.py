@@ -27,6 +27,11 @@ class MatchOptions(opts.Threads):
     a: str = static(..., f"Player A: {_PLAYER}", metavar="A", positional=True)
     b: str = static(..., "Player B, as A.", metavar="B", positional=True)
     games: int = static(100, "Games; A has the first move in every other one.", low=1, high=MAX_COUNT)
+    first: str = static(
+        "both",
+        "Who has the first move: both in turn, or a or b in all games (their halves of a match).",
+        choices=("both", "a", "b"),
+    )
     env: str | None = static(None, "The game, where neither player is a run, such as pgx/connect_four.")
     env_options: dict[str, Any] = static(dict, "Options of the game, over those of the runs: komi=0.5.", flag="env_option")
     seed: int = static(0, "Seed of what the players draw.", low=0, high=MAX_SEED)
@@ -45,6 +50,13 @@ class MatchOptions(opts.Threads):
         "moves are mistakes.",
         low=0.01,
         high=100.0,
+    )
+    opening_margin: float = static(
+        2.0,
+        "They are drawn from moves that the search values at most so much less than its best one, of outcomes from -1 to 1; 2 "
+        "leaves out none that it looked at.",
+        low=0.0,
+        high=2.0,
     )
     first_moves: tuple[str, ...] = static(
         (),
@@ -92,12 +104,22 @@ def match(arguments: list[str]) -> None:
         a, b = player(0), player(1)
         on_game: Any = {}
         if out is not None:
-            names = ("games", "seed", "first_moves", "opening_moves", "opening_temperature", "parallel", "engine_seconds")
+            names = (
+                "games",
+                "first",
+                "seed",
+                "first_moves",
+                "opening_moves",
+                "opening_temperature",
+                "opening_margin",
+                "parallel",
+                "engine_seconds",
+            )
             settings = {"a": a.about(), "b": b.about(), **{name: getattr(options, name) for name in names}}
             on_game = {"on_game": held.enter_context(recording(out, game, (options.a, options.b), settings)).add}
         with doing(f"playing {options.games} games of {options.a} and {options.b}"):
-            opening = (options.opening_moves, options.opening_temperature, first_moves)
-            result = play_match(game, a, b, options.games, options.seed, *opening, **on_game)
+            opening = (options.opening_moves, options.opening_temperature, options.opening_margin, first_moves)
+            result = play_match(game, a, b, options.games, options.seed, *opening, options.first, **on_game)
     console().print(result_table(result))
     print(json.dumps(result.summary()))
     if out is not None:

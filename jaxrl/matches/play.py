@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxrl.matches.board import area, stones
 from jaxrl.matches.games import Game
-from jaxrl.matches.players import RESIGNS, Player, Seat, Turn
+from jaxrl.matches.players import RESIGNS, Drawing, Player, Seat, Turn
 from jaxrl.matches.results import MatchResult, Played
 from jaxrl.types import Array
 
@@ -32,10 +32,12 @@ def play_match(
     seed: int = 0,
     opening_moves: int = 0,
     opening_temperature: float = 1.0,
+    opening_margin: float = 2.0,
     first_moves: Sequence[int] = (),
+    first: str = "both",
     on_game: Callable[[Played], None] = lambda played: None,
 ) -> MatchResult:
-    """Plays a match; A has the first move in games 0, 2, 4 and so on.
+    """Plays a match; A has the first move in games 0, 2, 4 and so on, B in the others.
 
     Args:
       a, b: made for this game; they are to be closed.
@@ -43,7 +45,9 @@ def play_match(
         recommends, by players that can: two players that always take their best move play one game again and again.
       opening_temperature: they are drawn by probabilities to the power of 1 / opening_temperature; above 1 more differ, and
         more are mistakes.
+      opening_margin: and only from moves that the search values at most so much less than its best one, outcomes from -1 to 1.
       first_moves: that every game begins with, legal ones; `Game.moves_of` makes them of their names.
+      first: "both", or "a" or "b" for those games alone in which A or B has the first move; they keep their numbers.
       on_game: told of each game as it ends.
 
     Raises:
@@ -52,9 +56,13 @@ def play_match(
     begun, key, played = time.perf_counter(), jax.random.key(seed), list[Played]()
     at_once = min(a.at_once, b.at_once, num_games)
     at_once = -(-num_games // -(-num_games // at_once))  # Rounds of one size.
-    num_boards, opening = -(-at_once // 2), Opening(tuple(first_moves), opening_moves, opening_temperature)
+    num_boards, opening = (
+        -(-at_once // 2) if first == "both" else at_once,
+        Opening(tuple(first_moves), opening_moves, Drawing(opening_temperature, opening_margin)),
+    )
+    every = range(num_games) if first == "both" else range(first == "b", 2 * num_games, 2)
     for start in range(0, num_games, at_once):
-        numbers = range(start, min(start + at_once, num_games))
+        numbers = every[start : start + at_once]
         sides = (((a, b), [n for n in numbers if n % 2 == 0]), ((b, a), [n for n in numbers if n % 2]))
         tables = [
             _Tables(jax.random.fold_in(key, 2 * start + side), game, players, own, num_boards, opening)
@@ -73,7 +81,7 @@ class Opening(NamedTuple):
 
     given: tuple[int, ...]
     drawn: int
-    temperature: float
+    drawing: Drawing
 
 
 def _rounds(tables: list[_Tables]) -> Iterator[Played]:
@@ -105,12 +113,12 @@ class _Tables:
 
     def ask(self) -> Callable[[], np.ndarray]:
         """The moves that are made now, once they are there."""
-        given, drawn, opening_temperature = self.opening
+        given, drawn, opening_drawing = self.opening
         if self.ply < len(given):
             return lambda: np.full(len(self.moves), given[self.ply], np.int32)
         key = jax.random.fold_in(self.key, 2 * self.ply)
-        temperature = opening_temperature if self.ply < len(given) + drawn else 0.0
-        return self.seats[self.ply % 2].ask(Turn(key, self.position, self.moves, self.running, temperature))
+        drawing = opening_drawing if self.ply < len(given) + drawn else Drawing()
+        return self.seats[self.ply % 2].ask(Turn(key, self.position, self.moves, self.running, drawing))
 
     def move(self, actions: np.ndarray) -> Iterator[Played]:
         """Makes these moves; the games that end by them."""

@@ -35,6 +35,18 @@ RESIGNS = -1
 """In the place of a move."""
 
 
+class Drawing(NamedTuple):
+    """How moves are drawn from those that a search looked at.
+
+    Attributes:
+      temperature: by what it recommends, to the power of 1 / temperature; 0 takes its best one.
+      margin: they are worth at most so much less than the best one, of outcomes from -1 to 1; 2 leaves out none.
+    """
+
+    temperature: Array | float = 0.0
+    margin: Array | float = 2.0
+
+
 class Turn(NamedTuple):
     """G boards at which the same side is to move.
 
@@ -43,14 +55,14 @@ class Turn(NamedTuple):
       position: [G, ...].
       moves: of each game, those that led to it.
       running: [G] bool; of other games no move is wanted.
-      temperature: moves are drawn from what a search recommends, to the power of 1 / temperature; 0 takes its best one.
+      drawing: by players that search.
     """
 
     key: Array
     position: Position
     moves: Sequence[Sequence[int]]
     running: np.ndarray
-    temperature: float
+    drawing: Drawing
 
 
 class Seat(Protocol):
@@ -116,7 +128,7 @@ class CompiledPlayer:
     """A player whose moves at all boards are one call of a compiled program.
 
     Attributes:
-      act: (key, params, memory, position [G, ...], temperature []) -> (action [G], memory), compiled.
+      act: (key, params, memory, position [G, ...], drawing) -> (action [G], memory), compiled.
       params: what its moves depend on; players that differ in nothing else share a program.
       initial_memory: (G) -> memory [G, ...] before a game.
       details: for `about`.
@@ -147,7 +159,7 @@ class _CompiledSeat:
 
     def ask(self, turn: Turn) -> Callable[[], np.ndarray]:
         player = self.player
-        action, self.memory = player.act(turn.key, player.params, self.memory, turn.position, turn.temperature)
+        action, self.memory = player.act(turn.key, player.params, self.memory, turn.position, turn.drawing)
         return lambda: np.asarray(action)
 
     def score(self, place: int, moves: Sequence[int]) -> str:
@@ -157,11 +169,18 @@ class _CompiledSeat:
         """Nothing is left behind."""
 
 
-def _drawn(key: Array, policy: Array, tried: Array, best: Array, temperature: Array) -> Array:
-    """[G] `best` at a temperature of 0, else drawn from the moves `tried` [G, A] by the probabilities `policy` [G, A] to the
-    power of its inverse: what was not looked at may be any mistake."""
-    logits = jnp.where(tried, jnp.log(policy), -jnp.inf) / jnp.maximum(temperature, 1e-3)
-    return jnp.where(temperature > 0.0, jax.random.categorical(key, logits), best).astype(jnp.int32)
+def _drawn(key: Array, policy: Array, values: Array, best: Array, drawing: Drawing) -> Array:
+    """[G] moves.
+
+    Args:
+      policy: [G, A] probabilities.
+      values: [G, A], -inf of moves that were not looked at: they may be any mistake.
+      best: [G], of which the values of the others fall short.
+    """
+    most = jnp.take_along_axis(values, best[:, None], axis=-1)
+    is_good = (values > -jnp.inf) & (values >= most - drawing.margin)
+    logits = jnp.where(is_good, jnp.log(policy), -jnp.inf) / jnp.maximum(drawing.temperature, 1e-3)
+    return jnp.where(drawing.temperature > 0.0, jax.random.categorical(key, logits), best).astype(jnp.int32)
 
 
 def plain_player(text: str, game: Game) -> CompiledPlayer:
@@ -171,18 +190,16 @@ def plain_player(text: str, game: Game) -> CompiledPlayer:
       UsageError: any other text.
     """
     if text == "random":
-        return CompiledPlayer(
-            text, jax.jit(lambda key, params, memory, obs, temperature: (random_legal(key, obs.legal), memory))
-        )
+        return CompiledPlayer(text, jax.jit(lambda key, params, memory, obs, drawing: (random_legal(key, obs.legal), memory)))
     num_simulations, model = mcts_simulations(text), bound_model(game.env)
     if num_simulations is None:
         raise UsageError(f"player={text!r} is unknown; choose random, or mcts:N for N simulations a move, such as mcts:200")
     assert model is not None
 
-    def act(key: Array, params: PyTree, memory: PyTree, obs: Position, temperature: Array) -> tuple[Array, PyTree]:
+    def act(key: Array, params: PyTree, memory: PyTree, obs: Position, drawing: Drawing) -> tuple[Array, PyTree]:
         key, key_draw = jax.random.split(key)
         found = playout_search(key, model, obs, num_simulations, game.longest)
-        return _drawn(key_draw, found.policy, found.tried, found.action, temperature), memory
+        return _drawn(key_draw, found.policy, found.values, found.action, drawing), memory
 
     return CompiledPlayer(text, jax.jit(act), details={"simulations": num_simulations})
 
@@ -203,12 +220,12 @@ def run_player(folder: str | Path, game: Game, env_steps: int | None = None, sim
     actor = trained_actor(folder, game.env_id, game.env, env_steps, simulations)
     act_in = actor.act
 
-    def act(key: Array, params: PyTree, memory: PyTree, obs: Position, temperature: Array) -> tuple[Array, PyTree]:
+    def act(key: Array, params: PyTree, memory: PyTree, obs: Position, drawing: Drawing) -> tuple[Array, PyTree]:
         key, key_draw = jax.random.split(key)
         action, after, found = act_in(key, params, memory, obs, False)
         if isinstance(found, Extras):
-            return _drawn(key_draw, found.policy, found.tried, action, temperature), after
-        return jnp.where(temperature > 0.0, act_in(key_draw, params, memory, obs, True)[0], action), after
+            return _drawn(key_draw, found.policy, found.values, action, drawing), after
+        return jnp.where(drawing.temperature > 0.0, act_in(key_draw, params, memory, obs, True)[0], action), after
 
     name = str(folder) if env_steps is None else f"{folder}@{env_steps}"
     details = {

@@ -87,7 +87,7 @@ def scripted(*names: str) -> CompiledPlayer:
     """Plays these moves in turns, whatever the other does."""
     moves = np.array([move_of(name, 5) for name in names], np.int32)
 
-    def act(key: Any, params: Any, memory: Any, obs: Any, temperature: Any) -> Any:
+    def act(key: Any, params: Any, memory: Any, obs: Any, drawing: Any) -> Any:
         return moves[memory % len(names)], memory + 1
 
     return CompiledPlayer("ours", act, initial_memory=lambda num: np.zeros(num, np.int32))

@@ -15,7 +15,7 @@ from jaxrl.envs.pgx import symmetries
 from jaxrl.errors import UsageError
 from jaxrl.matches.games import Game, distinct, game_of
 from jaxrl.matches.play import play_match
-from jaxrl.matches.players import RESIGNS, CompiledPlayer, plain_player
+from jaxrl.matches.players import RESIGNS, CompiledPlayer, Drawing, plain_player
 from jaxrl.matches.results import MatchResult, Played, result_table
 
 
@@ -30,15 +30,15 @@ def game() -> Game:
 
 
 def player(name: str, act: Any, at_once: int = 128) -> CompiledPlayer:
-    return CompiledPlayer(name, lambda key, params, memory, obs, temperature: (act(obs, temperature), memory), at_once=at_once)
+    return CompiledPlayer(name, lambda key, params, memory, obs, drawing: (act(obs, drawing), memory), at_once=at_once)
 
 
-def perfect(obs: Any, temperature: float) -> Any:
+def perfect(obs: Any, drawing: Drawing) -> Any:
     """Leaves a multiple of three where it can; action 0 takes one stone."""
     return jnp.where(obs.state % 3 == 2, 1, 0).astype(jnp.int32)
 
 
-def ones(obs: Any, temperature: float) -> Any:
+def ones(obs: Any, drawing: Drawing) -> Any:
     return jnp.zeros(obs.state.shape, jnp.int32)
 
 
@@ -63,12 +63,21 @@ def test_every_game_is_played_once_however_many_stand_side_by_side(num_games: in
     assert result.tally(0).wins == -(-num_games // 2)
 
 
-def test_the_first_moves_alone_are_drawn() -> None:
-    heard: list[tuple[str, int, float]] = []
+@pytest.mark.parametrize(("first", "numbers"), [("a", [0, 2, 4, 6, 8]), ("b", [1, 3, 5, 7, 9])])
+def test_one_side_may_have_the_first_move_in_all_games(first: str, numbers: list[int]) -> None:
+    result = play_match(game(), player("a", perfect), player("b", perfect, 2), 5, first=first)
+    assert [one.number for one in result.games] == numbers and {one.first for one in result.games} == {numbers[0]}
+    side = 0 if first == "a" else 1
+    assert result.tally(side).games == 5 and result.tally(1 - side).games == 0 and result.tally(1 - side).score is None
+    assert result_table(result).columns[1].header == "all" and len(result_table(result).columns) == 3
 
-    def listen(name: str, obs: Any, temperature: float) -> Any:
-        heard.append((name, int(obs.state[0]), temperature))
-        return ones(obs, temperature)
+
+def test_the_first_moves_alone_are_drawn() -> None:
+    heard: list[tuple[str, int, Drawing]] = []
+
+    def listen(name: str, obs: Any, drawing: Drawing) -> Any:
+        heard.append((name, int(obs.state[0]), drawing))
+        return ones(obs, drawing)
 
     play_match(
         game(),
@@ -77,13 +86,15 @@ def test_the_first_moves_alone_are_drawn() -> None:
         1,
         opening_moves=2,
         opening_temperature=3.0,
+        opening_margin=0.5,
     )
-    assert heard == [("a", 4, 3.0), ("b", 3, 3.0), ("a", 2, 0.0), ("b", 1, 0.0)]
+    drawn, best = Drawing(3.0, 0.5), Drawing()
+    assert heard == [("a", 4, drawn), ("b", 3, drawn), ("a", 2, best), ("b", 1, best)]
     heard.clear()
     # Two stones are taken before anybody is asked, of which the first player took both.
     a, b = (player(name, partial(listen, name)) for name in "ab")
-    result = play_match(game(), a, b, 1, opening_moves=1, opening_temperature=3.0, first_moves=(1,))
-    assert heard == [("b", 2, 3.0), ("a", 1, 0.0)] and result.games[0].moves == (1, 0, 0)
+    result = play_match(game(), a, b, 1, opening_moves=1, opening_temperature=3.0, opening_margin=0.5, first_moves=(1,))
+    assert heard == [("b", 2, drawn), ("a", 1, best)] and result.games[0].moves == (1, 0, 0)
 
 
 def test_moves_are_known_by_their_names() -> None:
@@ -105,7 +116,7 @@ def test_a_game_without_an_end_is_nobodys() -> None:
 
 
 def test_who_resigns_has_lost_and_an_illegal_move_is_never_made() -> None:
-    def resign(obs: Any, temperature: float) -> Any:
+    def resign(obs: Any, drawing: Drawing) -> Any:
         return jnp.full(obs.state.shape, RESIGNS, jnp.int32)
 
     result = play_match(game(), player("a", ones), player("b", resign), 2)
@@ -113,7 +124,7 @@ def test_who_resigns_has_lost_and_an_illegal_move_is_never_made() -> None:
         (1, "resigned", (0,), "B+Resign"),
         (1, "resigned", (), "W+Resign"),
     ]
-    twos = player("twos", lambda obs, temperature: jnp.ones(obs.state.shape, jnp.int32))
+    twos = player("twos", lambda obs, drawing: jnp.ones(obs.state.shape, jnp.int32))
     assert play_match(game(), player("a", ones), twos, 1).games[0].moves == (0, 1, 0)  # Of one stone two cannot be taken.
 
 

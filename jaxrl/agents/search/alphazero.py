@@ -147,13 +147,13 @@ class Extras(NamedTuple):
       policy: [B, A] float32, what the search recommended.
       value: [B] float32, the outcome that it expects of its own move.
       random: [B] bool, whether another one was made, by chance.
-      tried: [B, A] bool, the moves that the search looked at.
+      values: [B, A] float32, the outcome that it expects of each; -inf of those that it did not look at.
     """
 
     policy: Array
     value: Array
     random: Array
-    tried: Array
+    values: Array
 
 
 class Batch(NamedTuple):
@@ -204,7 +204,7 @@ def make_alphazero(config: AlphaZeroConfig, spec: Spec, model: Model | None = No
         action, opening, random = searched.action, memory.opening, jnp.zeros_like(obs.legal[:, 0])
         if explore:
             action, opening, random = opened(key_opening, config, obs.legal, memory, action)
-        return action, Memory(memory.played + 1, opening), Extras(searched.policy, searched.value, random, searched.tried)
+        return action, Memory(memory.played + 1, opening), Extras(searched.policy, searched.value, random, searched.values)
 
     def store(replay: Replay, rollout: Rollout) -> Replay:
         return games.add(replay, moves_of(rollout))

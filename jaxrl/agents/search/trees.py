@@ -29,13 +29,14 @@ class Searched(NamedTuple):
       action: [B] int32, to be played.
       policy: [B, A] float32, what the search recommends; 0 of illegal actions.
       value: [B] float32, the outcome that the player to move may expect of the action.
-      tried: [B, A] bool, the actions that were looked at; of the others a policy knows no more than the network.
+      values: [B, A] float32, that outcome of each action; -inf of those that were not looked at, of which a policy knows no
+        more than the network.
     """
 
     action: Array
     policy: Array
     value: Array
-    tried: Array
+    values: Array
 
 
 def gumbel_search(
@@ -163,7 +164,7 @@ def playout_search(
     )
     summary = tree.summary()
     action = jnp.argmax(jnp.where(obs.legal, summary.visit_counts, -1), axis=-1).astype(jnp.int32)
-    return Searched(action, summary.visit_probs, _value(summary, action), summary.visit_counts > 0)
+    return Searched(action, summary.visit_probs, _value(summary, action), _values(summary))
 
 
 def playouts(key: Array, model: Model, obs: Position, longest: int) -> Array:
@@ -229,7 +230,11 @@ def _recurrent(model: Model, evaluate: Evaluate) -> Callable[..., tuple[Any, PyT
 
 def _searched(found: Any) -> Searched:
     action, summary = found.action.astype(jnp.int32), found.search_tree.summary()
-    return Searched(action, found.action_weights, _value(summary, action), summary.visit_counts > 0)
+    return Searched(action, found.action_weights, _value(summary, action), _values(summary))
+
+
+def _values(summary: Any) -> Array:
+    return jnp.where(summary.visit_counts > 0, summary.qvalues, -jnp.inf)
 
 
 def _value(summary: Any, action: Array) -> Array:
