@@ -26,7 +26,7 @@ from jaxrl.claims.claim import Published as Published
 from jaxrl.envs import is_own, resolve
 from jaxrl.errors import UsageError, import_module, own_code, unknown
 
-FAMILIES = ("classic", "control", "minatar", "atari", "attention", "games", "tables")
+FAMILIES = ("classic", "control", "continuous", "minatar", "atari", "attention", "games", "tables")
 
 
 def all_claims() -> dict[str, Claim | Table]:
