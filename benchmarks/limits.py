@@ -2,10 +2,12 @@
 
     python benchmarks/limits.py --out limits.json
     python benchmarks/limits.py --agent ppo --out limits-ppo.json
+    python benchmarks/limits.py --agent sac --threads 1 --out limits-sac-one-thread.json
 
 Measures the rate of matrix products (large ones, and of the sizes in a minibatch) and counts the arithmetic of one iteration at
 PureJaxRL's hyperparameters, to say which share of the machine's rate a whole training iteration uses. For PPO it says as well
-where the time of an iteration goes: its parts are compiled apart and timed in loops.
+where the time of an iteration goes: its parts are compiled apart and timed in loops. Of SAC (on Pendulum-v1, a minibatch of
+256, layers of 256-256) every product of an iteration is timed alone: see `limits_sac.py`.
 """
 
 from __future__ import annotations
@@ -30,19 +32,24 @@ CRITIC_SIZES = (4, 64, 64, 1)
 class Options:
     """What to measure, and where the figures go."""
 
-    agent: Literal["dqn", "ppo"] = "dqn"
+    agent: Literal["dqn", "ppo", "sac"] = "dqn"
     out: Path | None = None
     threads: int = 0
     """CPU threads of compiled programs; 0 leaves it to JAX."""
     loops: int = 300
-    """Calls of each part of PPO in one timed loop."""
+    """Calls of each part of PPO, and of each product of SAC, in one timed loop."""
 
 
 def main(options: Options) -> None:
     """Measures and prints; one JSON object."""
     if options.threads:
         os.environ["NPROC"] = str(options.threads)
-    result = measure_dqn() if options.agent == "dqn" else measure_ppo(options.loops)
+    if options.agent == "sac":
+        from limits_sac import measure_sac
+
+        result = measure_sac(options.loops)
+    else:
+        result = measure_dqn() if options.agent == "dqn" else measure_ppo(options.loops)
     text = json.dumps(result, indent=2)
     print(text)
     if options.out:
@@ -71,7 +78,9 @@ def matmul_rates(shapes: tuple[tuple[int, int, int], ...]) -> dict[str, float]:
 
 def measure_dqn() -> dict[str, Any]:
     """Rates in GFLOP/s."""
-    from throughput import CASES, measure
+    from cases import CASES
+
+    from throughput import measure
 
     large = matmul_rate(2048, 2048, 2048)
     layers = matmul_rates(((128, 4, 120), (128, 120, 84), (10, 120, 84)))
@@ -116,7 +125,9 @@ def measure_ppo(loops: int) -> dict[str, Any]:
     and update: the records of episodes. All times are the best of five, and a negative one is noise: two figures that differ by
     less than the measurement does. What stands under `alone` is not a sum's part but a piece of work by itself.
     """
-    from throughput import CASES, PUREJAXRL_PPO, measure
+    from cases import CASES, PUREJAXRL_PPO
+
+    from throughput import measure
 
     fields = PUREJAXRL_PPO
     num_steps, num_epochs = fields["num_envs"] * fields["rollout_length"], fields["num_epochs"]

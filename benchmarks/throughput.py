@@ -19,68 +19,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tyro
-
-
-class Case(NamedTuple):
-    """What to train: an agent's name, the fields of its config that differ from the defaults, and an environment."""
-
-    agent: str
-    fields: dict[str, Any]
-    env: str = "CartPole-v1"
-
-
-PUREJAXRL_DQN: dict[str, Any] = {
-    "num_envs": 10,
-    "capacity": 10_000,
-    "batch_size": 128,
-    "hidden": (120, 84),
-    "learning_rate": 2.5e-4,
-    "learning_rate_end_share": 1.0,
-    "epsilon_start": 1.0,
-    "epsilon_end": 0.05,
-    "exploration_fraction": 0.5,
-    "target_period": 500,
-    "learning_starts": 10_000,
-    "gamma": 0.99,
-    "loss": "squared",
-    "double": False,
-}
-
-PUREJAXRL_PPO: dict[str, Any] = {
-    "num_envs": 4,
-    "rollout_length": 128,
-    "num_epochs": 4,
-    "num_minibatches": 4,
-    "hidden": (64, 64),
-    "activation": "tanh",
-    "learning_rate": 2.5e-4,
-    "learning_rate_end_share": 0.0,
-    "gamma": 0.99,
-    "gae_lambda": 0.95,
-    "clip": 0.2,
-    "clip_value": True,
-    "entropy_coef": 0.01,
-    "value_coef": 0.5,
-    "max_grad_norm": 0.5,
-    "normalize_advantage": True,
-}
-
-CASES: dict[str, Case] = {
-    "dqn-purejaxrl": Case("dqn", PUREJAXRL_DQN),
-    "dqn-default": Case("dqn", {}),
-    "dqn-double-dueling": Case("dqn", PUREJAXRL_DQN | {"double": True, "dueling": True}),
-    "dqn-replay-1e6": Case("dqn", PUREJAXRL_DQN | {"capacity": 1_000_000}),
-    "dqn-64-envs": Case("dqn", PUREJAXRL_DQN | {"num_envs": 64, "capacity": 9_984}),
-    "ppo-purejaxrl": Case("ppo", PUREJAXRL_PPO),
-    "ppo-default": Case("ppo", {}),
-    "ppo-gru": Case("ppo", {"gru": 64, "num_envs": 8}),
-    "ppo-pendulum": Case("ppo", {}, "Pendulum-v1"),
-    "a2c-default": Case("a2c", {}),
-    "reinforce-default": Case("reinforce", {}),
-}
+from cases import CASES, Case
 
 
 @dataclasses.dataclass(frozen=True)
