@@ -35,6 +35,7 @@ from jaxrl.envs import make
 from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.envs.tools.mdp_env import mdp_env
 from jaxrl.loop import build, build_in, init_state, iterate, plan, train
+from jaxrl.maths.rescaling import expand
 from jaxrl.mdp.model import MDP, make_mdp
 from jaxrl.nets.actor_critic import actor_critic
 from jaxrl.nets.critics import actor_critics
@@ -127,6 +128,11 @@ def _pqn_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
     return network.step(state.policy, network.initial_memory(len(obs)), obs)[1].max(-1)
 
 
+def _r2d2_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
+    network = memory_values(config, env.spec, config.dueling)
+    return expand(network.step(state.policy, network.initial_memory(len(obs)), obs)[1].max(-1))
+
+
 def _critic_value(config: Any, env: Any, state: Any, obs: jax.Array) -> jax.Array:
     return actor_critic(config, env.spec, getattr(config, "gru", None)).evaluate(state.policy, obs)
 
@@ -151,7 +157,7 @@ def _guided_value(make_agent: Any, config: Any, env: Any, state: Any, obs: jax.A
 VALUE_OF = (
     {name: _critic_value for name in ("reinforce", "actor_critic", "a2c", "ppo")}
     | {name: _table_value for name in TABULAR}
-    | {"dqn": _dqn_value, "pqn": _pqn_value}
+    | {"dqn": _dqn_value, "pqn": _pqn_value, "r2d2": _r2d2_value}
     | {name: partial(_guided_value, load_agent(name)[0]) for name in ("crossq", "ddpg", "td3", "sac", "tqc")}
     | {name: _distribution_value for name in DISTRIBUTIONAL}
 )
@@ -278,8 +284,10 @@ NAMES = sorted([*AGENTS, *VARIANTS])
 QUICK = ("actor_critic", "dqn", "sarsa")
 """Those of which every check is among the quick tests; the others leave three to the longer ones."""
 
-PROBED = slow_but(set(AGENTS).difference(("crossq", "ddpg", "tqc", *DISTRIBUTIONAL)), sorted(set(AGENTS).difference(OWN_TASKS)))
-"""Those that learn the probes; what those left to the longer tests must get right there, TD3 and SAC must too."""
+SLOW_PROBES = ("crossq", "ddpg", "r2d2", "tqc", *DISTRIBUTIONAL)
+"""Agents whose probes are left to the longer tests; what they must get right there, DQN, TD3 and SAC must too."""
+PROBED = slow_but(set(AGENTS).difference(SLOW_PROBES), sorted(set(AGENTS).difference(OWN_TASKS)))
+"""Those that learn the probes."""
 
 each_agent = pytest.mark.parametrize("name", slow_but(QUICK, NAMES), scope="module")
 

@@ -120,6 +120,7 @@ MASKED: dict[str, dict[str, Any]] = {
     "a2c": {"rollout_length": 4, "learning_rate": 1e-2, "entropy_coef": 0.01},
     "ppo": {"rollout_length": 8, "learning_rate": 1e-2},
     "pqn": {"rollout_length": 8, "learning_rate": 1e-2, "epsilon_end": 0.5},
+    "r2d2": _FROM_REPLAY | {"gru": 8},
     "reinforce": {},
 }
 

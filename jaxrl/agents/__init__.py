@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from jaxrl.agents.value.q_values import Outputs as Outputs
     from jaxrl.agents.value.qr_dqn import QRDQNConfig as QRDQNConfig
     from jaxrl.agents.value.qr_dqn import make_qr_dqn as make_qr_dqn
+    from jaxrl.agents.value.r2d2 import R2D2Config as R2D2Config
+    from jaxrl.agents.value.r2d2 import make_r2d2 as make_r2d2
     from jaxrl.agents.value.rainbow import RainbowConfig as RainbowConfig
     from jaxrl.agents.value.rainbow import make_rainbow as make_rainbow
     from jaxrl.config import Config
@@ -110,6 +112,9 @@ AGENTS: dict[str, Entry] = {
     ),
     "q_learning": Entry("jaxrl.agents.tabular.q_learning:make_q_learning", "Q-learning with a table, off-policy."),
     "qr_dqn": Entry("jaxrl.agents.value.qr_dqn:make_qr_dqn", "Deep Q-learning of a distribution of returns by its quantiles."),
+    "r2d2": Entry(
+        "jaxrl.agents.value.r2d2:make_r2d2", "Deep Q-learning with a memory, from prioritised replay of sequences with burn-in."
+    ),
     "rainbow": Entry(
         "jaxrl.agents.value.rainbow:make_rainbow",
         "Double, dueling, n-step, prioritised, noisy, categorical deep Q-learning; each part a flag.",

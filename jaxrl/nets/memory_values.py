@@ -2,7 +2,7 @@
 
     network = memory_values(config, spec)
     memory, q = network.step(params, memory, obs)           # memory [B, units], obs [B, *] -> [B, A]
-    q = network.unroll(params, memory, obs, ended)          # obs [T, B, *] -> [T, B, A]
+    memories, q = network.unroll(params, memory, obs, ended)          # obs [T, B, *] -> [T, B, units], [T, B, A]
 
 A torso sees each observation, a GRU, if the config names one, remembers, and a linear layer values the actions.
 """
@@ -46,18 +46,21 @@ class MemoryValues(NamedTuple):
       init: (key) -> params.
       initial_memory: (num_envs) -> memory [B, units], () of a network that remembers nothing.
       step: (params, memory [..., units], obs [..., *]) -> (memory after it, q [..., A]).
-      unroll: (params, memory [B, units], obs [T, B, *], ended [T, B]) -> q [T, B, A], where the memory begins anew after a step
-        that ended an episode.
+      unroll: (params, memory [B, units], obs [T, B, *], ended [T, B]) -> (memory after each step, before any reset, [T, B,
+        units]; q [T, B, A]), where the memory begins anew after a step that ended an episode.
     """
 
     init: Callable[[Array], PyTree]
     initial_memory: Callable[[int], PyTree]
     step: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Array]]
-    unroll: Callable[[PyTree, PyTree, PyTree, Array], Array]
+    unroll: Callable[[PyTree, PyTree, PyTree, Array], tuple[PyTree, Array]]
 
 
-def memory_values(config: MemoryConfig, spec: Spec) -> MemoryValues:
+def memory_values(config: MemoryConfig, spec: Spec, dueling: bool = False) -> MemoryValues:
     """The network that the config names.
+
+    Args:
+      dueling: see `jaxrl.nets.heads.QNetwork`.
 
     Raises:
       UsageError: a torso that cannot see these observations.
@@ -66,7 +69,7 @@ def memory_values(config: MemoryConfig, spec: Spec) -> MemoryValues:
     kind = torso_of(config.torso, obs_spec)
     torso = make_torso(kind, config.hidden, config.activation, nn.initializers.lecun_normal(), layer_norm=config.layer_norm)
     core = None if config.gru is None else GRU(config.gru, config.activation)
-    head = QNetwork(spec.action.n, ())
+    head = QNetwork(spec.action.n, (), dueling=dueling)
 
     def init(key: Array) -> PyTree:
         key_torso, key_core, key_head = jax.random.split(key, 3)
@@ -100,10 +103,11 @@ def memory_values(config: MemoryConfig, spec: Spec) -> MemoryValues:
         memory = remember(params, memory, features)
         return memory, values(params, memory, obs)
 
-    def unroll(params: PyTree, memory: PyTree, obs: PyTree, ended: Array) -> Array:
+    def unroll(params: PyTree, memory: PyTree, obs: PyTree, ended: Array) -> tuple[PyTree, Array]:
         features = see(params, obs)
-        if core is not None:
-            features = memories(lambda memory, x: remember(params, memory, x), memory, features, ended)
-        return values(params, features, obs)
+        if core is None:
+            return memory, values(params, features, obs)
+        after = memories(lambda memory, x: remember(params, memory, x), memory, features, ended)
+        return after, values(params, after, obs)
 
     return MemoryValues(init, initial_memory, step, unroll)

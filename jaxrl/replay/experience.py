@@ -31,13 +31,13 @@ class Sample(NamedTuple):
     """What is drawn from a replay; [...] is the shape asked for.
 
     Attributes:
-      transitions: `Transitions`, leaves [..., *].
+      transitions: `Transitions`, leaves [..., *], or the `Sequences` of `jaxrl.replay.sequences`.
       place: [...] int32, where they are in the ring.
       probability: [...] float32, of drawing each.
       size: [] int32, transitions that could have been drawn.
     """
 
-    transitions: Transitions
+    transitions: Any
     place: Array
     probability: Array
     size: Array

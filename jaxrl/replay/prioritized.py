@@ -80,7 +80,8 @@ def put_new(priorities: Priorities, place: Array, is_drawn: Array, exponent: Arr
 
 
 def feed(priorities: Priorities, place: Array, error: Array, exponent: Array | float) -> Priorities:
-    """Sets places to p^exponent, p = |error| + `MIN_ERROR`; of a place drawn more than once the largest error counts.
+    """Sets places to p^exponent, p = |error| + `MIN_ERROR`; of a place drawn more than once the largest error counts. A place
+    that weighs nothing could not be drawn, and stays so.
 
     Args:
       place: [...] int32, places that were drawn.
@@ -88,10 +89,11 @@ def feed(priorities: Priorities, place: Array, error: Array, exponent: Array | f
     """
     check_equal_shape(place=place, error=error)
     place, size = place.reshape(-1), jnp.abs(error).reshape(-1) + MIN_ERROR
+    size = jnp.where(priorities.sums[0].at[place].get(mode="fill", fill_value=0.0) > 0.0, size, 0.0)
     # Equal values at equal places: which of them is written last makes no difference.
     size = jnp.max(jnp.where(place[:, None] == place, size, 0.0), axis=-1)
     greatest = jnp.maximum(priorities.greatest, jnp.max(size))
-    return put(priorities._replace(greatest=greatest), place, size**exponent)
+    return put(priorities._replace(greatest=greatest), place, jnp.where(size > 0.0, size**exponent, 0.0))
 
 
 def sample(key: Array, priorities: Priorities, shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -134,10 +136,11 @@ def importance_weights(probability: Array, beta: Array | float) -> Array:
       beta: [] in [0, 1]; 1 takes the whole bias back that drawing by priority brings.
 
     Returns:
-      [..., K] in (0, 1].
+      [..., K] in (0, 1], and 0 of what could not be drawn.
 
     References:
       Schaul et al. 2016, "Prioritized Experience Replay", section 3.4.
     """
     least = jnp.min(probability, axis=-1, keepdims=True)
-    return jnp.where(probability > 0.0, least / jnp.maximum(probability, jnp.finfo(jnp.float32).tiny), 1.0) ** beta
+    weight = (least / jnp.maximum(probability, jnp.finfo(jnp.float32).tiny)) ** beta
+    return jnp.where(probability > 0.0, weight, 0.0)

@@ -43,6 +43,16 @@ def test_sums_stay_those_of_what_is_below(num_places):
     np.testing.assert_array_equal(priorities.sums[0][:num_places], held)
 
 
+def test_what_could_not_be_drawn_gets_no_weight_by_an_error():
+    empty = prioritized.init(40)
+    place, probability = prioritized.sample(jax.random.key(0), empty, (1, 8))
+    assert not np.any(probability) and not np.any(prioritized.importance_weights(probability, 0.5))
+    assert not np.any(feed(empty, place, jnp.full(place.shape, 3.0), 0.5).sums[0])
+    priorities = feed(of_values([0.0, 1.0, 2.0]), jnp.array([0, 1]), jnp.array([9.0, 3.0]), 1.0)
+    np.testing.assert_allclose(priorities.sums[0][:3], [0.0, 3.0 + prioritized.MIN_ERROR, 2.0])
+    assert priorities.greatest == 3.0 + prioritized.MIN_ERROR
+
+
 def test_a_place_outside_is_left_out():
     priorities = of_values(np.arange(1.0, 41.0))
     after = put(priorities, jnp.array([3, 10**9]), jnp.array([0.0, 7.0]))

@@ -154,7 +154,7 @@ def make_pqn(config: PQNConfig, spec: Spec, model: Model | None = None) -> Agent
 
     def loss(params: PyTree, batch: Batch) -> tuple[Array, Metrics]:
         if recurrent:
-            q = swap_axes(network.unroll(params, batch.memory, *swap_axes((batch.obs, batch.ended))))
+            q = swap_axes(network.unroll(params, batch.memory, *swap_axes((batch.obs, batch.ended)))[1])
         else:
             q = network.step(params, (), batch.obs)[1]
         chosen = losses.select(q, batch.action)

@@ -43,8 +43,8 @@ from jaxrl.types import (
 
 
 @agent_config
-class QConfig(Config):
-    """What is the same of all agents of action values."""
+class ReplayQConfig(Config):
+    """What is the same of all agents that learn action values from replay."""
 
     num_envs: int = static(10, "Environments stepped side by side (B).", low=1)
     learning_starts: int = static(10_000, "Env steps of warm-up: experience is stored, nothing is learned.", low=0)
@@ -68,9 +68,6 @@ class QConfig(Config):
     tau: float = traced(1.0, "Weight of the online network in a target update; 1 copies it.", low=0.0, high=1.0, low_open=True)
     double: bool = static(True, "Choose the target's action with the online network (double Q-learning).")
     dueling: bool = static(False, "Separate streams for value and advantage.")
-    noisy: bool = static(False, "Explore by learned noise in the dense layers (noisy nets), and not by epsilon.")
-    noisy_sigma: float = traced(0.5, "Scale of that noise at the start.", low=0.0)
-    prioritized: bool = static(False, "Draw transitions in proportion to their last TD error.")
     priority_exponent: float = traced(0.6, "Power of the TD error in a priority; 0 draws all alike.", low=0.0)
     priority_beta: float = traced(
         0.4,
@@ -82,6 +79,15 @@ class QConfig(Config):
     activation: str = static("relu", "Activation of the hidden layers.", choices=tuple(ACTIVATIONS))
     torso: str = static("auto", TORSO_HELP, choices=TORSOS)
     max_grad_norm: float | None = static(None, "Global norm that gradients are clipped to; none for no clipping.", low=1e-8)
+
+
+@agent_config
+class QConfig(ReplayQConfig):
+    """What agents have beside that whose networks remember nothing."""
+
+    noisy: bool = static(False, "Explore by learned noise in the dense layers (noisy nets), and not by epsilon.")
+    noisy_sigma: float = traced(0.5, "Scale of that noise at the start.", low=0.0)
+    prioritized: bool = static(False, "Draw transitions in proportion to their last TD error.")
 
     def check(self) -> None:
         check_sizes(self)
@@ -101,6 +107,18 @@ class QState(NamedTuple):
     target: PyTree
     opt_state: PyTree
     replay: PyTree
+
+
+def epsilon(config: ReplayQConfig, progress: Progress) -> Array:
+    """[] the share of random actions."""
+    return schedules.linear(progress, config.epsilon_start, config.epsilon_end, config.exploration_fraction)
+
+
+def moved_target(config: ReplayQConfig, params: PyTree, target: PyTree, progress: Progress) -> PyTree:
+    """The target network's parameters after an iteration, nearer to the online network's by a share `tau` where that is due."""
+    every = jnp.maximum(config.target_period // progress.steps_per_iteration, 1)
+    due = schedules.is_due(progress, every)
+    return jax.lax.cond(due, lambda: optax.incremental_update(params, target, config.tau), lambda: target)
 
 
 class Outputs(NamedTuple):
@@ -187,7 +205,7 @@ def make_q_agent(
         q = net.values(net.apply(jax.random.fold_in(key, 1) if explore else None, policy, obs))
         if not explore:
             return jnp.argmax(q, axis=-1).astype(jnp.int32), memory, ()
-        return exploration.epsilon_greedy(key, q, epsilon(progress), legal_of(obs)), memory, ()
+        return exploration.epsilon_greedy(key, q, share_of_random(progress), legal_of(obs)), memory, ()
 
     def act_by_noise(
         key: Array, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress, explore: bool
@@ -202,10 +220,8 @@ def make_q_agent(
 
         return jax.vmap(alone)(jax.random.split(key, jax.tree.leaves(obs)[0].shape[0]), obs), memory, ()
 
-    def epsilon(progress: Progress) -> Array:
-        if config.noisy:
-            return jnp.float32(0.0)
-        return schedules.linear(progress, config.epsilon_start, config.epsilon_end, config.exploration_fraction)
+    def share_of_random(progress: Progress) -> Array:
+        return jnp.float32(0.0) if config.noisy else epsilon(config, progress)
 
     def store(ring: PyTree, rollout: Rollout) -> PyTree:
         return replay.store(ring, rollout._replace(obs=to_store(rollout.obs), next_obs=to_store(rollout.next_obs)))
@@ -249,11 +265,8 @@ def make_q_agent(
 
         items = jax.random.split(key, config.num_updates), batches.transitions, weights
         (params, opt_state), (metrics, td_error) = jax.lax.scan(step, (state.policy, state.opt_state), items)
-        every = jnp.maximum(config.target_period // progress.steps_per_iteration, 1)
-        due = schedules.is_due(progress, every)
-        changed = jax.lax.cond(due, lambda: optax.incremental_update(params, state.target, config.tau), lambda: state.target)
-        metrics = jax.tree.map(jnp.mean, metrics) | {"epsilon": epsilon(progress), "learning_rate": learning_rate}
-        return QState(params, changed, opt_state, state.replay), metrics, td_error
+        metrics = jax.tree.map(jnp.mean, metrics) | {"epsilon": share_of_random(progress), "learning_rate": learning_rate}
+        return QState(params, moved_target(config, params, state.target, progress), opt_state, state.replay), metrics, td_error
 
     acting = act_by_noise if config.noisy else act
     acting.__qualname__ = f"make_{name}.{acting.__name__}"  # By which an `Agent` says what made it.
