@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxrl.nets.heads import QNetwork
 from jaxrl.nets.inputs import ILLEGAL, legal_of, network_inputs, seen
 from jaxrl.nets.layers import draw_noise
-from jaxrl.nets.torso import torso_of
+from jaxrl.nets.torso import check_blocks, torso_of
 from jaxrl.types import Array, PyTree, Spec, seen_spec, spec_zeros
 
 
@@ -84,9 +84,15 @@ def torso_of_config(config: QConfig, spec: Spec) -> str:
 
 
 def layers(config: QConfig, spec: Spec) -> dict[str, Any]:
-    """What the networks of `jaxrl.nets.heads` take of a config."""
+    """What the networks of `jaxrl.nets.heads` take of a config.
+
+    Raises:
+      UsageError: a torso that cannot see these observations, or that hidden layers do not fit.
+    """
     fields = {name: getattr(config, name) for name in ("hidden", "activation", "dueling")}
-    return fields | {"torso": torso_of_config(config, spec), "noisy_sigma": config.noisy_sigma if config.noisy else None}
+    torso = torso_of_config(config, spec)
+    check_blocks(torso, "hidden", config.hidden)
+    return fields | {"torso": torso, "noisy_sigma": config.noisy_sigma if config.noisy else None}
 
 
 def legal_values(q: Array, legal: Array | None) -> Array:

@@ -21,8 +21,9 @@ import jax.numpy as jnp
 
 from jaxrl.maths import distributions
 from jaxrl.nets.heads import Head
+from jaxrl.nets.inputs import VECTORS
 from jaxrl.nets.layers import GRU, memories, orthogonal
-from jaxrl.nets.torso import Torso, torso_of
+from jaxrl.nets.torso import Torso, check_blocks, torso_of
 from jaxrl.nets.view import Policy as Policy
 from jaxrl.nets.view import Seen as Seen
 from jaxrl.nets.view import View
@@ -57,8 +58,8 @@ class ActorCritic:
     Attributes:
       spec: of the environment.
       config: of the agent; inside a traced function its numbers may be tracers.
-      kind: of torso that observations are seen by, "mlp" or a convolutional one.
-      torso: shared by actor and critic, vectors [..., F] (pictures [..., H, W, C] unless `kind` is "mlp") -> features
+      kind: of torso that observations are seen by, see `torso_of`.
+      torso: shared by actor and critic, vectors [..., F] (pictures [..., H, W, C] where `kind` is convolutional) -> features
         [..., H]; None where each has its own.
       actor: features -> [..., `distributions.num_parameters(spec.action)`].
       critic: features -> [..., 1].
@@ -177,10 +178,12 @@ def actor_critic(
       critic_hidden: units of the critic's hidden layers, those of the actor by default; a torso that both share has neither.
 
     Raises:
-      UsageError: a torso that cannot see these observations.
+      UsageError: a torso that cannot see these observations, or that hidden layers do not fit.
     """
     kind = torso_of(config.torso, seen_spec(spec.obs))
-    torso = Torso(kind, orthogonal(2.0**0.5)) if shared and kind != "mlp" else None
+    check_blocks(kind, "hidden", config.hidden)
+    check_blocks(kind, "critic_hidden", critic_hidden or config.hidden)
+    torso = Torso(kind, orthogonal(2.0**0.5)) if shared and kind not in VECTORS else None
     hidden, own = (config.hidden, kind) if torso is None else ((), "mlp")
     actor = Head(distributions.num_parameters(spec.action), 0.01, hidden, config.activation, own)
     critic = Head(1, 1.0, critic_hidden if torso is None and critic_hidden else hidden, config.activation, own)

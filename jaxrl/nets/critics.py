@@ -16,10 +16,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl.errors import UsageError
 from jaxrl.maths import losses
 from jaxrl.nets.batch_norm import STATISTICS
-from jaxrl.nets.layers import MLP
-from jaxrl.nets.torso import Torso, torso_of
+from jaxrl.nets.layers import MLP, SimBa
+from jaxrl.nets.torso import CONVOLUTIONAL, Torso, check_blocks, torso_of
 from jaxrl.nets.view import Policy, Seen, View
 from jaxrl.types import Array, Discrete, PyTree, Spec, action_zeros, seen_spec
 
@@ -29,6 +30,8 @@ class ActorCriticsConfig(Protocol):
 
     @property
     def hidden(self) -> tuple[int, ...]: ...
+    @property
+    def critic_hidden(self) -> tuple[int, ...] | None: ...
     @property
     def activation(self) -> str: ...
     @property
@@ -52,9 +55,9 @@ class JointHead(nn.Module):
       outputs: length of the result.
       hidden: units of each hidden layer.
       activation: a name in `ACTIVATIONS`.
-      torso: "mlp" (nothing in front of the hidden layers), or a name in `CONVOLUTIONAL`.
+      torso: "mlp" (nothing in front of the hidden layers), "simba" in their place, or a name in `CONVOLUTIONAL`.
       scale: of the last layer's weights; a small one makes an actor's first actions nearly the same everywhere.
-      layer_norm, dropout, batch_norm: of the hidden layers, see `MLP`.
+      layer_norm, dropout, batch_norm: of the hidden layers, see `MLP`; "simba" has the last of them alone.
     """
 
     outputs: int
@@ -69,13 +72,15 @@ class JointHead(nn.Module):
     @nn.compact
     def __call__(self, x: Array, action: Array | None = None, drop: bool = False, fit: bool = False) -> Array:
         """x [..., F] or pictures [..., H, W, C], action [..., D] -> [..., outputs]."""
-        if self.torso != "mlp":
+        if self.torso in CONVOLUTIONAL:
             x = Torso(self.torso)(x)
         if action is not None:
             x = jnp.concatenate([x, action], axis=-1)
-        x = MLP(self.hidden, self.activation, layer_norm=self.layer_norm, dropout=self.dropout, batch_norm=self.batch_norm)(
-            x, drop, fit
-        )
+        if self.torso == "simba":
+            x = SimBa(self.hidden, self.batch_norm)(x, fit)
+        else:
+            more = {"layer_norm": self.layer_norm, "dropout": self.dropout, "batch_norm": self.batch_norm}
+            x = MLP(self.hidden, self.activation, **more)(x, drop, fit)  # type: ignore[arg-type]
         # With a scale of 1 this is Flax's own initialiser.
         init = nn.initializers.variance_scaling(self.scale**2, "fan_in", "truncated_normal")
         return nn.Dense(self.outputs, kernel_init=init)(x)
@@ -194,13 +199,19 @@ def actor_critics(
       batch_norm: of the hidden layers of all of them, see `MLP`.
 
     Raises:
-      UsageError: a torso that cannot see these observations.
+      UsageError: a torso that cannot see these observations, or that hidden layers do not fit.
     """
     torso = torso_of(config.torso, seen_spec(spec.obs))
+    critic_hidden = config.hidden if config.critic_hidden is None else config.critic_hidden
+    check_blocks(torso, "hidden", config.hidden)
+    check_blocks(torso, "critic_hidden", critic_hidden)
+    if torso == "simba" and (config.layer_norm or config.dropout):
+        field = "layer_norm=True" if config.layer_norm else f"dropout={config.dropout:g}"
+        raise UsageError(f"{field} is of hidden layers, and torso='simba' has blocks of its own kind; leave one of them out")
     actor = JointHead(actor_outputs, config.hidden, config.activation, torso, scale=0.01, batch_norm=batch_norm)
     critic = JointHead(
         critic_outputs,
-        config.hidden,
+        critic_hidden,
         config.activation,
         torso,
         layer_norm=config.layer_norm,

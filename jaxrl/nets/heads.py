@@ -30,7 +30,7 @@ class Head(nn.Module):
         section 3.2).
       hidden: units of each hidden layer.
       activation: a name in `ACTIVATIONS`.
-      torso: "mlp" (the hidden layers), or a name in `CONVOLUTIONAL`, in their place.
+      torso: "mlp" (the hidden layers), or "simba" or a name in `CONVOLUTIONAL`, in their place.
     """
 
     outputs: int
@@ -55,7 +55,7 @@ class QNetwork(nn.Module):
       activation: a name in `ACTIVATIONS`.
       dueling: value and advantage streams, Q = V + A - mean A (Wang et al. 2016, eq. 9); of many numbers for each of them
         (Hessel et al. 2018, section "The Integrated Agent").
-      torso: "mlp" (the hidden layers), or a name in `CONVOLUTIONAL`, in their place.
+      torso: "mlp" (the hidden layers), or "simba" or a name in `CONVOLUTIONAL`, in their place.
       numbers: K of each action; None for its value alone.
       noisy_sigma: of `jaxrl.nets.layers.NoisyDense`, which all dense layers are then; None for plain ones.
     """

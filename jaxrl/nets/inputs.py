@@ -9,6 +9,9 @@ import numpy as np
 from jaxrl.maths.checks import check_shape, check_type
 from jaxrl.types import BYTE, Array, ArraySpec, Position, PyTree, TreeSpec, flat_size, tree_spec
 
+VECTORS = ("mlp", "simba")
+"""Torsos that see vectors; the others see pictures."""
+
 
 def flatten(obs: PyTree, spec: ArraySpec | TreeSpec) -> Array:
     """Observations [..., *shape] as float32 vectors [..., F].
@@ -41,11 +44,11 @@ def picture_shape(spec: ArraySpec | TreeSpec) -> tuple[int, int, int] | None:
 
 
 def network_inputs(obs: PyTree, spec: ArraySpec | TreeSpec, torso: str) -> Array:
-    """What a torso sees of observations [..., *shape]: "mlp" vectors [..., F], others pictures [..., H, W, C].
+    """What a torso sees of observations [..., *shape]: those of `VECTORS` [..., F], others pictures [..., H, W, C].
 
     Bytes that are to be seen from 0 to 1 stay bytes, which convolutions move before they scale them; no other bytes reach them.
     """
-    if torso == "mlp":
+    if torso in VECTORS:
         return flatten(obs, spec)
     assert isinstance(spec, ArraySpec)
     check_shape((..., *spec.shape), obs=obs)

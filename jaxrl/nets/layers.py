@@ -62,6 +62,38 @@ class MLP(nn.Module):
         return x
 
 
+class SimBa(nn.Module):
+    """A dense layer, a residual block x + W_2 relu(W_1 norm(x)) for each number of `hidden`, and a normalisation.
+
+    Attributes:
+      hidden: units of each block's result, the same of all; within it there are four times as many.
+      batch_norm: () -> a layer that normalises by the batch; None for layer normalisation, as in the paper.
+      dense: the layer, (units, kernel_init=...) -> module.
+
+    References:
+      Lee et al. 2025, "SimBa: Simplicity Bias for Scaling Up Parameters in Deep Reinforcement Learning", section 4 and eq. 5;
+      initial weights as in the authors' code.
+    """
+
+    hidden: Sequence[int]
+    batch_norm: Callable[[], nn.Module] | None = None
+    dense: Callable[..., nn.Module] = nn.Dense
+
+    @nn.compact
+    def __call__(self, x: Array, fit: bool = False) -> Array:
+        """[..., F] -> [..., hidden[-1]]; `fit` is of `batch_norm`."""
+
+        def normalized(x: Array) -> Array:
+            y: Array = nn.LayerNorm()(x) if self.batch_norm is None else self.batch_norm()(x, fit)
+            return y
+
+        x = self.dense(self.hidden[0], kernel_init=orthogonal())(x)
+        for units in self.hidden:
+            y = nn.relu(self.dense(4 * units, kernel_init=nn.initializers.he_normal())(normalized(x)))
+            x = x + self.dense(units, kernel_init=nn.initializers.he_normal())(y)
+        return normalized(x)
+
+
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """Uniform within +-1 / sqrt(fan in)."""
 

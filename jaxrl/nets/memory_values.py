@@ -20,7 +20,7 @@ from jaxrl.nets.action_values import legal_values
 from jaxrl.nets.heads import QNetwork
 from jaxrl.nets.inputs import legal_of, network_inputs, seen
 from jaxrl.nets.layers import GRU, memories
-from jaxrl.nets.torso import make_torso, torso_of
+from jaxrl.nets.torso import check_blocks, make_torso, torso_of
 from jaxrl.types import Array, PyTree, Spec, seen_spec, spec_zeros
 
 
@@ -63,10 +63,11 @@ def memory_values(config: MemoryConfig, spec: Spec, dueling: bool = False) -> Me
       dueling: see `jaxrl.nets.heads.QNetwork`.
 
     Raises:
-      UsageError: a torso that cannot see these observations.
+      UsageError: a torso that cannot see these observations, or that hidden layers do not fit.
     """
     obs_spec = seen_spec(spec.obs)
     kind = torso_of(config.torso, obs_spec)
+    check_blocks(kind, "hidden", config.hidden)
     torso = make_torso(kind, config.hidden, config.activation, nn.initializers.lecun_normal(), layer_norm=config.layer_norm)
     core = None if config.gru is None else GRU(config.gru, config.activation)
     head = QNetwork(spec.action.n, (), dueling=dueling)

@@ -1,7 +1,7 @@
 """Torsos: what turns observations into features, hidden layers or convolutions.
 
-An agent's config names one, which `torso_of` resolves for an environment: "mlp" sees vectors, the others are convolutional and
-see pictures.
+An agent's config names one, which `torso_of` resolves for an environment: "mlp" and "simba" see vectors, the others are
+convolutional and see pictures.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import flax.linen as nn
 
 from jaxrl.errors import UsageError
 from jaxrl.nets.conv import Conv
-from jaxrl.nets.inputs import picture_shape
-from jaxrl.nets.layers import MLP
+from jaxrl.nets.inputs import VECTORS, picture_shape
+from jaxrl.nets.layers import MLP, SimBa
 from jaxrl.types import Array, ArraySpec, TreeSpec
 
 
@@ -50,11 +50,12 @@ CONVOLUTIONAL: dict[str, Filters] = {
 _AUTO_SIZE = CONVOLUTIONAL["nature"].least_size()
 """Side of a picture from which on "auto" is "nature"."""
 
-TORSOS = ("auto", "mlp", *CONVOLUTIONAL)
+TORSOS = ("auto", *VECTORS, *CONVOLUTIONAL)
 
 TORSO_HELP = (
-    "What turns observations into features: mlp (the hidden layers), or in their place the convolutions of nature, atari2013 "
-    "or minatar; auto is nature for pictures of at least 36 x 36, else mlp."
+    "What turns observations into features: mlp (the hidden layers), simba (a residual block, with layer normalisation, for "
+    "each of them), or in their place the convolutions of nature, atari2013 or minatar; auto is nature for pictures of at "
+    "least 36 x 36, else mlp."
 )
 
 
@@ -95,27 +96,30 @@ def make_torso(
     has_last: bool = True,
     layer_norm: bool = False,
 ) -> nn.Module:
-    """The hidden layers ("mlp"), or the convolutions that stand in their place.
+    """The hidden layers ("mlp"), or the blocks or convolutions that stand in their place.
 
     Args:
+      activation, kernel_init: not of "simba", which has its own.
       dense: (units, kernel_init=...) -> a dense layer.
       has_last: False leaves the last dense layer out; `last_units` says what it would have had.
-      layer_norm: normalise each layer before its activation.
+      layer_norm: normalise each layer before its activation; the blocks of "simba" do so whatever is said.
     """
+    if kind == "simba":
+        return SimBa(hidden, dense=dense)
     if kind == "mlp":
         return MLP(hidden if has_last else hidden[:-1], activation, kernel_init, layer_norm, dense=dense)
     return Torso(kind, kernel_init, dense if has_last else None, layer_norm)
 
 
 def last_units(kind: str, hidden: Sequence[int]) -> int | None:
-    """Units of a torso's last dense layer; None where it has none."""
-    if kind != "mlp":
+    """Units of a torso's last dense layer; None where it has none, and of "simba", which ends with a normalisation."""
+    if kind in CONVOLUTIONAL:
         return CONVOLUTIONAL[kind].units
-    return hidden[-1] if hidden else None
+    return None if kind == "simba" else hidden[-1] if hidden else None
 
 
 def torso_of(torso: str, spec: ArraySpec | TreeSpec) -> str:
-    """The torso of a config for observations of `spec`: "mlp" or a name in `CONVOLUTIONAL`.
+    """The torso of a config for observations of `spec`: one of `VECTORS` or a name in `CONVOLUTIONAL`.
 
     "auto" is "nature" for pictures large enough for it, else "mlp".
 
@@ -123,7 +127,7 @@ def torso_of(torso: str, spec: ArraySpec | TreeSpec) -> str:
       UsageError: convolutions for what is no picture, or for one too small for them, or for an array of three axes whose spec
         does not say whether it is one; so does "auto" where it is large enough.
     """
-    if torso == "mlp":
+    if torso in VECTORS:
         return torso
     _check_axes(torso, spec)
     shape = picture_shape(spec)
@@ -138,6 +142,19 @@ def torso_of(torso: str, spec: ArraySpec | TreeSpec) -> str:
             f"torso={torso!r} needs pictures of at least {least} x {least}, not {size}; choose a smaller one, or mlp"
         )
     return torso
+
+
+def check_blocks(torso: str, name: str, hidden: Sequence[int]) -> None:
+    """Refuses hidden layers that "simba" can make no blocks of.
+
+    Args:
+      name: of the field.
+
+    Raises:
+      UsageError: there are none, or they have not all as many units.
+    """
+    if torso == "simba" and len(set(hidden)) != 1:
+        raise UsageError(f"{name}={tuple(hidden)} are no residual blocks of torso='simba'; give each the same number of units")
 
 
 def _check_axes(torso: str, spec: ArraySpec | TreeSpec) -> None:

@@ -46,7 +46,7 @@ class View(NamedTuple):
 
     Attributes:
       spec: of the environment.
-      kind: of torso, "mlp" for vectors or a convolutional one for pictures.
+      kind: of torso, one of `jaxrl.nets.inputs.VECTORS` for vectors or a convolutional one for pictures.
       normalized: by running moments.
     """
 

@@ -27,7 +27,7 @@ from jaxrl.maths.distributions import Gaussian
 from jaxrl.maths.minibatches import explained_variance
 from jaxrl.nets.glimpse import CORES, AttentionNetworks, Glimpse, GlimpseNetwork, Look
 from jaxrl.nets.heads import Head
-from jaxrl.nets.torso import TORSOS, torso_of
+from jaxrl.nets.torso import CONVOLUTIONAL, torso_of
 from jaxrl.types import Agent, Array, Box, Metrics, Model, Progress, PyTree, Rollout, Spec, TreeSpec, spec_zeros
 
 
@@ -54,7 +54,7 @@ class RAMConfig(Config):
     torso: str = static(
         "mlp",
         "What sees a glimpse: mlp (one layer of glimpse_units), or the convolutions of nature, atari2013 or minatar.",
-        choices=TORSOS,
+        choices=("auto", "mlp", *CONVOLUTIONAL),
     )
     look: str = static("learned", "Where to look: learned, or uniformly at random.", choices=("learned", "random"))
     location_units: int = static(128, "Units of the location network's hidden layer; 0 for none, as in the paper.", low=0)

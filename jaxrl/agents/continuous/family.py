@@ -57,6 +57,9 @@ class OffPolicyConfig(Config):
         0.9, "Share of Adam's mean of gradients that a new one leaves, of actor and critics.", low=0.0, high=0.9999
     )
     hidden: tuple[int, ...] = static((256, 256), "Units of each hidden layer of actor and critics.", low=1)
+    critic_hidden: tuple[int, ...] | None = static(
+        None, "Units of each hidden layer of the critics; none: those of hidden.", low=1
+    )
     activation: str = static("relu", "Activation of the hidden layers.", choices=tuple(ACTIVATIONS))
     torso: str = static("auto", TORSO_HELP, choices=TORSOS)
     max_grad_norm: float | None = static(None, "Global norm that gradients are clipped to; none for no clipping.", low=1e-8)
