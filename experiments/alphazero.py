@@ -244,6 +244,8 @@ def _match_rows(name: str, found: dict[str, Any]) -> list[tuple[str, ...]]:
     rows, options = [], " ".join(f"{option} {value}" for option, value in found["env_options"].items())
     for side, colour in (("a_first", "first"), ("b_first", "second")):
         told = found["summary"][side]
+        if not told["games"]:
+            continue
         rows.append(
             (
                 f"`{name}`",
