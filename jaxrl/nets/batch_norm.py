@@ -49,7 +49,8 @@ class BatchRenorm(nn.Module):
     def __call__(self, x: Array, fit: bool = False) -> Array:
         """x [..., F], all of whose leading axes are the batch, -> [..., F]; `fit` goes by the batch and remembers it."""
         shape = x.shape[-1:]
-        scale, bias = self.param("scale", nn.initializers.ones, shape), self.param("bias", nn.initializers.zeros, shape)
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         running_mean = self.variable(STATISTICS, "mean", jnp.zeros, shape, jnp.float32)
         running_variance = self.variable(STATISTICS, "variance", jnp.ones, shape, jnp.float32)
         num_batches = self.variable(STATISTICS, "num_batches", jnp.zeros, (), jnp.int32)
