@@ -40,9 +40,11 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -393,21 +395,15 @@ def part_halving(scale: Scale, emit: Emit) -> None:
 
 def part_peers(scale: Scale, emit: Emit) -> None:
     """Whole short runs of the peers' own programs at the settings of the parts above, compile apart."""
-    settings = {
-        "dqn": dict(env="CartPole-v1", num_envs=10, rollout_length=1, capacity=10_000, batch_size=128, hidden=[120, 84])
-        | dict(sbx_hidden=100, learning_rate=2.5e-4, gamma=0.99, epsilon_start=1.0, epsilon_end=0.05)
-        | dict(exploration_fraction=0.5, learning_starts=10_000, target_period=500),
-        "ppo": dict(env="CartPole-v1", num_envs=4, rollout_length=128, num_epochs=4, num_minibatches=4, hidden=[64, 64])
-        | dict(learning_rate=2.5e-4, gamma=0.99, gae_lambda=0.95, clip=0.2, entropy_coef=0.01, value_coef=0.5)
-        | dict(max_grad_norm=0.5, adam_eps=1e-5),
-    }
+    from peers import SETTINGS
+
     there = {"jaxrl": True, "purejaxrl": "PUREJAXRL_DIR" in os.environ, "rejax": importlib.util.find_spec("rejax") is not None}
     for peer, is_there in there.items():
         if not is_there:
             why = "PUREJAXRL_DIR names no checkout" if peer == "purejaxrl" else "it is not installed"
             emit(peer, {"left_out": why})
             continue
-        for algorithm, shared in settings.items():
+        for algorithm, shared in ((name, SETTINGS[name]) for name in ("dqn", "ppo")):
             for number in scale.seeds(1, 256 if algorithm == "ppo" else 50):
                 steps = scale.steps(500_000)
                 work = shared | {"algorithm": algorithm, "steps": steps - steps % 5_120, "seeds": number}
@@ -493,7 +489,9 @@ def figures_of(part: str, options: argparse.Namespace, limit: float) -> Iterator
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     begun = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment, start_new_session=True
+        )
         timer = _killer(process, limit)
         assert process.stdout is not None
         for line in process.stdout:
@@ -512,9 +510,8 @@ def figures_of(part: str, options: argparse.Namespace, limit: float) -> Iterator
 
 
 def _killer(process: subprocess.Popen[str], seconds: float) -> Any:
-    import threading
-
-    timer = threading.Timer(seconds, process.kill)
+    """A timer that ends a part and all that it has started."""
+    timer = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGKILL))
     timer.daemon = True
     timer.start()
     return timer

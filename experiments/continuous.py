@@ -97,6 +97,8 @@ def main(
       runs: folders of runs, sweeps and searches.
       by: fields of the runs, or env.NAME, that alone tell curves apart.
     """
+    if not runs:
+        raise UsageError("runs: there are none; give folders of runs, sweeps or searches behind the name")
     _, curves = group([run for folder in runs for run in read_learned(folder)], by)
     found = [scored(curve.label, run) for curve in curves for run in curve.runs]
     if len({one["fields"]["env"] for one in found}) > 1:

@@ -62,14 +62,14 @@ def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
         process.stderr.close()
 
 
-def ended(process: subprocess.Popen[str], code: int = 0, seconds: float = 120.0) -> tuple[str, str]:
+def ended(process: subprocess.Popen[str], code: int = 0, seconds: float = 240.0) -> tuple[str, str]:
     """What a process wrote on standard output and error until it ended with `code`, within so many seconds."""
     written = process.communicate(timeout=seconds)
     assert process.returncode == code, written[1][-3000:]
     return written
 
 
-def run_python(*arguments: str, code: int = 0, seconds: float = 120.0, **options: Any) -> tuple[str, str]:
+def run_python(*arguments: str, code: int = 0, seconds: float = 240.0, **options: Any) -> tuple[str, str]:
     """Starts Python and waits for its end; see `started` and `ended`."""
     with started(*arguments, **options) as process:
         return ended(process, code, seconds)

@@ -56,10 +56,8 @@ def play_match(
     begun, key, played = time.perf_counter(), jax.random.key(seed), list[Played]()
     at_once = min(a.at_once, b.at_once, num_games)
     at_once = -(-num_games // -(-num_games // at_once))  # Rounds of one size.
-    num_boards, opening = (
-        -(-at_once // 2) if first == "both" else at_once,
-        Opening(tuple(first_moves), opening_moves, Drawing(opening_temperature, opening_margin)),
-    )
+    num_boards = -(-at_once // 2) if first == "both" else at_once
+    opening = Opening(tuple(first_moves), opening_moves, Drawing(opening_temperature, opening_margin))
     every = range(num_games) if first == "both" else range(first == "b", 2 * num_games, 2)
     for start in range(0, num_games, at_once):
         numbers = every[start : start + at_once]

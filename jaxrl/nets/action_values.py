@@ -20,21 +20,15 @@ import jax.numpy as jnp
 from jaxrl.nets.heads import QNetwork
 from jaxrl.nets.inputs import ILLEGAL, legal_of, network_inputs, seen
 from jaxrl.nets.layers import draw_noise
-from jaxrl.nets.torso import check_blocks, torso_of
+from jaxrl.nets.torso import TorsoConfig, check_blocks, torso_of
 from jaxrl.types import Array, PyTree, Spec, seen_spec, spec_zeros
 
 
-class QConfig(Protocol):
+class QConfig(TorsoConfig, Protocol):
     """What `q_network` reads of an agent's config."""
 
     @property
-    def hidden(self) -> tuple[int, ...]: ...
-    @property
-    def activation(self) -> str: ...
-    @property
     def dueling(self) -> bool: ...
-    @property
-    def torso(self) -> str: ...
     @property
     def noisy(self) -> bool: ...
     @property

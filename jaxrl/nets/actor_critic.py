@@ -23,7 +23,7 @@ from jaxrl.maths import distributions
 from jaxrl.nets.heads import Head
 from jaxrl.nets.inputs import VECTORS
 from jaxrl.nets.layers import GRU, memories, orthogonal
-from jaxrl.nets.torso import Torso, check_blocks, torso_of
+from jaxrl.nets.torso import Torso, TorsoConfig, check_blocks, torso_of
 from jaxrl.nets.view import Policy as Policy
 from jaxrl.nets.view import Seen as Seen
 from jaxrl.nets.view import View
@@ -32,15 +32,9 @@ from jaxrl.types import Array, Progress, PyTree, Spec, seen_spec
 Params = dict[str, PyTree]
 
 
-class NetworksConfig(Protocol):
+class NetworksConfig(TorsoConfig, Protocol):
     """What `actor_critic` reads of an agent's config."""
 
-    @property
-    def hidden(self) -> tuple[int, ...]: ...
-    @property
-    def activation(self) -> str: ...
-    @property
-    def torso(self) -> str: ...
     @property
     def distribution(self) -> str: ...
     @property

@@ -20,22 +20,16 @@ from jaxrl.errors import UsageError
 from jaxrl.maths import losses
 from jaxrl.nets.batch_norm import STATISTICS
 from jaxrl.nets.layers import MLP, SimBa
-from jaxrl.nets.torso import CONVOLUTIONAL, Torso, check_blocks, torso_of
+from jaxrl.nets.torso import CONVOLUTIONAL, Torso, TorsoConfig, check_blocks, torso_of
 from jaxrl.nets.view import Policy, Seen, View
 from jaxrl.types import Array, Discrete, PyTree, Spec, action_zeros, seen_spec
 
 
-class ActorCriticsConfig(Protocol):
+class ActorCriticsConfig(TorsoConfig, Protocol):
     """What `actor_critics` reads of an agent's config."""
 
     @property
-    def hidden(self) -> tuple[int, ...]: ...
-    @property
     def critic_hidden(self) -> tuple[int, ...] | None: ...
-    @property
-    def activation(self) -> str: ...
-    @property
-    def torso(self) -> str: ...
     @property
     def layer_norm(self) -> bool: ...
     @property

@@ -20,19 +20,13 @@ from jaxrl.nets.action_values import legal_values
 from jaxrl.nets.heads import QNetwork
 from jaxrl.nets.inputs import legal_of, network_inputs, seen
 from jaxrl.nets.layers import GRU, memories
-from jaxrl.nets.torso import check_blocks, make_torso, torso_of
+from jaxrl.nets.torso import TorsoConfig, check_blocks, make_torso, torso_of
 from jaxrl.types import Array, PyTree, Spec, seen_spec, spec_zeros
 
 
-class MemoryConfig(Protocol):
+class MemoryConfig(TorsoConfig, Protocol):
     """What `memory_values` reads of an agent's config."""
 
-    @property
-    def hidden(self) -> tuple[int, ...]: ...
-    @property
-    def activation(self) -> str: ...
-    @property
-    def torso(self) -> str: ...
     @property
     def layer_norm(self) -> bool: ...
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import flax.linen as nn
 
@@ -17,6 +17,17 @@ from jaxrl.nets.conv import Conv
 from jaxrl.nets.inputs import VECTORS, picture_shape
 from jaxrl.nets.layers import MLP, SimBa
 from jaxrl.types import Array, ArraySpec, TreeSpec
+
+
+class TorsoConfig(Protocol):
+    """What every network of vectors or pictures reads of an agent's config."""
+
+    @property
+    def hidden(self) -> tuple[int, ...]: ...
+    @property
+    def activation(self) -> str: ...
+    @property
+    def torso(self) -> str: ...
 
 
 class Filters(NamedTuple):

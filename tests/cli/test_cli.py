@@ -644,7 +644,7 @@ def test_an_option_that_is_no_parameter_reaches_the_evaluation_too():
 # --- interrupts -------------------------------------------------------------------------------------------------------
 
 
-def wait_for(condition, process, seconds=60.0):
+def wait_for(condition, process, seconds=240.0):
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None and time.monotonic() < end

@@ -107,12 +107,12 @@ def test_an_argument_that_an_environment_cannot_be_made_with_is_one_line(env, te
 def assert_refused(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("jaxrl.runs.prepare.memory_limits", lambda: (10**10, 10**10))
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     shown = capsys.readouterr().err
     assert stop.value.code == 2 and said in shown and shown.count("\n") == 1, shown
-    assert time.perf_counter() - begun < 20 and list(tmp_path.iterdir()) == []
+    assert time.process_time() - begun < 20 and list(tmp_path.iterdir()) == []
 
 
 def test_python_refuses_a_billion_seeds(tmp_path):

@@ -211,7 +211,7 @@ def two_processes(*words):
         yield first, second
 
 
-def until(seen, seconds=120.0):
+def until(seen, seconds=240.0):
     deadline = time.monotonic() + seconds
     while not seen() and time.monotonic() < deadline:
         time.sleep(0.02)

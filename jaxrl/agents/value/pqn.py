@@ -18,19 +18,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.config import MAX_REPEATS, Config, agent_config, rollout_length, static, traced
+from jaxrl.agents.value.q_values import ValueConfig, act_by_memory, epsilon
+from jaxrl.config import MAX_REPEATS, agent_config, rollout_length, static, traced
 from jaxrl.errors import UsageError
-from jaxrl.maths import exploration, losses, optimizer, returns, schedules
+from jaxrl.maths import losses, optimizer, returns, schedules
 from jaxrl.maths.minibatches import check_minibatches, epochs, items, swap_axes
-from jaxrl.nets.inputs import legal_of, to_store
-from jaxrl.nets.layers import ACTIVATIONS
+from jaxrl.nets.inputs import to_store
 from jaxrl.nets.memory_values import MemoryValues, memory_values
-from jaxrl.nets.torso import TORSO_HELP, TORSOS
 from jaxrl.types import Agent, Array, Discrete, Metrics, Model, Progress, PyTree, Rollout, Spec, episode_end
 
 
 @agent_config
-class PQNConfig(Config):
+class PQNConfig(ValueConfig):
     """Parallelised Q-learning; the defaults solve CartPole-v1 in 500,000 env steps."""
 
     num_envs: int = static(32, "Environments stepped side by side (B).", low=1)
@@ -41,19 +40,13 @@ class PQNConfig(Config):
     learning_rate_end_share: float = traced(
         0.0, "Share of the step size that is left at the end, along a straight line; 1 keeps it.", low=0.0, high=1.0
     )
-    gamma: float = traced(0.99, "Discount of future rewards.", low=0.0, high=1.0)
     td_lambda: float = traced(
         0.65, "Lambda of the returns that values are fitted to; 0 looks one step ahead.", low=0.0, high=1.0
     )
-    epsilon_start: float = traced(1.0, "Share of random actions at the start.", low=0.0, high=1.0)
-    epsilon_end: float = traced(0.05, "Share of random actions after the annealing.", low=0.0, high=1.0)
-    exploration_fraction: float = traced(0.2, "Share of the run over which epsilon falls.", low=0.0, high=1.0)
     num_epochs: int = static(4, "Passes over a rollout.", low=1, high=MAX_REPEATS)
     num_minibatches: int = static(8, "Gradient steps in one pass.", low=1)
     reward_scaling: float = traced(1.0, "What rewards are multiplied by to learn from; scores stay as they are.", low=0.0)
     hidden: tuple[int, ...] = static((128, 128), "Units of each hidden layer.", low=1)
-    activation: str = static("relu", "Activation of the hidden layers.", choices=tuple(ACTIVATIONS))
-    torso: str = static("auto", TORSO_HELP, choices=TORSOS)
     layer_norm: bool = static(True, "Normalise each layer, convolutions included, before its activation.")
     gru: int | None = static(None, "Units of a recurrent core between observation and values; none for feed-forward.", low=1)
     max_grad_norm: float | None = static(10.0, "Global norm that gradients are clipped to; none for no clipping.", low=1e-8)
@@ -140,16 +133,10 @@ def make_pqn(config: PQNConfig, spec: Spec, model: Model | None = None) -> Agent
         params = network.init(key)
         return PQNState(params, optimizer.init(params))
 
-    def epsilon(progress: Progress) -> Array:
-        return schedules.linear(progress, config.epsilon_start, config.epsilon_end, config.exploration_fraction)
-
     def act(
         key: Array, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress, explore: bool
     ) -> tuple[Array, PyTree, Acted]:
-        after, q = network.step(policy, memory, obs)
-        action = jnp.argmax(q, axis=-1).astype(jnp.int32)
-        if explore:
-            action = exploration.epsilon_greedy(key, q, epsilon(progress), legal_of(obs))
+        action, after, q = act_by_memory(network, config, key, policy, memory, obs, progress, explore)
         return action, after, Acted(memory, jnp.max(q, axis=-1))
 
     def loss(params: PyTree, batch: Batch) -> tuple[Array, Metrics]:
@@ -174,6 +161,6 @@ def make_pqn(config: PQNConfig, spec: Spec, model: Model | None = None) -> Agent
             return PQNState(step.params, step.opt_state), metrics | {"grad_norm": step.grad_norm}
 
         state, metrics = epochs(key, learn, state, data, config.num_epochs, config.num_minibatches)
-        return state, metrics | {"epsilon": epsilon(progress), "learning_rate": rate}
+        return state, metrics | {"epsilon": epsilon(config, progress), "learning_rate": rate}
 
     return Agent(init, act, update, network.initial_memory, respects_legal=True)

@@ -23,6 +23,7 @@ from jaxrl.maths import exploration, losses, optimizer, schedules
 from jaxrl.nets.action_values import ActionValues, q_network
 from jaxrl.nets.inputs import legal_of, stored_spec, to_store
 from jaxrl.nets.layers import ACTIVATIONS
+from jaxrl.nets.memory_values import MemoryValues
 from jaxrl.nets.torso import TORSO_HELP, TORSOS
 from jaxrl.replay.experience import Sample, check_sizes, make_experience
 from jaxrl.replay.prioritized import importance_weights
@@ -43,7 +44,19 @@ from jaxrl.types import (
 
 
 @agent_config
-class ReplayQConfig(Config):
+class ValueConfig(Config):
+    """What is the same of all agents that act by action values, with an epsilon that falls."""
+
+    gamma: float = traced(0.99, "Discount of future rewards.", low=0.0, high=1.0)
+    epsilon_start: float = traced(1.0, "Share of random actions at the start.", low=0.0, high=1.0)
+    epsilon_end: float = traced(0.05, "Share of random actions after the annealing.", low=0.0, high=1.0)
+    exploration_fraction: float = traced(0.2, "Share of the run over which epsilon falls.", low=0.0, high=1.0)
+    activation: str = static("relu", "Activation of the hidden layers.", choices=tuple(ACTIVATIONS))
+    torso: str = static("auto", TORSO_HELP, choices=TORSOS)
+
+
+@agent_config
+class ReplayQConfig(ValueConfig):
     """What is the same of all agents that learn action values from replay."""
 
     num_envs: int = static(10, "Environments stepped side by side (B).", low=1)
@@ -56,10 +69,6 @@ class ReplayQConfig(Config):
         high=1.0,
         formerly="learning_rate_end",
     )
-    gamma: float = traced(0.99, "Discount of future rewards.", low=0.0, high=1.0)
-    epsilon_start: float = traced(1.0, "Share of random actions at the start.", low=0.0, high=1.0)
-    epsilon_end: float = traced(0.05, "Share of random actions after the annealing.", low=0.0, high=1.0)
-    exploration_fraction: float = traced(0.2, "Share of the run over which epsilon falls.", low=0.0, high=1.0)
     capacity: int = static(50_000, "Transitions that the replay holds; of pictures in stacks, frames.", low=1)
     batch_size: int = static(128, "Transitions of a minibatch.", low=1)
     n_step: int = static(1, "Steps of the return that a value is fitted to.", low=1)
@@ -76,8 +85,6 @@ class ReplayQConfig(Config):
         high=1.0,
     )
     hidden: tuple[int, ...] = static((120, 84), "Units of each hidden layer.", low=1)
-    activation: str = static("relu", "Activation of the hidden layers.", choices=tuple(ACTIVATIONS))
-    torso: str = static("auto", TORSO_HELP, choices=TORSOS)
     max_grad_norm: float | None = static(None, "Global norm that gradients are clipped to; none for no clipping.", low=1e-8)
 
 
@@ -109,9 +116,26 @@ class QState(NamedTuple):
     replay: PyTree
 
 
-def epsilon(config: ReplayQConfig, progress: Progress) -> Array:
+def epsilon(config: ValueConfig, progress: Progress) -> Array:
     """[] the share of random actions."""
     return schedules.linear(progress, config.epsilon_start, config.epsilon_end, config.exploration_fraction)
+
+
+def act_by_memory(
+    network: MemoryValues,
+    config: ValueConfig,
+    key: Array,
+    policy: PyTree,
+    memory: PyTree,
+    obs: PyTree,
+    progress: Progress,
+    explore: bool,
+) -> tuple[Array, PyTree, Array]:
+    """(action [B], the memory after it, q [B, A]) of a network that may remember; arguments as of `jaxrl.types.Act`."""
+    after, q = network.step(policy, memory, obs)
+    if explore:
+        return exploration.epsilon_greedy(key, q, epsilon(config, progress), legal_of(obs)), after, q
+    return jnp.argmax(q, axis=-1).astype(jnp.int32), after, q
 
 
 def moved_target(config: ReplayQConfig, params: PyTree, target: PyTree, progress: Progress) -> PyTree:

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.value.q_values import QState, ReplayQConfig, epsilon, moved_target
+from jaxrl.agents.value.q_values import QState, ReplayQConfig, act_by_memory, epsilon, moved_target
 from jaxrl.config import agent_config, rollout_length, static, traced
 from jaxrl.errors import UsageError
-from jaxrl.maths import exploration, losses, optimizer, returns, schedules
+from jaxrl.maths import losses, optimizer, returns, schedules
 from jaxrl.maths.minibatches import swap_axes
 from jaxrl.maths.rescaling import expand, squash
-from jaxrl.nets.inputs import legal_of, stored_spec, to_store
+from jaxrl.nets.inputs import stored_spec, to_store
 from jaxrl.nets.memory_values import MemoryValues, memory_values
 from jaxrl.replay.experience import Sample
 from jaxrl.replay.prioritized import importance_weights
@@ -100,7 +100,8 @@ def td_errors(config: R2D2Config, network: MemoryValues, params: PyTree, fixed: 
       Kapturowski et al. 2019, section 2.3.
     """
     steps = swap_axes(batch._replace(memory=()))
-    early, late = (jax.tree.map(lambda leaf, part=part: leaf[part], steps) for part in _parts(config.burn_in))
+    early = jax.tree.map(lambda leaf: leaf[: config.burn_in], steps)
+    late = jax.tree.map(lambda leaf: leaf[config.burn_in :], steps)
 
     def seen(params: PyTree) -> tuple[Array, Array]:
         """(q [L, N, A] of the learned steps, and of their successors)."""
@@ -121,10 +122,6 @@ def td_errors(config: R2D2Config, network: MemoryValues, params: PyTree, fixed: 
 
 def _as_it_is(x: Array) -> Array:
     return x
-
-
-def _parts(burn_in: int) -> tuple[slice, slice]:
-    return slice(None, burn_in), slice(burn_in, None)
 
 
 def _burnt_in(network: MemoryValues, params: PyTree, memory: PyTree, steps: Sequences) -> PyTree:
@@ -162,10 +159,7 @@ def make_r2d2(config: R2D2Config, spec: Spec, model: Model | None = None) -> Age
     def act(
         key: Array, policy: PyTree, memory: PyTree, obs: PyTree, progress: Progress, explore: bool
     ) -> tuple[Array, PyTree, PyTree]:
-        after, q = network.step(policy, memory, obs)
-        action = jnp.argmax(q, axis=-1).astype(jnp.int32)
-        if explore:
-            action = exploration.epsilon_greedy(key, q, epsilon(config, progress), legal_of(obs))
+        action, after, _ = act_by_memory(network, config, key, policy, memory, obs, progress, explore)
         return action, after, memory
 
     def store(ring: PyTree, rollout: Rollout) -> PyTree:
