@@ -146,6 +146,7 @@ def make(env_id: str, /, num_envs: int = 1, **options: Any) -> Env | HostEnv:
     from jaxrl.errors import UsageError
     from jaxrl.types import Env
 
+    options = {**_implied_options(env_id, options), **options}
     around = {name: options.pop(name) for name in OPTIONS if name in options and not _takes(env_id, name)}
     env = _make_bare(env_id, num_envs, options)
     if around and not isinstance(env, Env):
@@ -153,6 +154,15 @@ def make(env_id: str, /, num_envs: int = 1, **options: Any) -> Env | HostEnv:
         name = next(iter(around))
         raise UsageError(f"{name}={around[name]!r} wraps no environment of the host such as {env_id!r}; leave it out")
     return wrap(env, around) if isinstance(env, Env) else env
+
+
+def _implied_options(env_id: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a family's `implied_options(name, options) -> dict` adds to the options that are given, which win over it."""
+    if is_own(env_id):
+        return {}
+    family, name = resolve(env_id)
+    implied = getattr(importlib.import_module(f"jaxrl.envs.{family}"), "implied_options", None)
+    return {} if implied is None else implied(name, options)
 
 
 def _takes(env_id: str, option: str) -> bool:

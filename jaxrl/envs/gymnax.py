@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import gymnax
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 
+from jaxrl.envs import minatar_rules
 from jaxrl.envs.tools.batch import Transition, batch_env
 from jaxrl.envs.tools.bounds import is_bounded, rescale
 from jaxrl.errors import UsageError, one_line, unknown
@@ -33,26 +35,35 @@ def make(name: str, num_envs: int, /, **options: Any) -> Env:
 
     Args:
       name: gymnax id, such as `CartPole-v1` or `Breakout-MinAtar`.
-      options: fields of the environment's parameters (traced) or arguments of its constructor (static); and `time_limit`, steps
-        after which an episode is truncated where the environment's own limit is not lower.
+      options: fields of the environment's parameters (traced) or arguments of its constructor (static); `time_limit`, steps
+        after which an episode is truncated where the environment's own limit is not lower; and `protocol` of a MinAtar game,
+        "gymnax" or "published" (`jaxrl.envs.minatar_rules`).
 
     Raises:
       UsageError: an option that the environment does not have, or that is not a number.
     """
-    limit = options.pop("time_limit", None)
+    limit, protocol = options.pop("time_limit", None), options.pop("protocol", "gymnax")
     env, params = _construct(name, options)
     baked = {key: value for key, value in options.items() if key not in [f.name for f in dataclasses.fields(params)]}
     units = Units(to_action=lambda params, action: _native_action(env.action_space(params), action))
     step, reset = _functions(env, units)
+    if protocol == "published":
+        step, baked = minatar_rules.published(name, step), baked | {"protocol": protocol}
     with jax.ensure_compile_time_eval():
         space = env.action_space(params)
     if not isinstance(space, spaces.Discrete) and not is_bounded(jnp.float32(space.low), jnp.float32(space.high)):
         raise UsageError(f"env={name!r} has unbounded actions, from {space.low} to {space.high}; give options that bound them")
     action = Discrete(int(space.n)) if isinstance(space, spaces.Discrete) else Box(tuple(space.shape))
-    spec = Spec(_observation_spec(env, params), action, time_limit=int(params.max_steps_in_episode))
+    own_limit = int(params.max_steps_in_episode)
+    spec = Spec(_observation_spec(env, params), action, None if own_limit >= minatar_rules.NO_LIMIT else own_limit)
     return batch_env(
         spec, params, reset, step, num_envs, time_limit=limit, render=_renderer(name), static=repr(baked), units=units
     )
+
+
+def implied_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that `protocol` stands for; errors as of `minatar_rules.implied_options`."""
+    return minatar_rules.implied_options(name, options["protocol"]) if "protocol" in options else {}
 
 
 def _observation_spec(env: Any, params: Any) -> ArraySpec | TreeSpec:
