@@ -85,7 +85,8 @@ def title_of(family: str) -> str:
 def advised() -> list[Claim | Settings]:
     """All settings that `--tuned` takes: of the claims with `tuned=True`, and those that come without a figure."""
     claims = [claim for claim in all_claims().values() if isinstance(claim, Claim) and claim.tuned]
-    return [*claims, *importlib.import_module("jaxrl.claims.physics").SETTINGS]
+    alone = (importlib.import_module(f"jaxrl.claims.{family}").SETTINGS for family in ("physics", "minatar"))
+    return [*claims, *(settings for family in alone for settings in family)]
 
 
 def tuned(agent: str, env: str, env_options: Mapping[str, Any]) -> Claim | Settings | None:

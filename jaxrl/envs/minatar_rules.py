@@ -1,8 +1,8 @@
 """MinAtar as its authors play it (Young & Tian 2019), on gymnax's games: `--env-option protocol=published`.
 
-Actions stick with probability 0.1, all six actions are there, and no episode is cut off; Freeway terminates after 2501 steps, as
-there. One rule of gymnax's games is put right: in Asterix a new enemy or treasure takes any free row and waits where there is
-none, while gymnax then takes one away.
+Actions stick with probability 0.1, all six actions are there, and no episode is cut off; Freeway terminates after 2501 steps,
+as there. One rule of gymnax's games is put right: in Asterix a new enemy or treasure takes any free row and stays away where
+there is none, while gymnax then takes one away.
 
 What differs still from the package `minatar` 1.0.15:
 
