@@ -36,8 +36,9 @@ def tuned_claim(agent: str, env: str, env_options: Mapping[str, Any]) -> Claim |
     claims = advised()
     own = [claim for claim in claims if claim.agent == agent]
     places = [_shown(claim.env, claim.env_options) for claim in own if isinstance(claim, Claim)]
-    # Of a family's environments there are too many to be named.
-    places += sorted({f"most of {claim.env.partition('/')[0]}" for claim in own if isinstance(claim, Settings)})
+    alone = [claim.env.partition("/") for claim in own if isinstance(claim, Settings)]
+    # Of the environments of a family with a prefix there are too many to be named.
+    places += sorted({f"most of {family}" if name else family for family, _, name in alone})
     there = f"{agent} has one for {', '.join(places)}" if places else f"agents with one are {_agents(claims)}"
     raise UsageError(f"tuned: no claim is about agent={agent} in env={_shown(env, env_options)}; {there}")
 

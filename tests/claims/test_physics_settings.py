@@ -7,8 +7,8 @@ import pytest
 
 import jaxrl
 from jaxrl.agents import load_agent
-from jaxrl.claims import all_claims, physics, tuned
-from jaxrl.claims.claim import Claim
+from jaxrl.claims import advised, all_claims, physics, tuned
+from jaxrl.claims.claim import Settings
 from jaxrl.claims.settings import taken, tuned_claim
 from jaxrl.config import check_config
 from jaxrl.envs import ENVS, resolve
@@ -37,9 +37,9 @@ def test_settings_are_for_an_environment_that_there_is_and_fit_the_agent(setting
 
 
 def test_of_an_environment_and_its_options_there_is_one():
-    claims = [claim for claim in all_claims().values() if isinstance(claim, Claim) and claim.tuned]
-    places = [(c.agent, c.env, json.dumps(dict(c.env_options), sort_keys=True)) for c in (*claims, *physics.SETTINGS)]
-    names = [found.name for found in (*all_claims().values(), *physics.SETTINGS)]
+    settings = [found for found in advised() if isinstance(found, Settings)]
+    places = [(c.agent, c.env, json.dumps(dict(c.env_options), sort_keys=True)) for c in advised()]
+    names = [found.name for found in (*all_claims().values(), *settings)]
     assert len(places) == len(set(places)) and len(names) == len(set(names))
 
 

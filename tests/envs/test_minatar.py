@@ -31,7 +31,6 @@ QUICK = {"xla_backend_optimization_level": 0}
 """Less time for optimisations than they take."""
 
 B = 16
-EACH = pytest.mark.parametrize("name", slow_but(("Breakout-MinAtar", "SpaceInvaders-MinAtar"), GAMES))
 
 
 def place_of(plane):
@@ -173,7 +172,7 @@ def differences(name, p):
     return found, num_compared
 
 
-@EACH
+@pytest.mark.parametrize("name", slow_but(("Breakout-MinAtar",), GAMES))
 def test_a_game_is_that_of_its_authors_step_by_step(name):
     p = played(name, 500)
     found, num_compared = differences(name, p)
@@ -183,6 +182,7 @@ def test_a_game_is_that_of_its_authors_step_by_step(name):
         assert p.after.ramp_index.max() >= (4 if name == "Asterix-MinAtar" else 1)
 
 
+@pytest.mark.slow
 def test_freeway_ends_after_as_many_steps_as_at_its_authors():
     theirs, num = import_module("minatar.environments.freeway").Env(), 0
     while not theirs.terminal:
@@ -257,7 +257,8 @@ def random_play_of_the_authors(name, num_episodes):
     return returns, lengths
 
 
-@EACH
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GAMES)
 def test_random_play_scores_and_lasts_as_it_does_by_the_authors(name):
     """Sticky actions included. The difference of means lies within four of its standard errors."""
     num, length = (24, FREEWAY_STEPS) if name == "Freeway-MinAtar" else (400, 1500)

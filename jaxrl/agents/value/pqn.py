@@ -30,7 +30,11 @@ from jaxrl.types import Agent, Array, Discrete, Metrics, Model, Progress, PyTree
 
 @agent_config
 class PQNConfig(ValueConfig):
-    """Parallelised Q-learning; the defaults solve CartPole-v1 in 500,000 env steps."""
+    """Parallelised Q-learning.
+
+    On CartPole-v1 it scored 496.4, 496.0 and 495.7 (seeds 100 to 102, the last training episodes of 500,000 env steps) with
+    `reward_scaling=0.1` and `epsilon_end=0.1`, which `--tuned` takes there, and else the defaults.
+    """
 
     num_envs: int = static(32, "Environments stepped side by side (B).", low=1)
     rollout_length: int = static(
