@@ -113,9 +113,9 @@ _DQN_SEEN = (
 )
 
 _PQN_SEEN = (
-    "CleanRL lets epsilon fall to 0.05 over half of the run, with lambda 0.65 and whole rewards. That gave 265, 500 and 500 on the "
-    "seeds 100 to 102: a truncated step bootstraps here, so that all states of a run without falls are worth the same, and a "
-    "network without a replay forgets what falls are. These settings gave 496.4, 496.0 and 495.7 there."
+    "CleanRL lets epsilon fall to 0.05 over half of the run, with lambda 0.65 and whole rewards. That gave 265, 500 and 500 on "
+    "the seeds 100 to 102: a truncated step bootstraps here, so that all states of a run without falls are worth the same, and "
+    "a network without a replay forgets what falls are. These settings gave 496.4, 496.0 and 495.7 there."
 )
 
 CLAIMS = (

@@ -125,8 +125,8 @@ def _pqn(game: str, mean: float) -> Claim:
             protocol=protocol,
         ),
         protocol=protocol,
-        deviations="The source's is DQN, at half as many steps: no table of PQN's returns on MinAtar is known. The settings are those "
-        f"of PQN's authors' code for 10,000,000. {_RULES}",
+        deviations="The source's is DQN, at half as many steps: no table of PQN's returns on MinAtar is known. The settings "
+        f"are those of PQN's authors' code for 10,000,000. {_RULES}",
         group="minatar",
     )
 

@@ -13,7 +13,7 @@ PUBLISHED = {"protocol": "published"}
 
 
 def test_pqn_has_the_settings_of_its_authors_by_both_protocols():
-    """purejaxql, config/alg/pqn_minatar.yaml: 128 environments, 32 steps, 32 minibatches, 2 epochs, rates that fall to nothing."""
+    """purejaxql, config/alg/pqn_minatar.yaml: 128 environments, 32 steps, 32 minibatches, 2 epochs, rates that fall to 0."""
     config = jaxrl.tuned_config("pqn", "Breakout-MinAtar", PUBLISHED)
     assert config == jaxrl.tuned_config("pqn", "Breakout-MinAtar")
     assert (config.num_envs, config.rollout_length, config.num_minibatches, config.num_epochs) == (128, 32, 32, 2)
