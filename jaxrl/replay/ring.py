@@ -81,18 +81,18 @@ def add(replay: Replay, transitions: PyTree) -> Replay:
         raise ValueError(f"capacity={capacity} and {num} transitions more do not fit 32 bits; lower capacity")
     rows = jax.tree.map(lambda ring: jax.ShapeDtypeStruct((num, *ring.shape[1:]), ring.dtype), replay.data)
     chex.assert_trees_all_equal_shapes(rows, transitions, custom_message="tree 0: what the ring takes, tree 1: transitions")
-    if capacity % num == 0:
+    half = (num + 1) // 2
 
-        def write(ring: Array, rows: Array) -> Array:
-            return jax.lax.dynamic_update_slice_in_dim(ring, rows.astype(ring.dtype), replay.insert, axis=0)
+    def write(ring: Array, rows: Array, start: Array) -> Array:
+        rows = jax.lax.dynamic_slice_in_dim(rows, start, half).astype(ring.dtype)
+        if capacity % num == 0:
+            return jax.lax.dynamic_update_slice_in_dim(ring, rows, replay.insert + start, axis=0)
+        return ring.at[(replay.insert + start + jnp.arange(half)) % capacity].set(rows, unique_indices=True)
 
-    else:
-        index = (replay.insert + jnp.arange(num)) % capacity
+    def write_half(data: PyTree, start: Array) -> tuple[PyTree, None]:
+        return jax.tree.map(lambda ring, rows: write(ring, rows, start), data, transitions), None
 
-        def write(ring: Array, rows: Array) -> Array:
-            return ring.at[index].set(rows.astype(ring.dtype), unique_indices=True)
-
-    data = jax.tree.map(write, replay.data, transitions)
+    data = jax.lax.scan(write_half, replay.data, jnp.array([0, num - half]))[0]
     return Replay(data, (replay.insert + num) % capacity, jnp.minimum(replay.size + num, capacity))
 
 
