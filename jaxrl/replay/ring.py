@@ -72,8 +72,8 @@ def add(replay: Replay, transitions: PyTree) -> Replay:
 
     Every call brings the same N. Where the capacity is a multiple of it, the rows never cross the ring's seam and the write
     is one contiguous copy; else each row finds its own place. Neither copies the ring inside a loop or a donated call: the rows
-    are written in two halves (of one row, twice the same), since what a loop writes XLA does not write again in place of reading
-    it, for which it would keep the ring as it was.
+    are written in two halves (of one row, twice the same) by a loop, since XLA would fuse a write outside of one with the
+    reading that follows, and keep a copy of the ring for it.
     """
     capacity = capacity_of(replay)
     num = jax.tree.leaves(transitions)[0].shape[0]
