@@ -1,7 +1,9 @@
-"""SimBa's residual torso: parameters counted by hand, a forward pass in numpy, and every agent that sees vectors."""
+"""SimBa's residual torso: parameters counted by hand, a forward pass in numpy, every agent that sees vectors, and a probe."""
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -12,8 +14,12 @@ import pytest
 from helpers import progress_at
 from jaxrl.agents import AGENTS, load_agent
 from jaxrl.agents.continuous.crossq import CrossQConfig, crossq_networks
+from jaxrl.agents.value.dqn import DQNConfig, make_dqn
+from jaxrl.cli import main
 from jaxrl.config import as_arrays, check_config
-from jaxrl.loop import build
+from jaxrl.envs import make
+from jaxrl.loop import build, train
+from jaxrl.nets.heads import QNetwork
 from jaxrl.nets.layers import SimBa
 from jaxrl.types import ArraySpec, Box, Discrete, Spec
 
@@ -96,3 +102,33 @@ def test_critics_may_be_wider_than_the_actor_and_crossq_normalises_its_blocks_by
     assert actor["Dense_1"]["kernel"].shape == (128, 512) and critics["Dense_4"]["kernel"].shape == (2, 2048, 512)
     for layers, num in ((actor, 2), (critics, 3)):
         assert sum("BatchRenorm" in layer for layer in layers) == num and not any("LayerNorm" in layer for layer in layers)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("dqn", "--env", "CartPole-v1"), r"hidden=\(120, 84\) are no residual blocks of torso='simba'"),
+        (("ppo", "--env", "CartPole-v1", "--critic-hidden", "8", "4"), r"critic_hidden=\(8, 4\) are no residual blocks"),
+        (("sac", "--env", "Pendulum-v1", "--critic-hidden", "8", "4"), r"critic_hidden=\(8, 4\) are no residual blocks"),
+        (("sac", "--env", "Pendulum-v1", "--layer-norm"), "layer_norm=True is of hidden layers, and torso='simba' has"),
+        (("td3", "--env", "Pendulum-v1", "--dropout", "0.1"), "dropout=0.1 is of hidden layers, and torso='simba' has"),
+        (("ram", "--env", "glimpse/digits"), "torso"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(arguments: tuple[str, ...], message: str, capsys: Any, tmp_path: Any) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *arguments, "--torso", "simba", "--out", str(tmp_path / "run")])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and re.fullmatch(r"jaxrl: [^\n]+\n", err) and re.search(message, err), err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_deep_q_learning_finds_the_values_of_a_probe_with_it() -> None:
+    """`probe/discount` pays 1 at the end of two steps, and gamma is 1/2."""
+    config = DQNConfig(num_envs=16, hidden=(16,), torso="simba", capacity=1024, batch_size=64, learning_starts=256)
+    config = dataclasses.replace(config, gamma=0.5, learning_rate=5e-3, target_period=64, epsilon_end=0.5)
+    env = make("probe/discount", config.num_envs)
+    policy = jax.jit(lambda key: train(key, config, make_dqn, env, 16_000).state.agent.policy)(jax.random.key(0))
+    q = QNetwork(env.spec.action.n, config.hidden, torso="simba").apply(policy, jnp.array([[0.0], [1.0]]))
+    np.testing.assert_allclose(np.max(q, axis=-1), [0.5, 1.0], atol=0.1)
