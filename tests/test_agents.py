@@ -62,7 +62,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sac-box": (
         "sac",
         {"num_critics": 3, "dropout": 0.1, "layer_norm": True, "policy_delay": 3, "actor_guide": "mean", "n_step": 2}
-        | {"normalize_observation": True},
+        | {"normalize_observation": True, "noise_correlation": 0.5},
     ),
 }
 """Configurations under which an agent carries other state: name -> (agent, fields)."""

@@ -125,8 +125,8 @@ def _pqn(game: str, mean: float) -> Claim:
             protocol=protocol,
         ),
         protocol=protocol,
-        deviations="The source's is DQN, at two and a half times as many steps: no table of PQN's returns on MinAtar is known. The "
-        f"settings are those of PQN's authors' code, which goes on to 10,000,000. {_RULES}",
+        deviations="The source's is DQN, at two and a half times as many steps: no table of PQN's returns on MinAtar is known. "
+        f"The settings are those of PQN's authors' code, which goes on to 10,000,000. {_RULES}",
         group="minatar",
     )
 

@@ -109,7 +109,11 @@ class Gaussian(NamedTuple):
 
     def sample(self, key: Array) -> Array:
         """[..., *shape] float32."""
-        return (self.mean + self._std() * jax.random.normal(key, self.mean.shape)).astype(self.mean.dtype)
+        return self.at(jax.random.normal(key, self.mean.shape))
+
+    def at(self, noise: Array) -> Array:
+        """[..., *shape] the sample that standard normal noise [..., *shape] makes."""
+        return (self.mean + self._std() * noise).astype(self.mean.dtype)
 
     def mode(self) -> Array:
         """[..., *shape] the mean."""
@@ -158,6 +162,10 @@ class TanhGaussian(NamedTuple):
     def sample(self, key: Array) -> Array:
         """[..., *shape] in [-1, 1]."""
         return jnp.tanh(self.base.sample(key))
+
+    def at(self, noise: Array) -> Array:
+        """[..., *shape] the sample that standard normal noise [..., *shape] makes."""
+        return jnp.tanh(self.base.at(noise))
 
     def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
         """An action and its log-density, exact even where tanh saturates; gradients pass through the sample."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -71,9 +73,55 @@ def with_noise(key: Array, action: Array, std: Array | float, clip: Array | floa
     References:
       Fujimoto, van Hoof and Meger 2018, "Addressing Function Approximation Error in Actor-Critic Methods", Algorithm 1.
     """
+    return moved(jax.random.normal(key, action.shape, jnp.float32), action, std, clip)
+
+
+def moved(noise: Array, action: Array, std: Array | float, clip: Array | float | None = None) -> Array:
+    """`with_noise` of standard normal noise [...] that is drawn already."""
     check_shape((), std=std)
-    noise = std * jax.random.normal(key, action.shape, jnp.float32)
+    noise = std * noise
     if clip is not None:
         check_shape((), clip=clip)
         noise = jnp.clip(noise, -clip, clip)
     return jnp.clip(action + noise, -1.0, 1.0)
+
+
+class Noise(NamedTuple):
+    """Normal noise that lasts, of B environments.
+
+    Attributes:
+      value: [B, ...] of the last step, standard normal.
+      is_new: [B] bool, no step of the episode was taken yet, and `value` means nothing.
+    """
+
+    value: Array
+    is_new: Array
+
+
+def no_noise(num_envs: int, shape: tuple[int, ...]) -> Noise:
+    """Before the first step of each episode."""
+    return Noise(jnp.zeros((num_envs, *shape), jnp.float32), jnp.ones(num_envs, bool))
+
+
+def lasting(fresh: Array, before: Noise, correlation: Array | float) -> Noise:
+    """The next noise: c times the last one and sqrt(1 - c^2) times a fresh one, so that each is standard normal again.
+
+    Args:
+      fresh: [B, ...] standard normal.
+      before: of the step before.
+      correlation: [] c in [0, 1) of one step's noise with the next one's; over k steps it is c^k.
+
+    References:
+      Wawrzynski 2015, "Control Policy with Autocorrelated Noise in Reinforcement Learning for Robotics"; an Ornstein-Uhlenbeck
+      process of unit steps, as of Lillicrap et al. 2016, that is stationary from the start.
+    """
+    check_shape((), correlation=correlation)
+    check_shape(fresh.shape, value=before.value)
+    mixed = correlation * before.value + jnp.sqrt(1.0 - jnp.square(jnp.float32(correlation))) * fresh
+    is_new = before.is_new.reshape(before.is_new.shape + (1,) * (fresh.ndim - before.is_new.ndim))
+    return Noise(jnp.where(is_new, fresh, mixed), jnp.zeros_like(before.is_new))
+
+
+def uniform_of(noise: Array) -> Array:
+    """[...] in [-1, 1], uniform where the noise [...] is standard normal: 2 Phi(noise) - 1."""
+    return jax.lax.erf(noise / jnp.sqrt(jnp.float32(2.0)))

@@ -320,6 +320,29 @@ def test_actions_are_uniform_in_the_warm_up_alone(name: str) -> None:
         np.testing.assert_allclose(action.std(), deviation, atol=0.01)
 
 
+@pytest.mark.parametrize("name", ["ddpg", "sac"])
+def test_noise_of_exploration_lasts_within_an_episode(name: str) -> None:
+    """Two steps' actions around tanh(0), and uniform ones of the warm-up, correlate as their noise does."""
+    agent, state = made(name, BOX, noise_correlation=0.8)
+    params = linear([[0.0, 0.0]], [0.0, -2.0]) if name == "sac" else linear([[0.0]], [0.0])
+    policy, obs = state.policy._replace(params=params), jnp.zeros((4000, 1))
+    for progress in (progress_at(3, 100, num_warmup=10), progress_at(10, 100, num_warmup=10)):
+        memory, actions = agent.initial_memory(4000), []
+        for seed in range(2):
+            action, memory, _ = agent.act(jax.random.key(seed), policy, memory, obs, progress, True)
+            actions.append(np.asarray(action)[:, 0])
+        assert np.corrcoef(actions[0], actions[1])[0, 1] == pytest.approx(0.8, abs=0.03)
+        assert actions[0].std() == pytest.approx(actions[1].std(), rel=0.05)
+        anew = agent.act(jax.random.key(2), policy, agent.initial_memory(4000), obs, progress, True)[0]
+        assert abs(np.corrcoef(actions[1], np.asarray(anew)[:, 0])[0, 1]) < 0.05
+    assert agent.act(jax.random.key(3), policy, memory, obs, progress, False)[1] is memory
+
+
+def test_noise_that_lasts_is_of_actions_in_a_box() -> None:
+    with pytest.raises(UsageError, match=r"noise_correlation=0.5 is of actions in a box, and these are Discrete"):
+        made("sac", Spec(ArraySpec((1,), "float32"), Discrete(2)), noise_correlation=0.5)
+
+
 def test_observations_are_normalised_by_what_was_seen_in_acting_and_learning() -> None:
     """Observations 1 and 5: mean 3, deviation 2, so 7 is seen as 2."""
     agent, state = made("ddpg", BOX, normalize_observation=True, num_envs=2, update_to_data=0.5)

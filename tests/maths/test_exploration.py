@@ -66,3 +66,28 @@ def test_random_legal_actions_are_legal_and_all_alike_probable():
     legal = jnp.tile(jnp.array([False, True, False, True, True]), (NUM, 1))
     counts = np.bincount(np.asarray(exploration.random_legal(jax.random.key(4), legal)), minlength=5)
     assert counts[[0, 2]].sum() == 0 and stats.chisquare(counts[[1, 3, 4]]).pvalue > 1e-3
+
+
+def test_noise_that_lasts_is_worked_by_hand_and_begins_fresh() -> None:
+    """0.6 of the last and sqrt(1 - 0.36) = 0.8 of the fresh one."""
+    before = exploration.Noise(jnp.array([[1.0, -2.0], [9.0, 9.0]]), jnp.array([False, True]))
+    after = exploration.lasting(jnp.array([[0.5, 1.0], [0.25, -0.5]]), before, 0.6)
+    np.testing.assert_allclose(after.value, [[1.0, -0.4], [0.25, -0.5]], rtol=1e-6)
+    assert not after.is_new.any()
+
+
+def test_noise_that_lasts_stays_standard_normal_and_correlates_by_powers() -> None:
+    """Over k steps c^k: 0.9, 0.81, 0.9^10."""
+
+    def step(noise: exploration.Noise, key: jax.Array) -> tuple[exploration.Noise, jax.Array]:
+        after = exploration.lasting(jax.random.normal(key, noise.value.shape), noise, 0.9)
+        return after, after.value
+
+    keys = jax.random.split(jax.random.key(0), 20)
+    values = np.asarray(jax.lax.scan(step, exploration.no_noise(20_000, (1,)), keys)[1])[..., 0]
+    np.testing.assert_allclose(values.mean(axis=1), 0.0, atol=0.03)
+    np.testing.assert_allclose(values.std(axis=1), 1.0, atol=0.03)
+    found = [np.corrcoef(values[3], values[3 + k])[0, 1] for k in (1, 2, 10)]
+    np.testing.assert_allclose(found, [0.9, 0.81, 0.9**10], atol=0.02)
+    uniform = np.asarray(exploration.uniform_of(values[-1]))
+    np.testing.assert_allclose(np.histogram(uniform, 8, (-1.0, 1.0))[0], 2500, atol=250)

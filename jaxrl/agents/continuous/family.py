@@ -28,7 +28,7 @@ from jaxrl.nets.torso import TORSO_HELP, TORSOS
 from jaxrl.nets.view import Policy, Seen
 from jaxrl.replay.experience import Sample, check_sizes, make_experience
 from jaxrl.replay.ring import Transitions
-from jaxrl.types import Agent, Array, Metrics, Progress, PyTree, ReplayFunctions, Rollout, Spec, off_policy, sample_action
+from jaxrl.types import Agent, Array, Box, Metrics, Progress, PyTree, ReplayFunctions, Rollout, Spec, off_policy, sample_action
 
 
 @agent_config
@@ -62,6 +62,12 @@ class OffPolicyConfig(Config):
     )
     activation: str = static("relu", "Activation of the hidden layers.", choices=tuple(ACTIVATIONS))
     torso: str = static("auto", TORSO_HELP, choices=TORSOS)
+    noise_correlation: float = static(
+        0.0,
+        "Correlation of the noise that explores in a box of actions with that of the step before; 0 draws it anew each step.",
+        low=0.0,
+        high=0.9999,
+    )
     max_grad_norm: float | None = static(None, "Global norm that gradients are clipped to; none for no clipping.", low=1e-8)
     normalize_observation: bool = static(False, "Normalise observations by running moments.")
 
@@ -125,7 +131,8 @@ class Algorithm(NamedTuple):
     """What makes an agent of the family. A batch is `Transitions` of [N, ...] whose observations are `Seen`.
 
     Attributes:
-      act: (key, actor, seen [B, ...], explore) -> action [B, ...].
+      act: (draw, actor, seen [B, ...], explore) -> action [B, ...]; to explore, `draw` is standard normal noise [B, *shape] for
+        actions in a box of that shape, and a key for others.
       critic_loss: of the critics; see `td_loss`.
       actor_loss: of the actor.
       reports: names of the actor's metrics.
@@ -136,7 +143,7 @@ class Algorithm(NamedTuple):
       adjust: (state, learning_rate) -> state, after a gradient step of the actor, whose metrics are in `state.reported`.
     """
 
-    act: Callable[[Array, PyTree, Seen, bool], PyTree]
+    act: Callable[[PyTree, PyTree, Seen, bool], PyTree]
     critic_loss: Loss
     actor_loss: Loss
     reports: tuple[str, ...] = ()
@@ -200,8 +207,13 @@ def make_off_policy(config: OffPolicyConfig, spec: Spec, name: str, networks: Ac
       name: of the agent, for what it says of itself.
 
     Raises:
-      UsageError: an update-to-data ratio that makes no whole number of gradient steps.
+      UsageError: an update-to-data ratio that makes no whole number of gradient steps, or noise that lasts of discrete actions.
     """
+    shape = spec.action.shape if isinstance(spec.action, Box) else None
+    if config.noise_correlation and shape is None:
+        raise UsageError(
+            f"noise_correlation={config.noise_correlation:g} is of actions in a box, and these are {spec.action}; leave it out"
+        )
     count, view = num_updates(config, spec), networks.view
     replay = make_experience(stored_spec(spec.obs), spec.action, config.num_envs, config.capacity, config.n_step, config.gamma)
 
@@ -222,12 +234,21 @@ def make_off_policy(config: OffPolicyConfig, spec: Spec, name: str, networks: Ac
         if not explore:
             return algorithm.act(key, policy.params, seen, False), memory, ()
         key_own, key_uniform = jax.random.split(key)
-        own, legal = algorithm.act(key_own, policy.params, seen, True), legal_of(obs)
-        if legal is None:
-            uniform = sample_action(key_uniform, spec.action, jax.tree.leaves(obs)[0].shape[:1])
+        num_envs, legal = jax.tree.leaves(obs)[0].shape[:1], legal_of(obs)
+        draw = key_own if shape is None else jax.random.normal(key_own, num_envs + shape, jnp.float32)
+        if config.noise_correlation:
+            memory = exploration.lasting(draw, memory, config.noise_correlation)
+            draw, uniform = memory.value, exploration.uniform_of(memory.value)
+        elif legal is None:
+            uniform = sample_action(key_uniform, spec.action, num_envs)
         else:
             uniform = exploration.random_legal(key_uniform, legal)
+        own = algorithm.act(draw, policy.params, seen, True)
         return jnp.where(progress.iteration < progress.num_warmup, uniform, own), memory, ()
+
+    def initial_memory(num_envs: int) -> PyTree:
+        """What the noise was, where it lasts."""
+        return exploration.no_noise(num_envs, shape) if config.noise_correlation and shape is not None else ()
 
     def absorb(state: OffPolicyState, rollout: Rollout) -> OffPolicyState:
         moments = view.absorb(state.policy.moments, rollout.obs)
@@ -256,7 +277,7 @@ def make_off_policy(config: OffPolicyConfig, spec: Spec, name: str, networks: Ac
         return after._replace(replay=state.replay), metrics, td_error
 
     act.__qualname__ = f"make_{name}.act"  # By which an `Agent` says what made it.
-    return off_policy(init, act, ReplayFunctions(store, sample, learn, absorb), respects_legal=True)
+    return off_policy(init, act, ReplayFunctions(store, sample, learn, absorb), initial_memory, respects_legal=True)
 
 
 def gradient_step(

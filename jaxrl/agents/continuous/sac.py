@@ -178,9 +178,9 @@ def squashed(
       tau: [] weight of the critics in an update of their slowly moving copy; None for none.
     """
 
-    def act(key: Array, actor: PyTree, seen: Seen, explore: bool) -> Array:
+    def act(noise: Array, actor: PyTree, seen: Seen, explore: bool) -> Array:
         chosen = policy_of(networks, actor, seen)
-        return chosen.sample(key) if explore else chosen.mode()
+        return chosen.at(noise) if explore else chosen.mode()
 
     def actor_loss(actor: PyTree, state: OffPolicyState, key: Array, batch: Transitions) -> tuple[Array, Found]:
         key_action, key_drop = jax.random.split(key)
