@@ -64,6 +64,28 @@ CLAIMS = (
     _pendulum("td3", -151.855, 90.227),
     _pendulum("ddpg", -152.099, 94.282),
     _pendulum("tqc", -151.340, 87.893),
+    zoo(
+        "sac",
+        "MountainCarContinuous-v0",
+        50_000,
+        94.679,
+        1.134,
+        {
+            **_SMALL,
+            "gamma": 0.999,
+            "learning_rate": 3e-4,
+            "learning_starts": 2_000,
+            "noise_correlation": 0.95,
+            "tau": 0.01,
+        },
+        episodes=1443,
+        seeds=(1, 2, 3, 4, 5),
+        chosen_on=(100,),
+        deviations="The zoo explores with state-dependent noise (gSDE), which is a function of the state for an episode; ours is "
+        "noise that lasts for some twenty steps, from the warm-up on: noise drawn anew each step never climbs the hill. A step "
+        "size, a discount and minibatches of its own.",
+        group="continuous",
+    ),
     _mujoco("sac", "HalfCheetah", 9634.89, 1423.73, _SAC),
     _mujoco("sac", "Hopper", 2310.46, 342.82, _SAC),
     _mujoco("sac", "Walker2d", 3591.45, 911.33, _SAC),
