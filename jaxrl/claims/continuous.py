@@ -81,9 +81,8 @@ CLAIMS = (
         episodes=1443,
         seeds=(1, 2, 3, 4, 5),
         chosen_on=(100,),
-        deviations="The zoo explores with state-dependent noise (gSDE), which is a function of the state for an episode; ours is "
-        "noise that lasts for some twenty steps, from the warm-up on: noise drawn anew each step never climbs the hill. A step "
-        "size, a discount and minibatches of its own.",
+        deviations="The zoo explores with state-dependent noise (gSDE), which is a function of the state for an episode; ours "
+        "is noise that lasts for some twenty steps, from the warm-up on. Step size, discount and minibatches are ours too.",
         group="continuous",
     ),
     _mujoco("sac", "HalfCheetah", 9634.89, 1423.73, _SAC),
