@@ -70,7 +70,7 @@ def _cleanrl(
     mean: float,
     deviation: float,
     file: str,
-    minutes: float | None,
+    minutes: float,
     deviations: str = "",
     config: Mapping[str, Any] = MappingProxyType({}),
 ) -> Claim:
@@ -121,7 +121,7 @@ _PQN_SEEN = (
 CLAIMS = (
     _cleanrl("dqn", "CartPole-v1", 498.0, 2.0, "dqn_jax.py", 2.9, _DQN_SEEN),
     _cleanrl("ppo", "CartPole-v1", 490.0, 6.0, "ppo.py", 0.3),
-    _cleanrl("pqn", "CartPole-v1", 495.0, 7.0, "pqn.py", None, _PQN_SEEN, {"reward_scaling": 0.1, "epsilon_end": 0.1}),
+    _cleanrl("pqn", "CartPole-v1", 495.0, 7.0, "pqn.py", 1.3, _PQN_SEEN, {"reward_scaling": 0.1, "epsilon_end": 0.1}),
     _threshold("reinforce", 2.5),
     _threshold("actor_critic", 2.1),
     zoo("a2c", "CartPole-v1", 500_000, 500.0, 0.0, {}, episodes=300, minutes=1.5),

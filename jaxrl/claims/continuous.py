@@ -83,6 +83,7 @@ CLAIMS = (
         chosen_on=(100,),
         deviations="The zoo explores with state-dependent noise (gSDE), which is a function of the state for an episode; ours "
         "is noise that lasts for some twenty steps, from the warm-up on. Step size, discount and minibatches are ours too.",
+        minutes=5.7,
         group="continuous",
     ),
     _mujoco("sac", "HalfCheetah", 9634.89, 1423.73, _SAC),
