@@ -5,8 +5,9 @@
 
 Parts:
   seeds    16 seeds of DQN and of PPO on CartPole-v1 at PureJaxRL's hyperparameters: the population of a sweep, the same as one
-           vmapped batch on one device, a whole sweep with its evaluation and report, and PureJaxRL (see `peers.py` for its
-           checkout). Env steps of all seeds over the seconds of compiling and running.
+           vmapped batch on one device, a whole sweep with its evaluation and report, PureJaxRL (see `peers.py` for its
+           checkout), and one run on one thread. Env steps of all seeds over the seconds of compiling and running, and of
+           running alone. `--algorithms sac --num-seeds 8 --steps 2000` does SAC on Pendulum-v1.
   cost     seconds per run of 1, 4, 16, 64 and 256 runs of a small DQN, with everything that a sweep does.
   limits   a 3 x 2 x 8 sweep with two static groups, and 64 runs where memory holds 20.
   kills    32 runs, two of them with an absurd learning rate, killed ten times and resumed; beside an undisturbed sweep and
@@ -40,7 +41,7 @@ from rich.console import Console
 from rich.table import Table
 
 PARTS = ("seeds", "cost", "limits", "kills", "halving")
-NUM_SEEDS = 16
+CONTENDERS = ("population", "one vmapped batch", "whole sweep", "PureJaxRL", "one run")
 WALL_CLOCK = ("wall_seconds",)
 
 
@@ -52,8 +53,12 @@ class Options:
     """Of seeds, cost, limits, kills, halving."""
     algorithms: tuple[str, ...] = ("dqn", "ppo")
     """Of the part `seeds`."""
+    contenders: tuple[str, ...] = CONTENDERS
+    """Of the part `seeds`."""
+    num_seeds: int = 16
+    """Of the part `seeds`."""
     steps: int = 500_000
-    """Env steps of each of the 16 seeds."""
+    """Env steps of each seed."""
     repeats: int = 1
     """Of the part `seeds`."""
     timeout: float = 1800.0
@@ -74,6 +79,10 @@ def main() -> int:
     for algorithm in options.algorithms:
         if algorithm not in SETTINGS:
             print(f"algorithms={algorithm!r} is unknown; choose of {', '.join(SETTINGS)}", file=sys.stderr)
+            return 2
+    for contender in options.contenders:
+        if contender not in CONTENDERS:
+            print(f"contenders={contender!r} is unknown; choose of {', '.join(CONTENDERS)}", file=sys.stderr)
             return 2
     console = Console()
     measures: dict[str, Callable[[], dict[str, Any]]] = {
@@ -98,30 +107,34 @@ def main() -> int:
 
 
 def measure_seeds(options: Options, console: Console) -> dict[str, Any]:
-    """Env steps of 16 seeds over seconds of compiling and running."""
-    cores = os.cpu_count() or 1
-    contenders = {
+    """Env steps of all seeds over seconds of compiling and running."""
+    cores, num_seeds = os.cpu_count() or 1, options.num_seeds
+    contenders: dict[str, tuple[str, dict[str, Any]]] = {
         "population": ("sweep", {"batching": "serial", "devices": cores, "whole": False}),
         "one vmapped batch": ("sweep", {"batching": "vmap", "devices": 1, "whole": False}),
         "whole sweep": ("sweep", {"batching": "serial", "devices": cores, "whole": True}),
         "PureJaxRL": ("purejaxrl", {}),
+        "one run": ("sweep", {"batching": "vmap", "devices": 1, "whole": False, "seeds": 1}),
     }
+    contenders = {name: contenders[name] for name in options.contenders}
     result: dict[str, Any] = {}
     for algorithm in options.algorithms:
         rates: dict[str, list[float]] = {name: [] for name in contenders}
+        running: dict[str, list[float]] = {name: [] for name in contenders}
         returns: dict[str, list[float]] = {name: [] for name in contenders}
         skipped: dict[str, str] = {}
         steps = options.steps - options.steps % (SETTINGS[algorithm]["num_envs"] * SETTINGS[algorithm]["rollout_length"])
         for repeat in range(options.repeats):
             for name, (runner, more) in contenders.items():
-                settings = {"algorithm": algorithm} | SETTINGS[algorithm] | {"steps": steps, "seeds": NUM_SEEDS} | more
+                settings = {"algorithm": algorithm} | SETTINGS[algorithm] | {"steps": steps, "seeds": num_seeds} | more
                 try:
                     line = run_peer(runner, algorithm, settings, repeat, options.timeout)
                 except Unavailable as reason:
                     skipped[name] = str(reason)
                     console.print(f"{algorithm}, {name}: {reason}", markup=False, soft_wrap=True)
                     continue
-                rates[name].append(NUM_SEEDS * steps / (line["compile_seconds"] + line["run_seconds"]))
+                rates[name].append(settings["seeds"] * steps / (line["compile_seconds"] + line["run_seconds"]))
+                running[name].append(settings["seeds"] * steps / line["run_seconds"])
                 returns[name].append(statistics.mean(line["final_returns"]))
                 console.print(f"{algorithm}, {name}: {rates[name][-1]:,.0f} env steps/s", markup=False)
         medians = {name: statistics.median(values) for name, values in rates.items() if values}
@@ -129,20 +142,24 @@ def measure_seeds(options: Options, console: Console) -> dict[str, Any]:
             "date": time.strftime("%Y-%m-%d"),
             "revision": revision("jaxrl"),
             "env_steps_per_second": medians,
-            "population_is_faster_by": {name: medians["population"] / rate for name, rate in medians.items()},
+            "population_is_faster_by": {
+                name: medians["population"] / rate for name, rate in medians.items() if "population" in medians
+            },
+            "without_compiling": {name: statistics.median(values) for name, values in running.items() if values},
             "mean_final_return": {name: statistics.median(values) for name, values in returns.items() if values},
             "all": rates,
+            "num_seeds": num_seeds,
             "steps": steps,
             "skipped": skipped,
         }
-    table = Table(title=f"{NUM_SEEDS} seeds, CartPole-v1, {options.steps:,} env steps each: env steps/s, compile time included")
+    table = Table(title=f"{num_seeds} seeds, {options.steps:,} env steps each: env steps/s, compile time included")
     for column in ("", *map(str.upper, options.algorithms)):
         table.add_column(column, justify="right" if column else "left")
     for name in contenders:
         rows = (result[algorithm]["env_steps_per_second"].get(name, float("nan")) for algorithm in options.algorithms)
         table.add_row(name, *(f"{rate:,.0f}" for rate in rows))
     console.print(table)
-    return {"num_seeds": NUM_SEEDS} | result
+    return result
 
 
 def run_peer(runner: str, algorithm: str, settings: dict[str, Any], seed: int, timeout: float) -> dict[str, Any]:
