@@ -6,7 +6,8 @@
 
 Both are trained in turn at the same settings, seed after seed, and evaluated greedily over 128 episodes at the same env steps:
 ours by `jaxrl.run`, the other by Brax's `ppo.train`, which Playground uses too. What they reached, and their env steps/s
-without compiling, is kept in `results/physics/NAME.json` with curves in `NAME.png`; a run that exists is read, not trained again.
+without compiling, is kept in `results/physics/NAME.json` with curves in `NAME.png`; a run that exists is read, not trained
+again.
 
 The settings are the packages' own (`jaxrl.claims.physics`), smaller as said in `TASKS`, so that two cores can train them. Where
 ours differs otherwise is said there.
