@@ -122,7 +122,11 @@ def ours(name: str, task: Task, seed: int, out: Path) -> Trained:
 
 def theirs(name: str, task: Task, seed: int) -> Trained:
     """Brax's PPO."""
+    import jax
     from brax.training.agents.ppo import train as ppo
+
+    if not hasattr(jax, "device_put_replicated"):  # Brax 0.14 calls it, on its one device, and JAX 0.10 has it no more.
+        jax.device_put_replicated = lambda tree, devices: jax.tree.map(lambda leaf: jax.numpy.stack([leaf]), tree)
 
     family, robot = name.split("/")
     wrap: Any = None
