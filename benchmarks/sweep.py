@@ -138,13 +138,12 @@ def measure_seeds(options: Options, console: Console) -> dict[str, Any]:
                 returns[name].append(statistics.mean(line["final_returns"]))
                 console.print(f"{algorithm}, {name}: {rates[name][-1]:,.0f} env steps/s", markup=False)
         medians = {name: statistics.median(values) for name, values in rates.items() if values}
+        population = medians.get("population")
         result[algorithm] = {
             "date": time.strftime("%Y-%m-%d"),
             "revision": revision("jaxrl"),
             "env_steps_per_second": medians,
-            "population_is_faster_by": {
-                name: medians["population"] / rate for name, rate in medians.items() if "population" in medians
-            },
+            "population_is_faster_by": {name: population / rate for name, rate in medians.items()} if population else {},
             "without_compiling": {name: statistics.median(values) for name, values in running.items() if values},
             "mean_final_return": {name: statistics.median(values) for name, values in returns.items() if values},
             "all": rates,

@@ -120,8 +120,8 @@ def ours(name: str, task: Task, seed: int, out: Path) -> Trained:
     return Trained(curve, result.summary["steps_per_second"], time.perf_counter() - begun)
 
 
-def theirs(name: str, task: Task, seed: int) -> Trained:
-    """Brax's PPO."""
+def theirs(name: str, task: Task, seed: int, out: Path) -> Trained:
+    """Brax's PPO, which writes nothing to `out`."""
     import jax
     from brax.training.agents.ppo import train as ppo
 
@@ -173,6 +173,9 @@ def theirs(name: str, task: Task, seed: int) -> Trained:
     return Trained(curve, float(np.median(rates[1:])), time.perf_counter() - begun)
 
 
+SIDES = {"jaxrl": ours, "Brax's PPO": theirs}
+
+
 def draw(name: str, runs: dict[str, list[Trained]], out: Path) -> None:
     """Every run's curve, and the mean of each side."""
     from matplotlib.figure import Figure
@@ -180,7 +183,7 @@ def draw(name: str, runs: dict[str, list[Trained]], out: Path) -> None:
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     for colour, (side, trained) in zip(("C0", "C1"), runs.items(), strict=True):
-        curves = np.array([one.curve[-len(min(trained, key=lambda one: len(one.curve)).curve) :] for one in trained])
+        curves = np.array([one.curve for one in trained])
         for curve in curves:
             axes.plot(curve[:, 0], curve[:, 1], colour, alpha=0.3, linewidth=1.0)
         axes.plot(curves[0, :, 0], curves[:, :, 1].mean(axis=0), colour, label=f"{side}, {len(curves)} seeds")
@@ -202,15 +205,14 @@ def main(name: tyro.conf.Positional[str], seeds: int = 3, out: Path = Path("runs
     if seeds < 1:
         raise UsageError(f"seeds={seeds} is below 1; give at least 1")
     task, slug = TASKS[name], name.replace("/", "-")
-    runs: dict[str, list[Trained]] = {"jaxrl": [], "Brax's PPO": []}
+    runs: dict[str, list[Trained]] = {side: [] for side in SIDES}
     for seed in range(seeds):
-        for side, trained in runs.items():
-            path = out / slug / f"{'ours' if side == 'jaxrl' else 'theirs'}-{seed}.json"
+        for side, train in SIDES.items():
+            path = out / slug / f"{train.__name__}-{seed}.json"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                one = ours(name, task, seed, path.with_suffix("")) if side == "jaxrl" else theirs(name, task, seed)
-                write_json(path, one._asdict())
-            trained.append(Trained(**read_json(path, {"curve": list, "rate": float, "seconds": float}, "delete it")))
+                write_json(path, train(name, task, seed, path.with_suffix(""))._asdict())
+            runs[side].append(Trained(**read_json(path, {"curve": list, "rate": float, "seconds": float}, "delete it")))
     RESULTS.mkdir(parents=True, exist_ok=True)
     found = {side: _summary(trained) for side, trained in runs.items()}
     kept = {"task": name, "options": task.options, "settings": task.settings, "seeds": seeds, "found": found}

@@ -6,7 +6,6 @@ from typing import Any
 from jaxrl.claims.claim import LAST, Claim, Protocol, Published, Settings
 
 _RANDOM = {"Asterix": 0.5, "Breakout": 0.5, "Freeway": 0.1, "Seaquest": 0.1, "SpaceInvaders": 3.0}
-_RULES = "What gymnax's games differ in from the authors' is listed in docs/results.md."
 
 
 def _ppo(game: str, mean: float) -> Claim:
@@ -50,43 +49,61 @@ def _ppo(game: str, mean: float) -> Claim:
     )
 
 
-def _published(game: str) -> Protocol:
-    return Protocol(score=LAST, sticky_actions=0.1, frame_skip=1, action_set="full", length_cap=0, rules=f"MinAtar {game}")
+def _young_tian(
+    agent: str, game: str, name: str, mean: float, learner: str, config: Mapping[str, Any], total_steps: int, deviations: str
+) -> Claim:
+    """Young & Tian 2019, figure 2: thirty seeds, five million steps, sticky actions, six actions, no time limit.
 
-
-def _actor_critic(game: str, mean: float) -> Claim:
-    """Young & Tian 2019, figure 2: thirty seeds, five million steps, sticky actions, six actions, no time limit."""
-    protocol = _published(game)
+    Args:
+      learner: whose curve it is.
+    """
+    protocol = Protocol(score=LAST, sticky_actions=0.1, frame_skip=1, action_set="full", length_cap=0, rules=f"MinAtar {game}")
     return Claim(
-        name=f"a2c-{game}-MinAtar-sticky",
-        agent="a2c",
+        name=name,
+        agent=agent,
         env=f"{game}-MinAtar",
         env_options={"protocol": "published"},
-        config={
-            "num_envs": 16,
-            "rollout_length": 5,
-            "learning_rate": 7e-4,
-            "gae_lambda": 0.8,
-            "entropy_coef": 0.01,
-            "hidden": (128,),
-            "activation": "relu",
-            "torso": "minatar",
-        },
-        total_steps=5_000_000,
+        config=config,
+        total_steps=total_steps,
         seeds=(0, 1, 2),
         published=Published(
             mean=mean,
             kind="figure",
             num_seeds=30,
-            source="Young & Tian 2019, figure 2, actor-critic with eligibility traces (lambda 0.8)",
+            source=f"Young & Tian 2019, figure 2, {learner}",
             env_steps=5_000_000,
             random=_RANDOM[game],
             protocol=protocol,
         ),
         protocol=protocol,
-        deviations="Sixteen environments take five steps each before an update of Adam; the source's one took one of RMSProp, "
-        f"with traces. {_RULES}",
+        deviations=f"{deviations} What gymnax's games differ in from the authors' is listed in docs/results.md.",
         group="minatar",
+    )
+
+
+_A2C: Mapping[str, Any] = {
+    "num_envs": 16,
+    "rollout_length": 5,
+    "learning_rate": 7e-4,
+    "gae_lambda": 0.8,
+    "entropy_coef": 0.01,
+    "hidden": (128,),
+    "activation": "relu",
+    "torso": "minatar",
+}
+
+
+def _actor_critic(game: str, mean: float) -> Claim:
+    return _young_tian(
+        "a2c",
+        game,
+        f"a2c-{game}-MinAtar-sticky",
+        mean,
+        "actor-critic with eligibility traces (lambda 0.8)",
+        _A2C,
+        5_000_000,
+        "Sixteen environments take five steps each before an update of Adam; the source's one took one of RMSProp, "
+        "with traces.",
     )
 
 
@@ -105,29 +122,16 @@ _PQN: Mapping[str, Any] = {
 
 
 def _pqn(game: str, mean: float) -> Claim:
-    """By the published protocol, beside the curve of DQN that it came with."""
-    protocol = _published(game)
-    return Claim(
-        name=f"pqn-{game}-MinAtar",
-        agent="pqn",
-        env=f"{game}-MinAtar",
-        env_options={"protocol": "published"},
-        config=_PQN,
-        total_steps=2_000_000,
-        seeds=(0, 1, 2),
-        published=Published(
-            mean=mean,
-            kind="figure",
-            num_seeds=30,
-            source="Young & Tian 2019, figure 2, DQN",
-            env_steps=5_000_000,
-            random=_RANDOM[game],
-            protocol=protocol,
-        ),
-        protocol=protocol,
-        deviations="The source's is DQN, at two and a half times as many steps: no table of PQN's returns on MinAtar is known. "
-        f"The settings are those of PQN's authors' code, which goes on to 10,000,000. {_RULES}",
-        group="minatar",
+    return _young_tian(
+        "pqn",
+        game,
+        f"pqn-{game}-MinAtar",
+        mean,
+        "DQN",
+        _PQN,
+        2_000_000,
+        "The source's is DQN, at two and a half times as many steps: no table of PQN's returns on MinAtar is known. "
+        "The settings are those of PQN's authors' code, which goes on to 10,000,000.",
     )
 
 
